@@ -1,0 +1,69 @@
+//! Where time comes from. The only place that reads the wall clock; everything else is told the time.
+
+use crate::model::{Span, Timestamp};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Tells the time.
+pub trait Clock: Send + Sync {
+    /// Now. Never earlier than it said before.
+    fn now(&self) -> Timestamp;
+
+    /// Lets this much time pass.
+    fn sleep(&self, span: Span);
+}
+
+/// The machine's clock. It starts at the wall clock and then runs with the monotonic one, so that a jump of the wall clock
+/// while the daemon runs neither fires nor delays a timer.
+#[derive(Debug)]
+pub struct SystemClock {
+    wall: i64,
+    started: Instant,
+}
+
+impl SystemClock {
+    /// A clock that starts now, but not before `floor` (the last instant the journal knows), so that time never runs backwards
+    /// across a restart.
+    pub fn start(floor: Timestamp) -> Arc<SystemClock> {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let wall = i64::try_from(wall.as_millis()).unwrap_or(i64::MAX);
+        Arc::new(SystemClock { wall: wall.max(floor.0), started: Instant::now() })
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.wall) + Span(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn sleep(&self, span: Span) {
+        std::thread::sleep(span.as_duration());
+    }
+}
+
+/// A clock that stands still until somebody moves it: for tests and simulations.
+#[derive(Debug, Default)]
+pub struct VirtualClock(AtomicI64);
+
+impl VirtualClock {
+    /// A clock that shows `start`.
+    pub fn at(start: Timestamp) -> Arc<VirtualClock> {
+        Arc::new(VirtualClock(AtomicI64::new(start.0)))
+    }
+
+    /// Moves to `now`; an earlier time is ignored.
+    pub fn advance_to(&self, now: Timestamp) {
+        self.0.fetch_max(now.0, Ordering::SeqCst);
+    }
+}
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+
+    fn sleep(&self, span: Span) {
+        self.advance_to(self.now() + span);
+    }
+}

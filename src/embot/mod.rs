@@ -1,0 +1,5 @@
+//! Embots: autonomic elements made from management modules.
+
+pub mod manifest;
+
+pub use manifest::{Cover, Manifest};

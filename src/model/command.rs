@@ -1,0 +1,109 @@
+//! What an admin asks of the plane, and what it answers. The API turns requests into these; the CLI turns words into requests.
+
+use super::action::{ActionId, ActionKind};
+use super::element::{EmbotId, HostId, VmId};
+use super::vm::Mode;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Names the one who waits for a reply; meaningless after a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Ticket(pub u64);
+
+/// What an admin asks. Every command is a fact: it is journalled before it is answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Do this now; guardrails about safety still hold, those about pace do not.
+    Act {
+        /// What.
+        kind: ActionKind,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// Put a host in maintenance, or back.
+    Maintenance {
+        /// Which.
+        host: HostId,
+        /// In or back.
+        on: bool,
+    },
+    /// Start nothing new until [`Command::Arm`].
+    Disarm {
+        /// Cancel what runs, too.
+        cancel: bool,
+    },
+    /// Act again.
+    Arm,
+    /// Approve an advised action.
+    Approve {
+        /// Which.
+        action: ActionId,
+    },
+    /// Reject an advised action.
+    Reject {
+        /// Which.
+        action: ActionId,
+    },
+    /// Cancel a running action.
+    Cancel {
+        /// Which.
+        action: ActionId,
+    },
+    /// How far the plane may go with these guests; `act` and `advise` put its mark on them.
+    Manage {
+        /// Whom; empty: all that the plane knows.
+        vms: Vec<VmId>,
+        /// How far.
+        mode: Mode,
+    },
+    /// Load a module, or take over its changed version. The texts are those of its files.
+    LoadModule {
+        /// The manifest's file name, for messages.
+        file: Arc<str>,
+        /// The manifest.
+        manifest: Arc<str>,
+        /// The policies it names: file name and text.
+        policies: Vec<(Arc<str>, Arc<str>)>,
+    },
+    /// Forget a module, its embots and their state.
+    UnloadModule {
+        /// Which.
+        module: Arc<str>,
+    },
+    /// Change a module's mode.
+    ModuleMode {
+        /// Which.
+        module: Arc<str>,
+        /// To what.
+        mode: Mode,
+    },
+    /// Go back to the version of a module that was loaded before this one.
+    RollBack {
+        /// Which.
+        module: Arc<str>,
+    },
+    /// Let a suspended embot step again.
+    Unsuspend {
+        /// Which.
+        embot: EmbotId,
+    },
+}
+
+/// The answer to a command: done (and what came of it), or why not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Done.
+    Done {
+        /// In words.
+        message: String,
+        /// The actions that follow from it.
+        actions: Vec<ActionId>,
+    },
+    /// The answer is no.
+    Refused {
+        /// Why, and what to do.
+        reason: String,
+    },
+}

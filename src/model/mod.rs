@@ -1,0 +1,36 @@
+//! The nouns: what the plane manages, what happens to it, what is decided about it.
+//!
+//! Nothing here imports another module of ours, does I/O, or knows the wall clock. Maps are ordered, so that whoever walks
+//! them walks them the same way each time: equal inputs must lead to equal decisions.
+
+pub mod action;
+pub mod command;
+pub mod element;
+pub mod event;
+pub mod host;
+pub mod input;
+pub mod record;
+pub mod report;
+pub mod rule;
+#[cfg(test)]
+pub mod testing;
+pub mod time;
+pub mod value;
+pub mod vm;
+pub mod world;
+
+pub use action::{
+    Action, ActionId, ActionKind, ActionState, ActionUpdate, Level, Place, Plan, Progress, Proposal, Read, Refusal, Verb,
+};
+pub use command::{Command, Reply, Ticket};
+pub use element::{ElementId, EmbotId, HostId, Kind, VmId};
+pub use event::{Event, EventBody, EventClass, EventKind};
+pub use host::{Capacity, Host, HostLoad, Link, Maintenance};
+pub use input::Input;
+pub use record::{Batch, Change, EmbotRow, ModuleRow, ModuleVersion, Output, PlaneRow, Record, TimerRow};
+pub use report::{AgentState, Description, DomainReport, HostReport, Notice, NoticeBody};
+pub use rule::{Affinity, AffinityRule, Violation};
+pub use time::{Span, Timestamp};
+pub use value::Value;
+pub use vm::{Mark, Mode, Reason, Vm, VmLoad, VmState};
+pub use world::World;

@@ -1,0 +1,190 @@
+//! The plane's picture of what it manages: hosts and guests as last known.
+//!
+//! Everything that changes goes through the methods here, so that each change sets the element's *dirty* mark; the manager
+//! takes the dirty set once per batch and writes those rows.
+
+use super::action::{ActionId, Verb};
+use super::element::{ElementId, HostId, VmId};
+use super::host::Host;
+use super::rule::{AffinityRule, Violation};
+use super::vm::Vm;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Hosts, guests and the plane's own standing.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    /// The plane's name.
+    pub plane: Arc<str>,
+    /// `false`: the kill switch is on, nothing new is started.
+    pub armed: bool,
+    /// What is being done to which guest: actions planned or started.
+    pub open: BTreeMap<VmId, (ActionId, Verb)>,
+    rules: Vec<AffinityRule>,
+    hosts: BTreeMap<HostId, Host>,
+    vms: BTreeMap<VmId, Vm>,
+    dirty: BTreeSet<ElementId>,
+}
+
+impl World {
+    /// An empty, armed world.
+    pub fn new(plane: &str) -> World {
+        World { plane: plane.into(), armed: true, ..World::default() }
+    }
+
+    /// Sets the affinity rules.
+    pub fn set_rules(&mut self, rules: Vec<AffinityRule>) {
+        self.rules = rules;
+    }
+
+    /// The affinity rules.
+    pub fn rules(&self) -> &[AffinityRule] {
+        &self.rules
+    }
+
+    /// The rules that the present placement of active guests breaks, in the order of the configuration.
+    pub fn violations(&self) -> Vec<Violation> {
+        Vec::new()
+    }
+
+    /// Hosts, by name.
+    pub fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.values()
+    }
+
+    /// Guests, by UUID.
+    pub fn vms(&self) -> impl Iterator<Item = &Vm> {
+        self.vms.values()
+    }
+
+    /// How many guests there are.
+    pub fn vm_count(&self) -> usize {
+        self.vms.len()
+    }
+
+    /// A host.
+    pub fn host(&self, id: &HostId) -> Option<&Host> {
+        self.hosts.get(id)
+    }
+
+    /// A guest.
+    pub fn vm(&self, id: VmId) -> Option<&Vm> {
+        self.vms.get(&id)
+    }
+
+    /// The guests defined on a host, by UUID.
+    pub fn vms_on(&self, id: &HostId) -> impl Iterator<Item = &Vm> {
+        self.hosts.get(id).into_iter().flat_map(|host| &host.vms).filter_map(|vm| self.vms.get(vm))
+    }
+
+    /// Guests by exact name (there may be several: names are unique per host only).
+    pub fn vms_named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Vm> + 'a {
+        self.vms.values().filter(move |vm| &*vm.name == name)
+    }
+
+    /// An element's name for people: a guest's name, a disk's `web-1/vda`, a host's name.
+    pub fn label(&self, element: &ElementId) -> String {
+        let guest = |vm: VmId| self.vms.get(&vm).map_or_else(|| vm.to_string(), |vm| vm.name.to_string());
+        match element {
+            ElementId::Plane => self.plane.to_string(),
+            ElementId::Host(host) => host.to_string(),
+            ElementId::Vm(vm) => guest(*vm),
+            ElementId::Disk(vm, part) | ElementId::Nic(vm, part) | ElementId::App(vm, part) => format!("{}/{part}", guest(*vm)),
+        }
+    }
+
+    /// Adds or replaces a host. Its list of guests is kept by this type.
+    pub fn put_host(&mut self, mut host: Host) {
+        host.vms = self.vms.values().filter(|vm| vm.host == host.id).map(|vm| vm.id).collect();
+        self.dirty.insert(ElementId::Host(host.id.clone()));
+        self.hosts.insert(host.id.clone(), host);
+    }
+
+    /// Adds or replaces a guest, and keeps its hosts' lists.
+    pub fn put_vm(&mut self, vm: Vm) {
+        self.dirty.insert(ElementId::Vm(vm.id));
+        let (id, host) = (vm.id, vm.host.clone());
+        if let Some(old) = self.vms.insert(id, vm)
+            && old.host != host
+            && let Some(old) = self.hosts.get_mut(&old.host)
+        {
+            old.vms.remove(&id);
+        }
+        if let Some(host) = self.hosts.get_mut(&host) {
+            host.vms.insert(id);
+        }
+    }
+
+    /// Forgets a guest.
+    pub fn remove_vm(&mut self, id: VmId) -> Option<Vm> {
+        let vm = self.vms.remove(&id)?;
+        if let Some(host) = self.hosts.get_mut(&vm.host) {
+            host.vms.remove(&id);
+        }
+        self.dirty.insert(ElementId::Vm(id));
+        Some(vm)
+    }
+
+    /// Forgets a host that is no longer configured. Its guests stay until told otherwise.
+    pub fn remove_host(&mut self, id: &HostId) -> Option<Host> {
+        self.dirty.insert(ElementId::Host(id.clone()));
+        self.hosts.remove(id)
+    }
+
+    /// Changes a host in place and marks it dirty. Not for `id` and `vms`.
+    pub fn edit_host<T>(&mut self, id: &HostId, edit: impl FnOnce(&mut Host) -> T) -> Option<T> {
+        let host = self.hosts.get_mut(id)?;
+        self.dirty.insert(ElementId::Host(id.clone()));
+        Some(edit(host))
+    }
+
+    /// Changes a guest in place and marks it dirty. Not for `id` and `host` (use [`World::put_vm`]).
+    pub fn edit_vm<T>(&mut self, id: VmId, edit: impl FnOnce(&mut Vm) -> T) -> Option<T> {
+        let vm = self.vms.get_mut(&id)?;
+        self.dirty.insert(ElementId::Vm(id));
+        Some(edit(vm))
+    }
+
+    /// Changes a host's sample. Samples set no dirty mark.
+    pub fn sample_host(&mut self, id: &HostId, edit: impl FnOnce(&mut Host)) {
+        if let Some(host) = self.hosts.get_mut(id) {
+            edit(host);
+        }
+    }
+
+    /// Changes a guest's sample. Samples set no dirty mark.
+    pub fn sample_vm(&mut self, id: VmId, edit: impl FnOnce(&mut Vm)) {
+        if let Some(vm) = self.vms.get_mut(&id) {
+            edit(vm);
+        }
+    }
+
+    /// Takes the set of elements that changed since the last call.
+    pub fn take_dirty(&mut self) -> BTreeSet<ElementId> {
+        std::mem::take(&mut self.dirty)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::testing::{host, vm};
+
+    #[test]
+    fn hosts_know_their_guests_as_they_move() {
+        let mut world = World::new("home");
+        world.put_host(host("a"));
+        world.put_host(host("b"));
+        let mut guest = vm(1, "web", "a");
+        world.put_vm(guest.clone());
+        assert_eq!(world.vms_on(&"a".into()).count(), 1);
+        guest.host = "b".into();
+        world.put_vm(guest);
+        assert_eq!(world.vms_on(&"a".into()).count(), 0);
+        assert_eq!(world.vms_on(&"b".into()).count(), 1);
+        assert_eq!(world.take_dirty().len(), 3);
+        assert!(world.take_dirty().is_empty());
+        world.remove_vm(VmId(uuid::Uuid::from_u128(1)));
+        assert_eq!(world.vms_on(&"b".into()).count(), 0);
+    }
+}

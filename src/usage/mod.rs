@@ -1,0 +1,144 @@
+//! Usage history: what hosts and guests used, over time, in bounded memory.
+//!
+//! Each series keeps its latest [`NATIVE`] samples as they came, whatever their interval, and one-minute means of what is
+//! older, up to [`MINUTES`] of them. A [`Window`] over a series answers with native samples where it has them, and with
+//! minute means beyond; so a percentile over ten minutes of one-second samples is partly a percentile of minute means.
+
+mod series;
+mod window;
+
+pub use series::{MINUTES, NATIVE, Series};
+pub use window::Window;
+
+use crate::model::{ElementId, Host, Span, Timestamp, Vm};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// CPU use as a share of the element's processors, 0 to 1.
+    Cpu,
+    /// CPU time wanted but not given, as a share of the element's processors.
+    CpuWait,
+    /// Memory use as a share of the element's memory, 0 to 1.
+    Memory,
+    /// Disk throughput in bytes a second.
+    Disk,
+    /// Disk operations a second.
+    Iops,
+    /// Network throughput in bytes a second.
+    Net,
+}
+
+impl Metric {
+    /// All metrics, with their names in policies and what they mean.
+    pub const ALL: &'static [(Metric, &'static str, &'static str)] = &[
+        (Metric::Cpu, "cpu", "CPU use as a share of its processors, 0 to 1"),
+        (Metric::CpuWait, "cpu_wait", "CPU time wanted but not given, as a share of its processors"),
+        (Metric::Memory, "memory", "memory use as a share of its memory, 0 to 1"),
+        (Metric::Disk, "disk", "disk throughput, bytes a second"),
+        (Metric::Iops, "iops", "disk operations a second"),
+        (Metric::Net, "net", "network throughput, bytes a second"),
+    ];
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Metric::ALL.iter().find(|(metric, ..)| metric == self).map_or("?", |(_, name, _)| name))
+    }
+}
+
+impl FromStr for Metric {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Metric, String> {
+        let known = Metric::ALL.iter().find(|(_, name, _)| *name == text).map(|(metric, ..)| *metric);
+        known.ok_or_else(|| {
+            let names: Vec<_> = Metric::ALL.iter().map(|(_, name, _)| *name).collect();
+            format!("`{text}` is not measured; there are {}", names.join(", "))
+        })
+    }
+}
+
+/// The history of every element.
+#[derive(Debug, Default)]
+pub struct Usage {
+    elements: BTreeMap<ElementId, BTreeMap<Metric, Series>>,
+}
+
+impl Usage {
+    /// Adds a guest's present sample.
+    pub fn record_vm(&mut self, vm: &Vm) {
+        let per_core = |cores: Option<f32>| cores.map(|cores| cores / vm.vcpus.max(1) as f32);
+        let samples = [
+            (Metric::Cpu, per_core(vm.load.cpu_cores)),
+            (Metric::CpuWait, per_core(vm.load.cpu_wait_cores)),
+            (Metric::Memory, vm.load.memory_used_mib.map(|used| used / vm.balloon_mib.max(1) as f32)),
+            (Metric::Disk, vm.load.disk_bytes_per_s),
+            (Metric::Iops, vm.load.disk_iops),
+            (Metric::Net, vm.load.net_bytes_per_s),
+        ];
+        self.record(ElementId::Vm(vm.id), vm.load_at, &samples);
+    }
+
+    /// Adds a host's present sample.
+    pub fn record_host(&mut self, host: &Host) {
+        let samples = [
+            (Metric::Cpu, Some(host.cpu() as f32)),
+            (Metric::CpuWait, Some(host.load.cpu_wait_cores / host.capacity.cpus.max(1) as f32)),
+            (Metric::Memory, Some(host.memory() as f32)),
+        ];
+        self.record(ElementId::Host(host.id.clone()), host.load_at, &samples);
+    }
+
+    fn record(&mut self, element: ElementId, at: Timestamp, samples: &[(Metric, Option<f32>)]) {
+        let series = self.elements.entry(element).or_default();
+        for (metric, value) in samples {
+            if let Some(value) = value {
+                series.entry(*metric).or_default().push(at, *value);
+            }
+        }
+    }
+
+    /// What is known of an element's metric in the `span` before `now`; empty where nothing is.
+    pub fn window(&self, element: &ElementId, metric: Metric, span: Span, now: Timestamp) -> Window {
+        let series = self.elements.get(element).and_then(|metrics| metrics.get(&metric));
+        series.map_or_else(Window::default, |series| series.window(span, now))
+    }
+
+    /// Forgets an element.
+    pub fn forget(&mut self, element: &ElementId) {
+        self.elements.remove(element);
+    }
+
+    /// An element's whole history, to be kept or sent along with it.
+    pub fn export(&self, element: &ElementId) -> Option<Vec<u8>> {
+        let metrics = self.elements.get(element)?;
+        let mut bytes = vec![VERSION];
+        bytes.extend(postcard::to_stdvec(metrics).ok()?);
+        Some(bytes)
+    }
+
+    /// Takes an exported history over, in place of what there was.
+    pub fn import(&mut self, element: ElementId, bytes: &[u8]) -> Result<(), String> {
+        let (version, rest) = bytes.split_first().ok_or("an empty usage history")?;
+        if *version != VERSION {
+            return Err(format!("usage history of version {version}; this program reads version {VERSION}"));
+        }
+        let metrics = postcard::from_bytes(rest).map_err(|error| format!("damaged usage history: {error}"))?;
+        self.elements.insert(element, metrics);
+        Ok(())
+    }
+
+    /// The elements with a history.
+    pub fn elements(&self) -> impl Iterator<Item = &ElementId> {
+        self.elements.keys()
+    }
+}
+
+/// The version of the exported form.
+const VERSION: u8 = 1;
