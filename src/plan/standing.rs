@@ -167,10 +167,12 @@ pub(super) fn state(kind: &ActionKind, vm: &Vm) -> Decided<()> {
         (ActionKind::Migrate { live: true, .. }, Paused | Asleep) => not("Only a running guest moves live: resume it first"),
         (ActionKind::Migrate { live: false, .. }, _) => not("A cold move needs it off: move it live, or shut it down first"),
 
-        (ActionKind::SetVcpus { vcpus: 0, .. }, _) => not("A guest needs at least one processor"),
+        (ActionKind::SetVcpus { vcpus: 0, .. }, _) => {
+            No::because("state", format!("{name} cannot have 0 vcpus; it needs at least one"))
+        }
         (ActionKind::SetVcpus { vcpus, .. }, _) if *vcpus == vm.vcpus => already(&format!("has {vcpus} vcpus")),
         (ActionKind::SetMemory { memory_mib: 0, .. } | ActionKind::Balloon { memory_mib: 0, .. }, _) => {
-            not("A guest needs memory")
+            No::because("state", format!("{name} cannot have 0 MiB of memory"))
         }
         (ActionKind::SetMemory { memory_mib, .. }, _) if *memory_mib == vm.memory_mib => {
             already(&format!("has {memory_mib} MiB"))

@@ -254,10 +254,10 @@ impl fmt::Display for Obstacle<'_> {
             Obstacle::Apart { rule, with } => write!(f, "hard rule {rule} keeps it apart from {with}"),
             Obstacle::Together { rule, with } => write!(f, "hard rule {rule} keeps it together with {with}"),
             Obstacle::Memory { promised, wants, limit } => {
-                write!(f, "it has promised {promised} MiB; {wants} more would pass the limit of {limit:.0} MiB")
+                write!(f, "the host has promised {promised} MiB; {wants} more would pass the limit of {limit:.0} MiB")
             }
             Obstacle::Vcpus { promised, wants, limit } => {
-                write!(f, "it has promised {promised} vcpus; {wants} more would pass the limit of {limit:.0}")
+                write!(f, "the host has promised {promised} vcpus; {wants} more would pass the limit of {limit:.0}")
             }
             Obstacle::TargetCpu { now, then, limit, .. } => {
                 write!(f, "CPU would go from {} to {}, and {} is the limit", percent(*now), percent(*then), percent(*limit))

@@ -153,7 +153,7 @@ fn moves_under_way_count_at_both_ends() {
 fn two_moves_do_not_overshoot() {
     let mut plane = Plane::new();
     plane.guardrails.blast_radius = 1.0;
-    plane.world.sample_host(&"a".into(), |host| host.load.cpu_cores = 6.8);
+    plane.world.sample_host(&"a".into(), |host| host.load.cpu_cores = 5.6);
     plane.start(migrate(1, None));
     let refusal = plane.propose(migrate(3, None)).unwrap_err();
     assert_eq!(refusal.guardrail, "placement", "after the first move the source will be cool: {}", refusal.reason);

@@ -272,8 +272,8 @@ fn an_approval_can_be_refused_too() {
     let Plane { world, usage, guardrails, open, now, planner, .. } = &mut plane;
     let situation = Situation { world, usage, guardrails, open, now: *now };
     let refusal = planner.approve(&situation, &advice, &"ops".into()).unwrap_err();
-    insta::assert_snapshot!(refusal.reason, @"");
+    insta::assert_snapshot!(refusal.reason, @"web-1 is off: migrate is not possible. Only a running guest moves live: move it cold, or start it first");
     advice.state = ActionState::Expired;
     let refusal = planner.approve(&situation, &advice, &"ops".into()).unwrap_err();
-    insta::assert_snapshot!(refusal.reason, @"");
+    insta::assert_snapshot!(refusal.reason, @"action 1 is expired; only advised actions can be approved");
 }
