@@ -8,4 +8,5 @@ pub mod hypervisor;
 pub mod model;
 pub mod plan;
 pub mod queue;
+pub mod sensors;
 pub mod usage;
