@@ -8,3 +8,4 @@ pub mod hypervisor;
 pub mod model;
 pub mod plan;
 pub mod usage;
+pub mod yaml;
