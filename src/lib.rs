@@ -7,4 +7,5 @@ pub mod error;
 pub mod hypervisor;
 pub mod model;
 pub mod plan;
+pub mod policy;
 pub mod usage;
