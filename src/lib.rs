@@ -7,5 +7,6 @@ pub mod error;
 pub mod hypervisor;
 pub mod model;
 pub mod plan;
+pub mod policy;
 pub mod usage;
 pub mod yaml;
