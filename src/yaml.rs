@@ -13,7 +13,7 @@ mod shape;
 
 pub use shape::{Key, Shape};
 
-use crate::error::Diagnostic;
+use crate::error::{Diagnostic, Spot};
 use node::{Kind, Node};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
@@ -25,17 +25,6 @@ pub const MAX_BYTES: usize = 256 * 1024;
 pub const MAX_DEPTH: usize = 32;
 /// More complaints about one file than this help nobody.
 const MAX_DIAGNOSTICS: usize = 50;
-
-/// Where something stands in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// Line, from 1.
-    pub line: u32,
-    /// Column in characters, from 1.
-    pub column: u32,
-    /// How many characters, on that line.
-    pub length: u32,
-}
 
 /// A file that was read: knows where its keys and values stand.
 #[derive(Debug)]
@@ -71,12 +60,12 @@ pub fn read<T: DeserializeOwned>(file: &str, text: &str, shape: &Shape) -> Resul
 impl Document {
     /// Where the value at `path` stands (`["limits", "rate"]`; items of lists by number, `"0"`). Where there is no such
     /// value, the innermost there is.
-    pub fn value_place(&self, path: &[&str]) -> Place {
+    pub fn value_place(&self, path: &[&str]) -> Spot {
         self.find(path).1
     }
 
     /// Where the last key of `path` stands; for an item of a list, the item.
-    pub fn key_place(&self, path: &[&str]) -> Place {
+    pub fn key_place(&self, path: &[&str]) -> Spot {
         self.find(path).0
     }
 
@@ -105,11 +94,11 @@ impl Document {
         }
     }
 
-    fn at(&self, place: Place, message: impl Into<String>) -> Diagnostic {
-        Diagnostic::error(&self.file, place.line, place.column, place.length, message)
+    fn at(&self, place: Spot, message: impl Into<String>) -> Diagnostic {
+        place.error(&self.file, message)
     }
 
-    fn find(&self, path: &[&str]) -> (Place, Place) {
+    fn find(&self, path: &[&str]) -> (Spot, Spot) {
         let mut node = &self.root;
         let mut key = node.place;
         for step in path {
@@ -188,8 +177,8 @@ mod tests {
         let (example, document) = read::<Example>("x.yaml", text, &SHAPE).unwrap();
         assert_eq!(example.every, Some(crate::model::Span::minutes(5)));
         assert_eq!(example.mode, None);
-        assert_eq!(document.value_place(&["rate", "per"]), Place { line: 4, column: 26, length: 2 });
-        assert_eq!(document.key_place(&["labels", "tier"]), Place { line: 6, column: 3, length: 4 });
+        assert_eq!(document.value_place(&["rate", "per"]), Spot { line: 4, column: 26, length: 2 });
+        assert_eq!(document.key_place(&["labels", "tier"]), Spot { line: 6, column: 3, length: 4 });
         assert_eq!(document.keys(&["rate"]), ["actions", "per"]);
     }
 

@@ -1,14 +1,14 @@
 //! The tree of a YAML file with the place of each key and value.
 
-use super::{MAX_DEPTH, Place};
-use crate::error::Diagnostic;
+use super::MAX_DEPTH;
+use crate::error::{Diagnostic, Spot};
 use saphyr_parser::{Event, Marker, Parser, ScanError, Span};
 use std::collections::BTreeSet;
 
 /// A value and where it stands.
 #[derive(Debug)]
 pub(super) struct Node {
-    pub place: Place,
+    pub place: Spot,
     pub kind: Kind,
 }
 
@@ -24,13 +24,13 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub name: String,
-    pub place: Place,
+    pub place: Spot,
     pub node: Node,
 }
 
 impl Node {
     /// A child by its key or number, with the place of the key (of the item itself in a list).
-    pub(super) fn child(&self, step: &str) -> Option<(Place, &Node)> {
+    pub(super) fn child(&self, step: &str) -> Option<(Spot, &Node)> {
         match &self.kind {
             Kind::Scalar => None,
             Kind::List(items) => items.get(step.parse::<usize>().ok()?).map(|item| (item.place, item)),
@@ -41,8 +41,8 @@ impl Node {
 
 /// A list or mapping that is not complete yet.
 enum Open {
-    List(Place, Vec<Node>),
-    Map { place: Place, entries: Vec<Entry>, names: BTreeSet<String>, key: Option<(String, Place)> },
+    List(Spot, Vec<Node>),
+    Map { place: Spot, entries: Vec<Entry>, names: BTreeSet<String>, key: Option<(String, Spot)> },
 }
 
 /// Reads a text's one document. An empty text is an empty value.
@@ -54,10 +54,8 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Node, Diagnostic> {
             Err(error) => return Err(builder.syntax(&error)),
         }
     }
-    Ok(builder.root.unwrap_or(Node { place: START, kind: Kind::Scalar }))
+    Ok(builder.root.unwrap_or(Node { place: Spot::START, kind: Kind::Scalar }))
 }
-
-const START: Place = Place { line: 1, column: 1, length: 1 };
 
 struct Builder<'a> {
     file: &'a str,
@@ -102,7 +100,7 @@ impl Builder<'_> {
     }
 
     /// Anchors and tags have no meaning in files of ours.
-    fn plain(&self, place: Place, anchor: usize, tag: bool) -> Result<(), Diagnostic> {
+    fn plain(&self, place: Spot, anchor: usize, tag: bool) -> Result<(), Diagnostic> {
         if anchor != 0 {
             return Err(self.complain(place, "an anchor (`&name`)", "remove it and write the value out where it is used"));
         }
@@ -112,7 +110,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn open(&mut self, place: Place, what: Open) -> Result<(), Diagnostic> {
+    fn open(&mut self, place: Spot, what: Open) -> Result<(), Diagnostic> {
         if let Some(Open::Map { key: None, .. }) = self.open.last() {
             return Err(self.complain(
                 place,
@@ -128,7 +126,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn scalar(&mut self, text: String, place: Place) -> Result<(), Diagnostic> {
+    fn scalar(&mut self, text: String, place: Spot) -> Result<(), Diagnostic> {
         if let Some(Open::Map { names, key: key @ None, .. }) = self.open.last_mut() {
             if !names.insert(text.clone()) {
                 let message = format!("`{text}` is given twice");
@@ -155,8 +153,8 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn complain(&self, place: Place, message: &str, hint: &str) -> Diagnostic {
-        Diagnostic::error(self.file, place.line, place.column, place.length, message).with_hint(hint)
+    fn complain(&self, place: Spot, message: &str, hint: &str) -> Diagnostic {
+        place.error(self.file, message).with_hint(hint)
     }
 
     fn syntax(&self, error: &ScanError) -> Diagnostic {
@@ -187,17 +185,17 @@ fn position(mark: Marker) -> (u32, u32) {
 }
 
 /// A scalar that goes over several lines is marked by its first character only.
-fn place(span: Span) -> Place {
+fn place(span: Span) -> Spot {
     let (line, column) = position(span.start);
     let length = if span.start.line() == span.end.line() {
         u32::try_from(span.end.col().saturating_sub(span.start.col())).unwrap_or(1)
     } else {
         1
     };
-    Place { line, column, length }
+    Spot { line, column, length }
 }
 
 /// Lists and mappings are marked at their first character.
-fn one_line(place: Place) -> Place {
-    Place { length: 1, ..place }
+fn one_line(place: Spot) -> Spot {
+    Spot { length: 1, ..place }
 }
