@@ -13,3 +13,4 @@ pub mod queue;
 pub mod sensors;
 pub mod store;
 pub mod usage;
+pub mod yaml;
