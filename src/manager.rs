@@ -21,13 +21,13 @@ mod modules;
 mod run;
 mod views;
 
-pub use run::{Handle, Message, Outlet, run};
+pub use run::{Handle, Message, Outlet, RunError, run};
 pub use views::{EmbotView, Figures, ModuleView, RefusalView};
 
 use crate::embot::Roster;
 use crate::model::{
-    Action, ActionId, Batch, Capacity, Change, ElementId, EmbotId, Event, EventBody, Host, HostId, HostLoad, Input, Level, Link,
-    Maintenance, Mode, Output, PlaneRow, Proposal, Record, Span, TimerRow, Timestamp, VmId, World,
+    Action, ActionId, Batch, Capacity, Change, ElementId, EmbotId, Event, EventBody, Host, HostId, HostLoad, Input, Level,
+    Link, Maintenance, Mode, Output, PlaneRow, Proposal, Record, Span, TimerRow, Timestamp, VmId, World,
 };
 use crate::plan::{Guardrails, Planner, Situation, Terms};
 use crate::policy::{Engine, TimerChange};
@@ -125,7 +125,7 @@ impl Manager {
     /// its first turn.
     pub fn new(settings: Settings, recovered: Recovered) -> Manager {
         let mut world = World::new(&settings.plane);
-        world.armed = recovered.plane.as_ref().is_none_or(|row| row.armed);
+        world.armed = recovered.plane.armed;
         world.set_rules(settings.rules.clone());
         for host in &settings.hosts {
             let known = recovered.hosts.get(&host.id);
@@ -141,20 +141,22 @@ impl Manager {
                 vms: BTreeSet::new(),
             });
         }
-        let mut row = recovered.plane.unwrap_or_else(|| PlaneRow { armed: true, ..PlaneRow::default() });
+        let mut row = recovered.plane;
         for vm in recovered.vms.into_values() {
             world.put_vm(vm);
         }
         let mut turn = Turn::default();
         let planner = Planner::from_bytes(&row.planner).unwrap_or_else(|error| {
-            turn.records.push(Record::Notice { level: Level::Warning, text: format!("cool-downs and budgets start anew: {error}") });
+            turn.records
+                .push(Record::Notice { level: Level::Warning, text: format!("cool-downs and budgets start anew: {error}") });
             row.planner = Vec::new();
             Planner::default()
         });
         let mut usage = Usage::default();
         for (element, bytes) in recovered.usage {
             if let Err(error) = usage.import(element.clone(), &bytes) {
-                turn.records.push(Record::Notice { level: Level::Warning, text: format!("usage of {element} starts anew: {error}") });
+                turn.records
+                    .push(Record::Notice { level: Level::Warning, text: format!("usage of {element} starts anew: {error}") });
             }
         }
         let (open, ended): (BTreeMap<_, _>, BTreeMap<_, _>) =
@@ -254,7 +256,10 @@ impl Manager {
         let ends = *self.patience_ends.get_or_insert(self.now + START_PATIENCE);
         if self.now >= ends {
             let names: Vec<String> = self.awaited.iter().map(ToString::to_string).collect();
-            self.notice(Level::Warning, format!("not heard of since the start: {}; the plane decides without", names.join(", ")));
+            self.notice(
+                Level::Warning,
+                format!("not heard of since the start: {}; the plane decides without", names.join(", ")),
+            );
             self.awaited.clear();
             self.patience_ends = None;
         }
@@ -436,10 +441,10 @@ impl Manager {
             self.timers.remove(&key);
             self.turn.changes.push(Change::Timer(key.1, None));
         }
-        if let TimerChange::Set { name, after, content } = change {
+        if let TimerChange::Set { name, due, content } = change {
             let number = self.row.next_timer;
             self.row.next_timer += 1;
-            let timer = TimerRow { embot: embot.clone(), due: self.now + after.max(SHORTEST_TIMER), name, content };
+            let timer = TimerRow { embot: embot.clone(), due: due.max(self.now + SHORTEST_TIMER), name, content };
             self.turn.changes.push(Change::Timer(number, Some(timer.clone())));
             self.timers.insert((timer.due, number), timer);
         }

@@ -89,11 +89,11 @@ impl Embot {
                     self.dirty |= step.changed;
                     stepped.take(&self.id, event, step);
                 }
-                Err(fault) => {
-                    self.fault(&fault, now);
-                    stepped.faults.push(fault);
-                }
+                Err(fault) => stepped.faults.push(fault),
             }
+        }
+        for fault in &stepped.faults {
+            self.fault(fault, now);
         }
         stepped
     }

@@ -1,9 +1,7 @@
 //! What others may see of the manager: plain data, made between two turns.
 
 use super::Manager;
-use crate::model::{
-    Action, ActionId, ElementId, EmbotId, Mode, ModuleVersion, Refusal, Timestamp, Value, Verb, World,
-};
+use crate::model::{Action, ActionId, ElementId, EmbotId, Mode, ModuleVersion, Refusal, Timestamp, Value, Verb, World};
 use crate::usage::Usage;
 use std::cell::Ref;
 use std::collections::{BTreeMap, BTreeSet};
