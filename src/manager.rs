@@ -19,6 +19,7 @@ mod actions;
 mod commands;
 mod modules;
 mod run;
+mod timers;
 mod views;
 
 pub use run::{Handle, Message, Outlet, RunError, run};
@@ -39,6 +40,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use timers::Timers;
 
 /// A host as the configuration has it.
 #[derive(Debug, Clone)]
@@ -92,7 +94,7 @@ pub struct Manager {
     open: BTreeMap<ActionId, Action>,
     ended: BTreeMap<ActionId, Action>,
     refusals: VecDeque<RefusalView>,
-    timers: BTreeMap<(Timestamp, u64), TimerRow>,
+    timers: Timers,
     now: Timestamp,
     row: PlaneRow,
     /// Hosts not heard of since the start, and until when that matters.
@@ -119,6 +121,8 @@ struct Turn {
     /// Facts handled that an earlier batch keeps as pending.
     handled: Vec<u64>,
 }
+
+
 
 impl Manager {
     /// A manager that goes on where the store says the last one stopped. What it finds amiss is told by [`Record::Notice`]s of
@@ -167,6 +171,10 @@ impl Manager {
             }
         }
         let unreconciled = open.values().filter(|action| action.state.is_open()).map(|action| action.id).collect();
+        let mut timers = Timers::default();
+        for (number, timer) in recovered.timers {
+            timers.set(number, timer);
+        }
         let mut queue = Queue::default();
         for event in recovered.pending.into_values() {
             queue.push(event);
@@ -178,7 +186,7 @@ impl Manager {
             inventory: Inventory::new(settings.adopt),
             awaited: settings.hosts.iter().map(|host| host.id.clone()).collect(),
             patience_ends: None,
-            timers: recovered.timers.into_iter().map(|(number, timer)| ((timer.due, number), timer)).collect(),
+            timers,
             roster: Roster::restored(recovered.embots),
             now: recovered.last_now,
             settings,
@@ -220,12 +228,12 @@ impl Manager {
         if self.queue.is_ready() && self.is_settled() {
             return Some(self.now);
         }
-        let timer = self.timers.keys().next().map(|(due, _)| *due);
         let advice = self.open.values().filter_map(|action| match action.state {
             crate::model::ActionState::Advised { until } => Some(until),
             _ => None,
         });
-        timer.into_iter().chain(advice).chain(self.patience_ends).min()
+        let patience = self.patience_ends.or_else(|| (!self.awaited.is_empty()).then_some(self.now));
+        self.timers.next_due().into_iter().chain(advice).chain(patience).min()
     }
 
     /// Takes inputs in, lets embots step, decides. The outputs may leave when the batch is durable; `None`: nothing happened.
@@ -351,21 +359,14 @@ impl Manager {
     }
 
     fn drop_timers(&mut self, embot: &EmbotId) {
-        let theirs: Vec<_> = self.timers.iter().filter(|(_, timer)| timer.embot == *embot).map(|(key, _)| *key).collect();
-        for key in theirs {
-            self.timers.remove(&key);
-            self.turn.changes.push(Change::Timer(key.1, None));
-        }
+        let numbers = self.timers.cancel_all(embot);
+        self.turn.changes.extend(numbers.into_iter().map(|number| Change::Timer(number, None)));
     }
 
     fn due_timers(&mut self) {
-        while let Some(((due, number), timer)) = self.timers.pop_first() {
-            if due > self.now {
-                self.timers.insert((due, number), timer);
-                return;
-            }
+        while let Some((number, timer)) = self.timers.take_due(self.now) {
             self.turn.changes.push(Change::Timer(number, None));
-            let TimerRow { embot, name, content, .. } = timer;
+            let TimerRow { embot, due, name, content } = timer;
             self.event(due, embot.element.clone(), Some(embot), EventBody::Timer { name, content });
         }
     }
@@ -433,21 +434,17 @@ impl Manager {
     }
 
     fn timer(&mut self, embot: &EmbotId, change: TimerChange) {
-        let name = match &change {
-            TimerChange::Set { name, .. } | TimerChange::Cancel { name } => name.clone(),
+        let old = match change {
+            TimerChange::Cancel { name } => self.timers.cancel(embot, &name),
+            TimerChange::Set { name, due, content } => {
+                let number = self.row.next_timer;
+                self.row.next_timer += 1;
+                let timer = TimerRow { embot: embot.clone(), due: due.max(self.now + SHORTEST_TIMER), name, content };
+                self.turn.changes.push(Change::Timer(number, Some(timer.clone())));
+                self.timers.set(number, timer)
+            }
         };
-        let old = self.timers.iter().find(|(_, timer)| timer.embot == *embot && timer.name == name).map(|(key, _)| *key);
-        if let Some(key) = old {
-            self.timers.remove(&key);
-            self.turn.changes.push(Change::Timer(key.1, None));
-        }
-        if let TimerChange::Set { name, due, content } = change {
-            let number = self.row.next_timer;
-            self.row.next_timer += 1;
-            let timer = TimerRow { embot: embot.clone(), due: due.max(self.now + SHORTEST_TIMER), name, content };
-            self.turn.changes.push(Change::Timer(number, Some(timer.clone())));
-            self.timers.insert((timer.due, number), timer);
-        }
+        self.turn.changes.extend(old.map(|number| Change::Timer(number, None)));
     }
 
     fn send(&mut self, from: &EmbotId, channel: Arc<str>, content: crate::model::Value) {

@@ -187,14 +187,19 @@ pub fn run(
             turns.extend(manager.checkpoint());
         }
         for (batch, outputs) in turns {
-            let wanted = handle.feed.receiver_count() > 0;
-            let feed = wanted.then(|| Arc::new(Batch { changes: Vec::new(), ..batch.clone() }));
+            let feed = (!batch.records.is_empty() && handle.feed.receiver_count() > 0).then(|| told(&batch));
             if batch.durable || !outputs.is_empty() || feed.is_some() {
                 underway.push_back(Underway { seq: batch.seq, batch: feed, outputs });
             }
             commits.send(batch).map_err(|_| RunError::StoreGone)?;
         }
     }
+}
+
+/// What followers are told of a batch.
+fn told(batch: &Batch) -> Arc<Batch> {
+    let records = batch.records.clone();
+    Arc::new(Batch { seq: batch.seq, now: batch.now, records, durable: batch.durable, ..Batch::default() })
 }
 
 /// Batches up to `done` are durable: their outputs leave.

@@ -167,14 +167,13 @@ impl Manager {
         let mut views = Vec::new();
         for embot in self.roster.embots().filter(|embot| module.is_none_or(|module| *embot.id.module == *module)) {
             let Some(module) = self.roster.module(&embot.id.module) else { continue };
-            let theirs = self.timers.values().filter(|timer| timer.embot == embot.id);
             views.push(EmbotView {
                 id: embot.id.clone(),
                 element: world.label(&embot.id.element),
                 faults: embot.faults(),
                 suspended: embot.suspended.clone(),
                 state: embot.row(module).state,
-                timers: theirs.map(|timer| (timer.name.clone(), timer.due)).collect(),
+                timers: self.timers.of(&embot.id),
             });
         }
         views
