@@ -54,6 +54,17 @@ impl SimulatedDisk {
         self.state().fails = Some((change, kind));
     }
 
+    /// Flips these bits of the byte at `offset`, as a failing disk or cable would. Beyond the end nothing happens.
+    pub fn damage(&self, offset: usize, bits: u8) {
+        let mut state = self.state();
+        let state = &mut *state;
+        for image in [&mut state.live, &mut state.synced] {
+            if let Some(byte) = image.get_mut(offset) {
+                *byte ^= bits;
+            }
+        }
+    }
+
     /// What is on the disk after a crash at this moment, as a new and sound disk.
     pub fn crash(&self, crash: Crash) -> SimulatedDisk {
         let state = self.state();

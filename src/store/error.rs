@@ -162,6 +162,7 @@ impl Fault {
                 StoreError::Damaged { store, what: "it ends too early".to_owned() }
             }
             redb::Error::Io(source) => StoreError::Io { store, doing, source },
+            redb::Error::Corrupted(what) => StoreError::Damaged { store, what },
             other => StoreError::Damaged { store, what: other.to_string() },
         }
     }

@@ -4,7 +4,8 @@
 //! the inputs of a journal entry. For them the disk form *is* the model type of today: postcard writes fields in their
 //! order and enum variants by their position, so adding a variant at an enum's end is compatible, and every other change
 //! is not. `fixtures/v1.txt` holds the bytes of version 1; a change of form fails the test that compares them. Then: keep
-//! the old type here under a name of its own, raise [`VERSION`], and write out the conversion in `decode`.
+//! the old type here under a name of its own, raise [`VERSION`], and write out the conversion in `decode`; raise `tables::SCHEMA` with it,
+//! so that an older program refuses the file as newer instead of taking its rows for damaged.
 //!
 //! [`Record`] has a form of its own already, because the model's is tagged for JSON, which no binary format can read back.
 

@@ -72,14 +72,14 @@ fn rows<K, I, R>(
 ) -> Result<BTreeMap<I, R>, Fault>
 where
     K: Key + 'static,
-    I: Ord + fmt::Debug,
+    I: Ord + fmt::Display,
     R: Row,
 {
     let mut rows = BTreeMap::new();
     for entry in read.open_table(table)?.range::<K::SelfType<'_>>(..)? {
         let (key, row) = entry?;
         let id = id(key.value())?;
-        let row = record::decode(format_args!("{id:?}"), row.value())?;
+        let row = record::decode(&id, row.value())?;
         rows.insert(id, row);
     }
     Ok(rows)

@@ -1,9 +1,9 @@
 //! The tables of a store file, by schema version.
 //!
-//! Two versions protect a file. The *schema* version in [`META`] covers the set of tables, their keys and their meaning; a
-//! file of a newer schema is refused. Each row also opens with the version of its own form (see `record`), so that one kind
-//! of row can change without touching the rest. To change a table: give the new one another name, raise [`SCHEMA`], and
-//! convert in [`prepare`].
+//! Two versions protect a file. The *schema* version in [`META`] rises with any change of tables, keys or rows; a file of a
+//! newer schema is refused. Each row opens with the version of its own form (see `record`), so that rows of an older form
+//! can stay as they are until they are next written. To change a table: give the new one another name, raise [`SCHEMA`],
+//! and convert in [`prepare`].
 
 use super::error::{Doing, Fault, Name, StoreError};
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError, TableHandle, WriteTransaction};
