@@ -144,7 +144,7 @@ impl Manager {
         let mut views = Vec::new();
         for module in self.roster.modules() {
             let mine = || self.roster.embots().filter(|embot| embot.id.module == module.manifest.module);
-            let settings = module.policies.iter().map(|policy| (policy.name().clone(), policy.settings().clone()));
+            let settings = module.policies.iter().map(|policy| (policy.policy().name().clone(), policy.settings().clone()));
             views.push(ModuleView {
                 module: module.manifest.module.clone(),
                 version: module.manifest.version.clone(),
