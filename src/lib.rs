@@ -11,6 +11,7 @@ pub mod plan;
 pub mod policy;
 pub mod queue;
 pub mod sensors;
+pub mod simulate;
 pub mod store;
 pub mod usage;
 pub mod yaml;

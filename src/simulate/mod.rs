@@ -4,9 +4,8 @@
 //! the pure [`Fleet`], asked directly, and time jumps from one thing that happens to the next. So a simulation with the same
 //! fleet, configuration and seed writes the same journal, to the byte.
 
-use crate::effectors::order;
 use crate::hypervisor::simulated::{Fleet, OrderState, Seen};
-use crate::hypervisor::{Destination, MigrationLimits};
+use crate::hypervisor::{Destination, MigrationLimits, Order};
 use crate::manager::Manager;
 use crate::model::{
     Action, ActionId, ActionKind, ActionUpdate, Batch, Command, HostId, Input, Output, Reply, Span, Ticket, Timestamp,
@@ -235,5 +234,17 @@ impl Simulation {
             Ok(()) => drop(self.running.insert(id)),
             Err(error) => self.inbox.push_back(Input::Update(id, ActionUpdate::Failed(error.what.into()))),
         }
+    }
+}
+
+fn order(action: &Action, plane: &Arc<str>, destination: Option<Destination>, limits: MigrationLimits) -> Order {
+    Order {
+        action: action.id,
+        kind: action.proposal.kind.clone(),
+        plane: plane.clone(),
+        epoch: action.epoch,
+        expects: action.expects,
+        destination,
+        limits,
     }
 }
