@@ -42,4 +42,8 @@ impl No {
     fn because<T>(guardrail: &'static str, reason: impl Into<String>) -> Decided<T> {
         Err(No { guardrail, reason: reason.into() })
     }
+
+    fn refuse(self, proposal: crate::model::Proposal) -> crate::model::Refusal {
+        crate::model::Refusal { proposal, guardrail: self.guardrail.into(), reason: self.reason }
+    }
 }

@@ -98,7 +98,7 @@ impl Planner {
                     }
                     deciding.accept(action);
                 }
-                Err(no) => refused.push(Refusal { proposal, guardrail: no.guardrail.into(), reason: no.reason }),
+                Err(no) => refused.push(no.refuse(proposal)),
             }
         }
         let mut accepted = deciding.accepted;
@@ -118,8 +118,8 @@ impl Planner {
     /// An admin approves an advised action: may it be carried out as things are now? The limits of safety are checked again;
     /// those of pace are the admin's to judge. The answer is the action as it is to be carried out, `Planned`, with what it
     /// expects of the guest now; or why it may not be, with the advice left as it was.
-    pub fn approve(&mut self, situation: &Situation, action: &Action, by: &Arc<str>) -> Result<Action, Refusal> {
-        let refuse = |no: No| Refusal { proposal: action.proposal.clone(), guardrail: no.guardrail.into(), reason: no.reason };
+    pub fn approve(&mut self, situation: &Situation, action: &Action, by: &Arc<str>) -> Result<Action, Box<Refusal>> {
+        let refuse = |no: No| Box::new(no.refuse(action.proposal.clone()));
         if !matches!(action.state, ActionState::Advised { .. }) {
             let reason = format!("action {} is {}; only advised actions can be approved", action.id, action.state.word());
             return Err(refuse(No { guardrail: "state", reason }));

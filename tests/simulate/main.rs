@@ -12,7 +12,9 @@ use std::sync::Arc;
 /// A shipped module's files.
 fn shipped(name: &str) -> Command {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let read = |path: String| -> Arc<str> { std::fs::read_to_string(root.join(&path)).unwrap_or_else(|error| panic!("{path}: {error}")).into() };
+    let read = |path: String| -> Arc<str> {
+        std::fs::read_to_string(root.join(&path)).unwrap_or_else(|error| panic!("{path}: {error}")).into()
+    };
     let policy = format!("{name}.rhai");
     Command::LoadModule {
         file: format!("{name}.yaml").into(),
@@ -22,7 +24,11 @@ fn shipped(name: &str) -> Command {
 }
 
 fn plane(fleet: &Fleet) -> Manager {
-    let hosts = fleet.hosts().map(|(id, machine)| HostSettings { id: id.clone(), site: machine.site.clone(), labels: machine.labels.clone() });
+    let hosts = fleet.hosts().map(|(id, machine)| HostSettings {
+        id: id.clone(),
+        site: machine.site.clone(),
+        labels: machine.labels.clone(),
+    });
     let settings = Settings { plane: "home".into(), hosts: hosts.collect(), adopt: Mode::Act, ..Settings::default() };
     Manager::new(settings, Recovered::nothing())
 }
@@ -48,10 +54,20 @@ fn a_hot_host_is_relieved() {
     must(simulation.command(Command::ModuleMode { module: "relieve-hot-host".into(), mode: Mode::Act }).unwrap());
     let moved = simulation
         .run_until(Span::minutes(10), |simulation| {
-            simulation.manager().actions().any(|action| action.proposal.kind.verb() == embot::model::Verb::Migrate && action.state == embot::model::ActionState::Done)
+            simulation.manager().actions().any(|action| {
+                action.proposal.kind.verb() == embot::model::Verb::Migrate && action.state == embot::model::ActionState::Done
+            })
         })
         .unwrap();
-    println!("{}", String::from_utf8_lossy(simulation.journal()).lines().filter(|l| !l.contains("input")).take(60).collect::<Vec<_>>().join("\n"));
+    println!(
+        "{}",
+        String::from_utf8_lossy(simulation.journal())
+            .lines()
+            .filter(|l| !l.contains("input"))
+            .take(60)
+            .collect::<Vec<_>>()
+            .join("\n")
+    );
     for refusal in simulation.manager().refusals() {
         println!("{} x{}: {}", refusal.refusal.guardrail, refusal.count, refusal.refusal.reason);
     }
@@ -71,5 +87,9 @@ fn on_load(host, settings) {
     if best != () { best.migrate(`host ${host.name} is hot`); }
 }
 "#;
-    Command::LoadModule { file: "relieve-hot-host.yaml".into(), manifest: manifest.into(), policies: vec![("p.rhai".into(), policy.into())] }
+    Command::LoadModule {
+        file: "relieve-hot-host.yaml".into(),
+        manifest: manifest.into(),
+        policies: vec![("p.rhai".into(), policy.into())],
+    }
 }
