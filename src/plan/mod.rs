@@ -9,6 +9,7 @@
 
 mod affinity;
 mod balance;
+mod deciding;
 mod fleet;
 mod gain;
 pub mod guardrails;
