@@ -110,23 +110,21 @@ impl<'a> Balancing<'a> {
             guests.sort_by_key(|vm| (vm.memory_mib, vm.id));
             for vm in &guests {
                 let Some(source) = self.fleet.seat_of(vm).filter(|_| self.may_move(vm)) else { continue };
-                if !self.breaks(vm, source, &violation.rule) {
+                let ties = Ties::of(vm, &self.fleet);
+                if !ties.breaks(source, &violation.rule) {
                     continue;
                 }
-                let mends = |fit: &Fit| fit.is_repair && !self.breaks(vm, fit.seat, &violation.rule);
+                let mends = |fit: &Fit| fit.is_repair && !ties.breaks(fit.seat, &violation.rule);
                 if let Some(fit) = self.fits(vm, source).into_iter().filter(mends).min_by(by_score) {
                     self.take(vm, source, fit, &format!("affinity rule {}", violation.rule));
                 }
             }
-            let is_broken = |vm: &&Vm| self.fleet.seat_of(vm).is_some_and(|seat| self.breaks(vm, seat, &violation.rule));
+            let breaks = |vm: &Vm, seat| Ties::of(vm, &self.fleet).breaks(seat, &violation.rule);
+            let is_broken = |vm: &&Vm| self.fleet.seat_of(vm).is_some_and(|seat| breaks(vm, seat));
             if let Some(vm) = guests.into_iter().find(is_broken) {
                 self.plan.left.push(format!("rule {} stays broken: no single move mends it for {}", violation.rule, vm.name));
             }
         }
-    }
-
-    fn breaks(&self, vm: &Vm, seat: usize, rule: &str) -> bool {
-        Ties::of(vm, &self.fleet).broken_at(seat).any(|broken| &*broken.rule.name == rule)
     }
 
     /// Takes the hottest host, and of its guests and their targets the pair that leaves the fewest processors waiting; until no
