@@ -72,6 +72,33 @@ impl Simulation {
         self
     }
 
+    /// The plane's daemon died and was started again, with what its store holds: the fleet goes on as if nothing had
+    /// happened, and what was on its way to or from the old manager is lost. The fate of actions that were under way is asked
+    /// of the fleet, as the daemon asks its hypervisors.
+    pub fn restart(&mut self, manager: Manager, store: Store) {
+        self.inbox.clear();
+        self.replies.clear();
+        self.running.clear();
+        for poll in self.polls.values_mut() {
+            (poll.seen, poll.failures) = (None, 0);
+        }
+        for action in manager.unreconciled() {
+            let update = match self.fleet.poll(action.id) {
+                Some(OrderState::Waiting | OrderState::Running(_)) => {
+                    self.running.insert(action.id);
+                    continue;
+                }
+                Some(OrderState::Done) => ActionUpdate::Done,
+                Some(OrderState::Failed(error)) => ActionUpdate::Failed(error.what.into()),
+                Some(OrderState::Cancelled) => ActionUpdate::Cancelled("request".into()),
+                None => ActionUpdate::Failed("a restart of the manager came before it was begun".into()),
+            };
+            self.inbox.push_back(Input::Update(action.id, update));
+        }
+        self.manager = manager;
+        self.store = Some(store);
+    }
+
     /// Keeps the export of the journal in memory.
     pub fn with_journal(mut self) -> Simulation {
         self.journal = Some(Vec::new());
@@ -91,6 +118,11 @@ impl Simulation {
     /// The fleet, to do something to it.
     pub fn fleet_mut(&mut self) -> &mut Fleet {
         &mut self.fleet
+    }
+
+    /// The store that batches are committed to, if any.
+    pub fn store(&self) -> Option<&Store> {
+        self.store.as_ref()
     }
 
     /// The time it has come to.
