@@ -44,6 +44,7 @@ use std::collections::BTreeMap;
 /// A simulated fleet.
 #[derive(Debug)]
 pub struct Fleet {
+    seed: u64,
     started: Timestamp,
     now: Timestamp,
     times: Times,
