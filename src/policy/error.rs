@@ -56,6 +56,7 @@ fn unreadable_words(text: &str, error: &ParseErrorType) -> (String, Option<Strin
         ParseErrorType::FnDuplicatedDefinition(name, _) => {
             (format!("`{name}` is defined twice"), Some("keep one of them, or merge the two".to_owned()))
         }
+        ParseErrorType::MissingToken(token, place) => (format!("a `{token}` is missing here, {place}"), None),
         ParseErrorType::UnexpectedEOF => {
             ("the file ends in the midst of something".to_owned(), Some("is a `}`, `)` or `\"` missing?".to_owned()))
         }
@@ -129,7 +130,7 @@ fn innermost(error: &EvalAltResult) -> &EvalAltResult {
 }
 
 /// The innermost place that is known.
-pub(super) fn place(error: &EvalAltResult) -> Position {
+fn place(error: &EvalAltResult) -> Position {
     let inner = match error {
         EvalAltResult::ErrorInFunctionCall(_, _, inner, _) => place(inner),
         _ => Position::NONE,
@@ -162,6 +163,7 @@ fn words(error: &EvalAltResult) -> (String, Option<String>) {
             "`this` is the state only in handlers".to_owned(),
             Some("call the function as `this.name()`, or give it what it needs as a parameter".to_owned()),
         ),
+        E::ErrorParsing(kind, _) => unreadable_words("", kind),
         E::ErrorArithmetic(text, _) => (lower_first(text), None),
         E::ErrorStackOverflow(_) => {
             ("functions call each other too deeply".to_owned(), Some("does a function call itself without end?".to_owned()))

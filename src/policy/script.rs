@@ -162,10 +162,30 @@ fn kind_of(function: &str) -> Option<usize> {
     EventKind::ALL.iter().position(|kind| kind.name == name)
 }
 
-/// Everything that is wrong with a script that Rhai could read.
+/// Everything that is wrong with a script that Rhai could read: what makes it unusable here, and what it gets wrong about the
+/// surface.
 fn check(ast: &AST, file: &str, text: &str) -> Vec<Diagnostic> {
     let mut found = statements_outside(ast, file);
     found.extend(unusable_functions(ast, file, text));
+    found.extend(refused_calls(ast, file));
+    found
+}
+
+/// Calls of what does not exist here, though Rhai's own books know it.
+fn refused_calls(ast: &AST, file: &str) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    ast.walk(&mut |path: &[ASTNode]| {
+        let (call, position) = match path.last() {
+            Some(ASTNode::Expr(Expr::FnCall(call, position) | Expr::MethodCall(call, position))) => (call, *position),
+            Some(ASTNode::Stmt(Stmt::FnCall(call, position))) => (call, *position),
+            _ => return true,
+        };
+        if let Some((name, instead)) = REFUSED.iter().find(|(name, _)| call.name == *name) {
+            let complaint = at(file, position, format!("policies cannot use `{name}`"));
+            found.push(Diagnostic { length: name.len() as u32, ..complaint }.with_hint(*instead));
+        }
+        true
+    });
     found
 }
 
