@@ -98,6 +98,11 @@ impl Engine {
         Engine { rhai, context, scope: RefCell::new(Scope::new()), witness: OnceCell::new() }
     }
 
+    #[cfg(test)]
+    pub(super) fn context(&self) -> &Rc<Context> {
+        &self.context
+    }
+
     /// Reads and checks a policy. All errors that were found, or the policy with its warnings.
     pub fn compile(&self, file: &str, text: &str) -> Result<Policy, Vec<Diagnostic>> {
         let read = read(&self.rhai, file, text)?;

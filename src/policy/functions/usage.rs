@@ -100,3 +100,8 @@ impl UsageView {
 fn metric(name: &str) -> Outcome<Metric> {
     name.parse().or_else(complaint)
 }
+
+#[cfg(test)]
+pub(super) fn type_id() -> std::any::TypeId {
+    std::any::TypeId::of::<UsageView>()
+}
