@@ -4,8 +4,8 @@ use super::context::Context;
 use super::error::{at, failed, stopped};
 use super::functions::{self, EventView, HostView, PlaneView, VmView, bounded};
 use super::limits::{Limits, Meter, Stop};
-use super::script::{Compiled, Handler, Parameter, Policy, read};
-use super::state::{State, holds_shared, same, stored_bytes, to_dynamic, to_value};
+use super::script::{Compiled, Handler, Parameter, Policy, assignment, read};
+use super::state::{State, Unstorable, holds_shared, same, stored_bytes, to_dynamic, to_value};
 use super::step::{Fault, Sheet, Step, StepInput};
 use super::surface::REFUSED;
 use super::witness::Witness;
@@ -264,26 +264,31 @@ impl Engine {
     /// A changed state, where it can be kept.
     fn keepable(&self, policy: &Compiled, handler: &Handler, state: Dynamic) -> Result<Dynamic, Fault> {
         let limit = self.context.limits.state_bytes;
-        let refuse = |message: String, hint: &str| {
-            let error = at(&policy.file, Position::NONE, message).with_hint(hint);
+        let refuse = |path: &str, message: String, hint: &str| {
+            let error = at(&policy.file, assignment(&policy.ast, path), message).with_hint(hint);
             Err(Fault { error: handler.located(error), deadline: false })
         };
+        let unstorable = |bad: Unstorable| {
+            refuse(
+                &bad.path,
+                format!("`this{}` is {}: it cannot be kept", bad.path, bad.what),
+                "keep plain data: numbers, texts, lists and maps; of a guest its `id`, of a host its `name`",
+            )
+        };
         if !state.is_map() {
-            return refuse("`this` must remain a map".to_owned(), "set its keys, as in `this.count = 1`");
+            return refuse("", "`this` must remain a map".to_owned(), "set its keys, as in `this.count = 1`");
         }
         match stored_bytes(&state) {
-            Err(bad) => refuse(
-                format!("`this{}` is {}, which cannot be kept", bad.path, bad.what),
-                "keep plain data: numbers, texts, lists and maps; of a guest its `id`, of a host its `name`",
-            ),
+            Err(bad) => unstorable(bad),
             Ok(bytes) if bytes > limit => refuse(
+                "",
                 format!("the state has grown to {bytes} bytes, more than the {limit} it may have"),
                 "forget what is old: `this.list.shift()`, `this.map.remove(key)`; usage history is kept for you (`vm.usage`)",
             ),
             // A closure that still holds a part of the state could change it later.
             Ok(_) if holds_shared(&state) => match to_value(&state) {
                 Ok(value) => Ok(to_dynamic(&value)),
-                Err(bad) => refuse(format!("`this{}` is {}, which cannot be kept", bad.path, bad.what), "keep plain data"),
+                Err(bad) => unstorable(bad),
             },
             Ok(_) => Ok(state),
         }
