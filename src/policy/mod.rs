@@ -26,6 +26,7 @@ mod step;
 pub mod surface;
 #[cfg(test)]
 mod testing;
+mod witness;
 
 pub use engine::{Bound, Engine};
 pub use limits::Limits;

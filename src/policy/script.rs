@@ -4,7 +4,7 @@ use super::error::{at, unreadable};
 use super::surface::{FUNCTIONS, HANDLER_PARAMETERS, REFUSED, TYPES};
 use crate::error::{Diagnostic, Severity};
 use crate::model::{EventBody, EventKind, Value, Verb};
-use rhai::{AST, ASTNode, Engine, Expr, OptimizationLevel, Scope, ScriptFuncDef, Stmt};
+use rhai::{AST, ASTNode, Engine, Expr, OptimizationLevel, Position, Scope, ScriptFuncDef, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -162,10 +162,30 @@ fn kind_of(function: &str) -> Option<usize> {
     EventKind::ALL.iter().position(|kind| kind.name == name)
 }
 
-/// Everything that is wrong with a script that Rhai could read.
+/// Everything that is wrong with a script that Rhai could read: what makes it unusable here, and what it gets wrong about the
+/// surface.
 fn check(ast: &AST, file: &str, text: &str) -> Vec<Diagnostic> {
     let mut found = statements_outside(ast, file);
     found.extend(unusable_functions(ast, file, text));
+    found.extend(refused_calls(ast, file));
+    found
+}
+
+/// Calls of what does not exist here, though Rhai's own books know it.
+fn refused_calls(ast: &AST, file: &str) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    ast.walk(&mut |path: &[ASTNode]| {
+        let (call, position) = match path.last() {
+            Some(ASTNode::Expr(Expr::FnCall(call, position) | Expr::MethodCall(call, position))) => (call, *position),
+            Some(ASTNode::Stmt(Stmt::FnCall(call, position))) => (call, *position),
+            _ => return true,
+        };
+        if let Some((name, instead)) = REFUSED.iter().find(|(name, _)| call.name == *name) {
+            let complaint = at(file, position, format!("policies cannot use `{name}`"));
+            found.push(Diagnostic { length: name.len() as u32, ..complaint }.with_hint(*instead));
+        }
+        true
+    });
     found
 }
 
@@ -260,6 +280,33 @@ pub(super) fn definition(text: &str, name: &str, parameters: usize) -> (u32, u32
 pub(super) fn alone(ast: &AST, function: &ScriptFuncDef) -> AST {
     let (wanted, arity) = (function.name.as_str(), function.params.len());
     ast.clone_functions_only_filtered(|_, _, _, name, parameters| name == wanted && parameters == arity)
+}
+
+/// Where the first key of a path into the state (`.seen[2].host`) is set; none where that is not plain to see.
+pub(super) fn assignment(ast: &AST, path: &str) -> Position {
+    let key = path.trim_start_matches('.').split(['.', '[']).next().unwrap_or("");
+    let is_key = |target: &Expr| match target {
+        Expr::ThisPtr(_) => key.is_empty(),
+        Expr::Dot(parts, ..) => {
+            let key_is = |part: &Expr| matches!(part, Expr::Property(names, _) if names.2 == key);
+            let deeper = |part: &Expr| matches!(part, Expr::Dot(rest, ..) | Expr::Index(rest, ..) if key_is(&rest.lhs));
+            matches!(parts.lhs, Expr::ThisPtr(_)) && (key_is(&parts.rhs) || deeper(&parts.rhs))
+        }
+        Expr::Index(parts, ..) => {
+            matches!(parts.lhs, Expr::ThisPtr(_)) && matches!(&parts.rhs, Expr::StringConstant(text, _) if text == key)
+        }
+        _ => false,
+    };
+    let mut found = Position::NONE;
+    ast.walk(&mut |path: &[ASTNode]| {
+        if let Some(ASTNode::Stmt(statement @ Stmt::Assignment(assigned))) = path.last()
+            && is_key(&assigned.1.lhs)
+        {
+            found = statement.position();
+        }
+        found.is_none()
+    });
+    found
 }
 
 fn mentions_this(ast: &AST, function: &ScriptFuncDef) -> bool {
