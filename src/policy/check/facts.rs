@@ -26,7 +26,9 @@ pub struct Facts {
     pub sends_computed: bool,
     /// The channels it compares `event.channel` with.
     pub hears: Vec<(String, Spot)>,
-    /// Its settings; `None` where `fn settings()` is not simple enough to tell.
+    /// Is there a `fn settings()` at all?
+    pub computes_settings: bool,
+    /// Its settings; `None` where there is no `fn settings()`, or where it is not simple enough to tell.
     pub settings: Option<BTreeMap<String, Setting>>,
 }
 

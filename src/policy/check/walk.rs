@@ -195,6 +195,7 @@ impl<'a> Walk<'a> {
 
     /// The keys and defaults, where the function ends in a map written out.
     fn settings(&mut self, body: &'a [Stmt]) {
+        self.facts.computes_settings = true;
         let map = match body.last() {
             Some(Stmt::Expr(expr)) => &**expr,
             Some(Stmt::Return(Some(expr), ..)) => &**expr,
