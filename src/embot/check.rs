@@ -6,11 +6,14 @@
 
 use super::manifest::{Cover, Manifest};
 use crate::error::{Diagnostic, Severity, Spot, nearest};
-use crate::model::{EventKind, Kind, Verb};
-use crate::policy::check::{self as policy_check, Facts};
+use crate::model::{EventKind, Kind, Verb, World};
+use crate::policy::{Engine, Facts, Inspection, Limits};
+use crate::usage::Usage;
 use crate::yaml::Document;
 use serde::Serialize;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -45,16 +48,18 @@ struct Policy<'a> {
 /// Checks files: `*.yaml` and `*.yml` are manifests, `*.rhai` policies; others are left alone. A manifest names policies as
 /// they stand under `policies/`, the folder beside its own: `embots/web.yaml` with `a.rhai` means `policies/a.rhai`.
 pub fn check_tree(files: &BTreeMap<String, String>) -> Report {
+    // Settings are computed in an empty world: they depend on none.
+    let world = Rc::new(RefCell::new(World::new("check")));
+    let engine = Engine::new(world, Rc::new(RefCell::new(Usage::default())), Limits::default());
     let mut tree = Tree { diagnostics: Vec::new() };
     let mut policies = BTreeMap::new();
     let mut modules = Vec::new();
     let mut manifests = 0;
     for (file, text) in files {
         if file.ends_with(".rhai") {
-            let (complaints, facts) = policy_check::read(file, text);
-            let broken = complaints.iter().any(|one| one.severity == Severity::Error);
-            tree.diagnostics.extend(complaints);
-            policies.insert(file.as_str(), Policy { file, facts, broken });
+            let Inspection { diagnostics, facts, policy } = engine.inspect(file, text);
+            tree.diagnostics.extend(diagnostics);
+            policies.insert(file.as_str(), Policy { file, facts, broken: policy.is_none() });
         } else if file.ends_with(".yaml") || file.ends_with(".yml") {
             manifests += 1;
             match Manifest::read_with_places(file, text) {

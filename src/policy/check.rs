@@ -12,11 +12,9 @@ mod facts;
 mod guess;
 mod handlers;
 mod known;
-mod syntax;
 mod walk;
 
 pub use facts::{Facts, Setting};
-pub use syntax::syntax;
 
 use crate::error::{Diagnostic, Spot};
 use walk::Walk;
@@ -29,7 +27,7 @@ const MAX_FUNCTIONS: usize = 500;
 
 /// Complains about a parsed script, sorted by place, and tells what the module check wants to know of it. `text` is what
 /// `ast` was parsed from.
-pub fn inspect(ast: &rhai::AST, file: &str, text: &str) -> (Vec<Diagnostic>, Facts) {
+pub(super) fn inspect(ast: &rhai::AST, file: &str, text: &str) -> (Vec<Diagnostic>, Facts) {
     if ast.iter_fn_def().count() > MAX_FUNCTIONS {
         let complaint = Spot::START.error(file, format!("more than {MAX_FUNCTIONS} functions"));
         return (vec![complaint.with_hint("split the policy up: a module may name several")], Facts::default());
@@ -43,31 +41,6 @@ pub fn inspect(ast: &rhai::AST, file: &str, text: &str) -> (Vec<Diagnostic>, Fac
     complaints.dedup();
     complaints.truncate(MAX_DIAGNOSTICS);
     (complaints, facts)
-}
-
-/// The complaints of [`inspect`] alone.
-pub fn check(ast: &rhai::AST, file: &str, text: &str) -> Vec<Diagnostic> {
-    inspect(ast, file, text).0
-}
-
-/// Parses and inspects a script that is not to be run.
-pub fn read(file: &str, text: &str) -> (Vec<Diagnostic>, Facts) {
-    match parser().compile(text) {
-        Ok(ast) => inspect(&ast, file, text),
-        Err(error) => (vec![syntax(&error, file, text)], Facts::default()),
-    }
-}
-
-/// An engine that only parses.
-fn parser() -> rhai::Engine {
-    let mut engine = rhai::Engine::new_raw();
-    engine.set_strict_variables(true);
-    engine.set_optimization_level(rhai::OptimizationLevel::None);
-    engine.set_max_expr_depths(64, 32);
-    for word in ["eval", "import", "export"] {
-        engine.disable_symbol(word);
-    }
-    engine
 }
 
 #[cfg(test)]

@@ -149,6 +149,7 @@ impl<'a> Walk<'a> {
                 return match name {
                     "rule" | "kind" => Guess::Text,
                     "hard" => Guess::Bool,
+                    "vms" => Guess::List(Box::new(Guess::Vm)),
                     _ => Guess::Any,
                 };
             }

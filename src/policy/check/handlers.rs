@@ -38,7 +38,7 @@ impl Walk<'_> {
                     let hint = "write `fn settings() { #{ key: default } }`; handlers get `settings` as a parameter";
                     self.error(spot, "`fn settings` takes no parameters", hint);
                 }
-            } else if surface::functions_named(&name).next().is_some() {
+            } else if hides_surface(&name, def.params.len()) {
                 let hint = format!("give it another name, such as `my_{name}`");
                 self.error(spot, format!("`{name}` would hide a function of the surface"), hint);
             }
@@ -91,6 +91,14 @@ impl Walk<'_> {
             Some(_) => {}
         }
     }
+}
+
+/// Would a script's function be called where the surface's is meant? Rhai looks among the script's functions first.
+fn hides_surface(name: &str, parameters: usize) -> bool {
+    let mut methods = surface::TYPES.iter().flat_map(|table| table.methods).filter(|method| method.name == name);
+    surface::functions_named(name).next().is_some()
+        || surface::REFUSED.iter().any(|(refused, _)| *refused == name)
+        || methods.any(|method| method.verb.is_some() || method.parameters.len() == parameters)
 }
 
 /// Where the parts of `fn name(a, b)` stand: the parser keeps only the place of the body.

@@ -1,7 +1,18 @@
-use super::*;
+use crate::error::Diagnostic;
+use crate::model::World;
+use crate::policy::{Engine, Limits};
+use crate::usage::Usage;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+fn read(file: &str, text: &str) -> Vec<Diagnostic> {
+    Engine::new(Rc::new(RefCell::new(World::new("home"))), Rc::new(RefCell::new(Usage::default())), Limits::default())
+        .inspect(file, text)
+        .diagnostics
+}
 
 fn complaints(text: &str) -> String {
-    read("p.rhai", text).0.iter().map(|one| format!("{one}\n")).collect()
+    read("p.rhai", text).iter().map(|one| format!("{one}\n")).collect()
 }
 
 /// Scripts that are odd but sound.

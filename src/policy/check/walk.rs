@@ -5,6 +5,7 @@ use super::guess::Guess;
 use super::known;
 use crate::error::{Diagnostic, Spot, nearest};
 use crate::model::EventKind;
+use crate::policy::script;
 use rhai::{AST, ASTNode, Expr, FnPtr, Position, ScriptFuncDef, Stmt, StmtBlock};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,10 +53,7 @@ pub(super) type Bodies = BTreeMap<Signature, Vec<Stmt>>;
 pub(super) fn bodies(ast: &AST) -> Bodies {
     let mut bodies = Bodies::new();
     for def in ast.iter_fn_def() {
-        // `clone_functions_only_filtered` of this Rhai ignores its filter.
-        let mut alone = ast.clone();
-        alone.clear_statements();
-        alone.retain_functions(|_, _, name, count| *name == *def.name && count == def.params.len());
+        let alone = script::alone(ast, def);
         let mut body = Vec::new();
         alone.walk(&mut |path: &[ASTNode]| {
             if let [ASTNode::Stmt(statement)] = path {
@@ -480,12 +478,23 @@ impl<'a> Walk<'a> {
     fn top_level(&mut self) {
         let outside = self.ast.statements().iter().find(|statement| !statement.is_noop());
         if let Some(statement) = outside {
-            let spot = self.spot(statement.position(), " ");
-            self.warn(
-                spot,
-                "this stands outside of all functions and is never run",
-                "move it into a function; constants that admins may change go into `fn settings()`",
-            );
+            let hint = "put it in a handler, such as `fn on_loaded()`".to_owned();
+            let (spot, message, hint) = match statement {
+                Stmt::Var(variable, ..) => {
+                    let name = &variable.0.name;
+                    let message = format!("`{name}` is defined outside the functions, where they cannot see it");
+                    let hint = format!(
+                        "make it a setting (`fn settings() {{ #{{ {name}: ... }} }}`) or a function (`fn {name}() {{ ... }}`)"
+                    );
+                    (self.spot(variable.0.pos, name), message, hint)
+                }
+                _ => (
+                    self.spot(statement.position(), " "),
+                    "this stands outside the functions and would never run".to_owned(),
+                    hint,
+                ),
+            };
+            self.error(spot, message, hint);
         }
     }
 
