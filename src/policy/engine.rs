@@ -1,7 +1,8 @@
 //! The engine: one for all policies of the plane, living in the thread that steps embots.
 
+use super::check::{self, Facts};
 use super::context::Context;
-use super::error::{at, failed, stopped};
+use super::error::{at, failed, stopped, unreadable};
 use super::functions::{self, EventView, HostView, PlaneView, VmView, bounded};
 use super::limits::{Limits, Meter, Stop};
 use super::script::{Compiled, Handler, Parameter, Policy, assignment, read};
@@ -9,7 +10,7 @@ use super::state::{State, Unstorable, holds_shared, same, stored_bytes, to_dynam
 use super::step::{Fault, Sheet, Step, StepInput};
 use super::surface::REFUSED;
 use super::witness::Witness;
-use crate::error::{Diagnostic, nearest};
+use crate::error::{Diagnostic, Severity, nearest};
 use crate::model::{ElementId, HostId, Span, Value, World};
 use crate::usage::Usage;
 use rhai::{CallFnOptions, Dynamic, FuncArgs, OptimizationLevel, Position, Scope};
@@ -30,6 +31,17 @@ pub struct Engine {
     context: Rc<Context>,
     scope: RefCell<Scope<'static>>,
     witness: OnceCell<Witness>,
+}
+
+/// What is known of a policy's text.
+#[derive(Debug)]
+pub struct Inspection {
+    /// What is wrong with it, errors and warnings, by place.
+    pub diagnostics: Vec<Diagnostic>,
+    /// What it does.
+    pub facts: Facts,
+    /// The policy, where it is sound.
+    pub policy: Option<Policy>,
 }
 
 /// A policy with the settings of one module: what an embot's steps are taken with.
@@ -127,6 +139,23 @@ impl Engine {
         };
         compiled.defaults = self.defaults(&compiled).map_err(|error| vec![error])?;
         Ok(Policy(Rc::new(compiled)))
+    }
+
+    /// All that can be told of a policy without running it, whether it is sound or not.
+    pub fn inspect(&self, file: &str, text: &str) -> Inspection {
+        let (mut diagnostics, facts) = match self.rhai.compile(text) {
+            Ok(ast) => check::inspect(&ast, file, text),
+            Err(error) => (vec![unreadable(file, text, &error)], Facts::default()),
+        };
+        let mut policy = None;
+        if diagnostics.iter().all(|found| found.severity != Severity::Error) {
+            match self.compile(file, text) {
+                Ok(sound) => policy = Some(sound),
+                // Its settings cannot be computed.
+                Err(errors) => diagnostics.extend(errors),
+            }
+        }
+        Inspection { diagnostics, facts, policy }
     }
 
     /// What `fn settings()` gives.

@@ -17,10 +17,8 @@ pub(super) fn unreadable(file: &str, text: &str, error: &ParseError) -> Diagnost
     let found = at(file, error.position(), message);
     let length = word_length(text, &found);
     let found = Diagnostic { length, ..found };
-    match hint {
-        Some(hint) => found.with_hint(hint),
-        None => found,
-    }
+    // Where no better advice is known, some is still better than none.
+    found.with_hint(hint.unwrap_or_else(|| "check the parentheses, commas and semicolons around this place".to_owned()))
 }
 
 /// How long the word at a place is, so that all of it is underlined.
@@ -56,7 +54,9 @@ fn unreadable_words(text: &str, error: &ParseErrorType) -> (String, Option<Strin
         ParseErrorType::FnDuplicatedDefinition(name, _) => {
             (format!("`{name}` is defined twice"), Some("keep one of them, or merge the two".to_owned()))
         }
-        ParseErrorType::MissingToken(token, place) => (format!("a `{token}` is missing here, {place}"), None),
+        ParseErrorType::MissingToken(token, place) => {
+            (format!("a `{token}` is missing here, {place}"), Some(format!("add `{token}` before this place")))
+        }
         ParseErrorType::UnexpectedEOF => {
             ("the file ends in the midst of something".to_owned(), Some("is a `}`, `)` or `\"` missing?".to_owned()))
         }
