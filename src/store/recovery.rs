@@ -39,6 +39,30 @@ pub struct Recovered {
     pub fresh: bool,
 }
 
+impl Recovered {
+    /// What a store knows that nothing was ever committed to.
+    pub fn nothing() -> Recovered {
+        Recovered {
+            plane: first_row(),
+            hosts: BTreeMap::new(),
+            vms: BTreeMap::new(),
+            embots: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            actions: BTreeMap::new(),
+            modules: BTreeMap::new(),
+            usage: BTreeMap::new(),
+            last_now: Timestamp::default(),
+            fresh: true,
+        }
+    }
+}
+
+/// The plane's row before the first batch.
+fn first_row() -> PlaneRow {
+    PlaneRow { next_event: 1, next_action: 1, next_timer: 1, next_batch: 1, armed: true, planner: Vec::new() }
+}
+
 /// Reads everything, in one read transaction.
 pub fn recover(database: &Database) -> Result<Recovered, Fault> {
     let read = database.begin_read()?;
@@ -47,7 +71,7 @@ pub fn recover(database: &Database) -> Result<Recovered, Fault> {
     let last_batch = number(tables::META_BATCH)?;
     let mut plane = match read.open_table(tables::PLANE)?.get(())? {
         Some(row) => record::decode::<PlaneRow>("itself", row.value())?,
-        None => PlaneRow { next_event: 1, next_action: 1, next_timer: 1, next_batch: 1, armed: true, planner: Vec::new() },
+        None => first_row(),
     };
     plane.next_batch = last_batch + 1;
     Ok(Recovered {
