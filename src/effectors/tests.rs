@@ -234,7 +234,7 @@ fn an_order_says_what_the_action_and_the_plane_say() {
 
 #[test]
 fn a_host_that_hangs_starves_no_other() {
-    let plane = Plane::new(SHORT, MigrationLimits::default());
+    let plane = Plane::new(Workers { waiting: 8, ..SHORT }, MigrationLimits::default());
     for id in 1..=4 {
         plane.dispatch(id, "a", start(HANGS));
     }
