@@ -2,6 +2,7 @@
 #![deny(missing_docs)]
 
 pub mod clock;
+pub mod effectors;
 pub mod embot;
 pub mod error;
 pub mod hypervisor;
