@@ -1,0 +1,81 @@
+//! What every route needs: the way to the manager, the recent records, and the doors to what is not the manager's.
+
+use super::error::ApiError;
+use super::recent::Recent;
+use crate::clock::Clock;
+use crate::manager::{Handle, Manager};
+use crate::model::{Command, Reply};
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+
+/// The manager must answer within this. It normally takes less than a millisecond; past this something is badly wrong, and
+/// whoever asked should hear so instead of waiting on.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Writes the journal, from this batch on, as JSON lines, until the end or until the writer refuses more.
+pub type ExportJournal = Arc<dyn Fn(u64, &mut dyn Write) -> Result<(), String> + Send + Sync>;
+
+/// Reads modules and policies from their folders again; says what was taken over, or why not.
+pub type ReloadModules = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
+
+/// What the daemon lends the API beside the manager. All three may block; the API calls them where blocking harms nobody.
+#[derive(Clone)]
+pub struct Doors {
+    /// Tells the plane's time.
+    pub clock: Arc<dyn Clock>,
+    /// Exports the journal.
+    pub export: ExportJournal,
+    /// Reads the modules' folder again.
+    pub reload: ReloadModules,
+}
+
+/// What came of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplyView {
+    /// What was done, in words.
+    pub message: String,
+    /// The actions that follow from it.
+    pub actions: Vec<u64>,
+}
+
+/// Shared by all routes; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Api {
+    pub(super) handle: Handle,
+    pub(super) recent: Arc<Recent>,
+    pub(super) doors: Doors,
+    /// Becomes `true` when the daemon stops: streams end then, so that the stop need not wait for their readers.
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+impl Api {
+    /// Has the manager look something up.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Manager) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        answer(self.handle.ask(question)).await
+    }
+
+    /// Gives a command; the answer comes once the journal has it.
+    pub(super) async fn command(&self, command: Command, by: Arc<str>) -> Result<ReplyView, ApiError> {
+        match answer(self.handle.command(command, by)).await? {
+            Reply::Done { message, actions } => {
+                Ok(ReplyView { message, actions: actions.into_iter().map(|action| action.0).collect() })
+            }
+            Reply::Refused { reason } => Err(ApiError::refused(reason)),
+        }
+    }
+}
+
+async fn answer<T>(receiver: oneshot::Receiver<T>) -> Result<T, ApiError> {
+    match tokio::time::timeout(PATIENCE, receiver).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) => Err(ApiError::unavailable("the plane is stopping").with_hint("ask again when it runs")),
+        Err(_) => Err(ApiError::unavailable(format!("the plane did not answer within {} s", PATIENCE.as_secs()))
+            .with_hint("what was asked may still happen; look at `embot status` and at the daemon's log")),
+    }
+}
