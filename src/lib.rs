@@ -10,4 +10,6 @@ pub mod hypervisor;
 pub mod manager;
 pub mod model;
 pub mod plan;
+pub mod policy;
 pub mod usage;
+pub mod yaml;
