@@ -208,7 +208,7 @@ impl Scribe {
                 view.element = proposal.kind.vm().map(|vm| ElementId::Vm(vm).to_string());
                 view.module = proposal.embot.as_ref().map(|embot| embot.module.to_string());
                 let what = words::action(&proposal.kind, from, &|element| self.label(element));
-                view.text = format!("refuse {what}{}", because(&refusal.reason, &words::author(proposal)));
+                view.text = format!("refuse {what} ({}): {}", words::author(proposal), refusal.reason);
             }
             Record::Action { action, update } => {
                 let (word, more) = words::update(update);
