@@ -2,11 +2,12 @@
 #![allow(missing_docs)]
 
 use crate::model::{
-    Action, ActionId, Batch, Command, ElementId, EmbotId, Input, Mode, ModuleVersion, Refusal, Reply, Ticket, Timestamp, World,
+    Action, ActionId, Batch, Command, EmbotId, Input, Mode, ModuleVersion, Refusal, Reply, Ticket, Timestamp, Value, Verb,
+    World,
 };
 use crate::usage::Usage;
 use std::cell::{Ref, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{broadcast, oneshot};
@@ -56,33 +57,80 @@ impl Handle {
     }
 }
 
-#[derive(Debug, Clone)]
+/// A refusal, and how often it came.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RefusalView {
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+    /// When it last came.
+    pub last_at: Timestamp,
+    /// How often since it was recorded.
+    pub count: u32,
+    /// The latest.
+    pub refusal: Refusal,
+}
+
+/// A loaded module.
+#[derive(Debug, Clone, PartialEq)]
 pub struct ModuleView {
-    pub name: Arc<str>,
+    /// Its name.
+    pub module: Arc<str>,
+    /// Its version.
+    pub version: Arc<str>,
+    /// What it does.
+    pub description: Arc<str>,
+    /// The mode in force.
     pub mode: Mode,
-    pub manifest: crate::embot::Manifest,
-    pub versions: Vec<ModuleVersion>,
+    /// Did an admin set the mode, against the manifest?
+    pub mode_set: bool,
+    /// What it may propose.
+    pub permits: BTreeSet<Verb>,
+    /// Settings in force, by policy.
+    pub settings: BTreeMap<Arc<str>, BTreeMap<String, Value>>,
+    /// How many embots it has.
     pub embots: usize,
+    /// How many of them are suspended.
     pub suspended: usize,
+    /// All kept versions, the one in force last.
+    pub versions: Vec<ModuleVersion>,
 }
 
-#[derive(Debug, Clone)]
+/// An embot.
+#[derive(Debug, Clone, PartialEq)]
 pub struct EmbotView {
+    /// Which.
     pub id: EmbotId,
+    /// Its element's name for people.
+    pub element: String,
+    /// Recent faults.
     pub faults: u32,
+    /// Why it is suspended, where it is.
     pub suspended: Option<Arc<str>>,
-    pub state: BTreeMap<Arc<str>, crate::model::Value>,
-    pub covers: Vec<ElementId>,
+    /// State of its policies.
+    pub state: BTreeMap<Arc<str>, Value>,
+    /// Its timers: name and when they are due.
+    pub timers: Vec<(Arc<str>, Timestamp)>,
 }
 
-#[derive(Debug, Clone, Default)]
+/// Counts since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Figures {
+    /// Events taken in.
     pub events: u64,
+    /// Steps taken.
     pub steps: u64,
+    /// Policy faults.
+    pub faults: u64,
+    /// Actions planned or advised.
+    pub planned: u64,
+    /// Proposals refused.
+    pub refused: u64,
+    /// Actions done.
+    pub done: u64,
+    /// Actions that failed, were cancelled, rejected or expired.
+    pub failed: u64,
+    /// Batches.
     pub batches: u64,
-    pub queue: usize,
-    pub delay_p50_ms: f64,
-    pub delay_p99_ms: f64,
 }
 
 #[derive(Default)]
@@ -93,7 +141,7 @@ pub struct Manager {
     pub actions: BTreeMap<ActionId, Action>,
     pub modules: Vec<ModuleView>,
     pub embots: Vec<EmbotView>,
-    pub refusals: VecDeque<(Timestamp, Refusal, u64)>,
+    pub refusals: VecDeque<RefusalView>,
 }
 
 impl Manager {
@@ -103,17 +151,29 @@ impl Manager {
     pub fn usage(&self) -> Ref<'_, Usage> {
         self.usage.borrow()
     }
-    pub fn actions(&self) -> &BTreeMap<ActionId, Action> {
-        &self.actions
+    pub fn action(&self, id: ActionId) -> Option<&Action> {
+        self.actions.get(&id)
+    }
+    pub fn actions(&self) -> impl Iterator<Item = &Action> {
+        self.actions.values()
+    }
+    pub fn open(&self) -> impl Iterator<Item = &Action> {
+        self.actions.values().filter(|action| !action.state.is_final())
     }
     pub fn modules(&self) -> Vec<ModuleView> {
         self.modules.clone()
     }
-    pub fn embots(&self) -> Vec<EmbotView> {
-        self.embots.clone()
+    pub fn embots(&self, module: Option<&str>) -> Vec<EmbotView> {
+        self.embots.iter().filter(|embot| module.is_none_or(|module| module == &*embot.id.module)).cloned().collect()
     }
-    pub fn refusals(&self) -> &VecDeque<(Timestamp, Refusal, u64)> {
-        &self.refusals
+    pub fn refusals(&self) -> impl DoubleEndedIterator<Item = &RefusalView> {
+        self.refusals.iter()
+    }
+    pub fn waiting(&self) -> usize {
+        0
+    }
+    pub fn is_starting(&self) -> bool {
+        false
     }
     pub fn figures(&self) -> Figures {
         Figures::default()

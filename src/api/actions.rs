@@ -146,8 +146,15 @@ impl RefusalView {
 /// Recent refusals that pass `wanted`, the newest first.
 pub(super) fn refusals(manager: &Manager, wanted: impl Fn(&Refusal) -> bool) -> Vec<RefusalView> {
     let world = manager.world();
-    let found = manager.refusals().iter().rev().filter(|(_, refusal, _)| wanted(refusal));
-    found.map(|(at, refusal, times)| RefusalView::new(Some(*at), refusal, *times, &world)).collect()
+    let found = manager.refusals().rev().filter(|one| wanted(&one.refusal));
+    found.map(|one| RefusalView::new(Some(one.last_at), &one.refusal, one.count.into(), &world)).collect()
+}
+
+/// All actions at hand, the newest first.
+pub(super) fn newest_first(manager: &Manager) -> Vec<&Action> {
+    let mut all: Vec<&Action> = manager.actions().collect();
+    all.sort_by_key(|action| std::cmp::Reverse(action.id));
+    all
 }
 
 /// An affinity rule that the present placement breaks.
@@ -201,7 +208,7 @@ pub struct PlanView {
 pub fn plan(manager: &Manager) -> PlanView {
     let world = manager.world();
     let of = |wanted: &dyn Fn(&ActionState) -> bool| {
-        let found = manager.actions().values().filter(|action| wanted(&action.state));
+        let found = manager.open().filter(|action| wanted(&action.state));
         found.map(|action| ActionView::new(action, &world)).collect()
     };
     PlanView {
@@ -253,7 +260,7 @@ pub fn list(manager: &Manager, filter: &ActionFilter) -> Result<Vec<ActionView>,
         let module = action.proposal.embot.as_ref().map(|embot| &*embot.module);
         filter.module.is_none() || filter.module.as_deref() == module
     };
-    let found = manager.actions().values().rev().filter(|action| {
+    let found = newest_first(manager).into_iter().filter(|action| {
         filter.state.as_deref().is_none_or(|state| state == action.state.word()) && of_module(action) && concerns(action)
     });
     Ok(found.take(filter.limit.unwrap_or(100)).map(|action| ActionView::new(action, &world)).collect())

@@ -239,8 +239,8 @@ impl Request for LoadModule {
 
 fn known_module(name: &str, manager: &Manager) -> Result<Arc<str>, ApiError> {
     let modules = manager.modules();
-    let found = modules.iter().find(|module| &*module.name == name).map(|module| module.name.clone());
-    found.ok_or_else(|| super::modules::unknown(name, modules.iter().map(|module| &*module.name)))
+    let found = modules.iter().find(|module| &*module.module == name).map(|module| module.module.clone());
+    found.ok_or_else(|| super::modules::unknown(name, modules.iter().map(|module| &*module.module)))
 }
 
 impl Request for ModuleMode {

@@ -1,6 +1,6 @@
 //! `GET /v1/elements` and `/v1/elements/{name}`: what the plane manages.
 
-use super::actions::{ActionView, RefusalView, refusals};
+use super::actions::{ActionView, RefusalView, newest_first, refusals};
 use super::embots::EmbotView;
 use super::error::ApiError;
 use super::names::find_element;
@@ -294,7 +294,8 @@ pub fn detail(manager: &Manager, name: &str) -> Result<ElementDetail, ApiError> 
         ElementId::Host(this) => host == Some(this) || kind.destination() == Some(this),
         other => other.vm() == kind.vm(),
     };
-    let actions = manager.actions().values().rev().filter(|action| concerns(action.host.as_ref(), &action.proposal.kind));
+    let actions = newest_first(manager).into_iter();
+    let actions = actions.filter(|action| concerns(action.host.as_ref(), &action.proposal.kind));
     let actions = actions.take(SHOWN).map(|action| ActionView::new(action, &world)).collect();
     let guests = match &id {
         ElementId::Host(host) => world.vms_on(host).map(|vm| VmView::new(vm, &world)).collect(),
@@ -305,11 +306,11 @@ pub fn detail(manager: &Manager, name: &str) -> Result<ElementDetail, ApiError> 
         concerns(kind.vm().and_then(|vm| world.vm(vm)).map(|vm| &vm.host), kind)
     });
     let of = id.parent().unwrap_or(id.clone());
-    let embots = manager.embots().into_iter().filter(|embot| embot.id.element == of);
+    let embots = manager.embots(None).into_iter().filter(|embot| embot.id.element == of);
     Ok(ElementDetail {
         element,
         guests,
-        embots: embots.map(|embot| EmbotView::new(&embot, &world)).collect(),
+        embots: embots.map(|embot| EmbotView::new(&embot)).collect(),
         actions,
         refusals: refused.into_iter().take(SHOWN).collect(),
     })

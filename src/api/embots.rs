@@ -3,9 +3,9 @@
 use super::error::ApiError;
 use super::names::find_element;
 use super::request::Query;
+use super::stamp::Stamp;
 use super::state::Api;
 use crate::manager;
-use crate::model::World;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -26,20 +26,23 @@ pub struct EmbotView {
     pub faults: u32,
     /// Why it is suspended; absent while it works.
     pub suspended: Option<String>,
+    /// Its timers, by name: when they are due.
+    pub timers: BTreeMap<String, Stamp>,
     /// What its policies remember, by policy.
     pub state: BTreeMap<String, serde_json::Value>,
 }
 
 impl EmbotView {
     /// An embot as the API shows it.
-    pub fn new(embot: &manager::EmbotView, world: &World) -> EmbotView {
+    pub fn new(embot: &manager::EmbotView) -> EmbotView {
         EmbotView {
             embot: embot.id.to_string(),
             module: embot.id.module.to_string(),
             element: embot.id.element.to_string(),
-            name: world.label(&embot.id.element),
+            name: embot.element.clone(),
             faults: embot.faults,
             suspended: embot.suspended.as_ref().map(ToString::to_string),
+            timers: embot.timers.iter().map(|(name, due)| (name.to_string(), (*due).into())).collect(),
             state: embot.state.iter().map(|(policy, state)| (policy.to_string(), state.to_json())).collect(),
         }
     }
@@ -68,12 +71,11 @@ pub(super) async fn get_list(
         let world = manager.world();
         let element = filter.element.as_deref().map(|name| find_element(&world, name)).transpose()?;
         let wanted = |embot: &manager::EmbotView| {
-            filter.module.as_deref().is_none_or(|module| module == &*embot.id.module)
-                && element.as_ref().is_none_or(|element| *element == embot.id.element)
+            element.as_ref().is_none_or(|element| *element == embot.id.element)
                 && filter.suspended.is_none_or(|suspended| suspended == embot.suspended.is_some())
         };
-        let embots = manager.embots();
-        Ok(embots.iter().filter(|embot| wanted(embot)).map(|embot| EmbotView::new(embot, &world)).collect())
+        let embots = manager.embots(filter.module.as_deref());
+        Ok(embots.iter().filter(|embot| wanted(embot)).map(|embot| EmbotView::new(embot)).collect())
     });
     found.await?.map(Json)
 }

@@ -83,7 +83,7 @@ fn place(place: &Place, module: Option<&str>, manager: &Manager) -> PlaceView {
     let modules = manager.modules();
     let texts = modules
         .iter()
-        .filter(|one| module.is_none_or(|module| module == &*one.name))
+        .filter(|one| module.is_none_or(|module| module == &*one.module))
         .flat_map(|module| module.versions.iter().rev())
         .flat_map(|version| &version.policies);
     let text = texts.into_iter().find(|(file, _)| *file == place.file).map(|(_, text)| text);
@@ -102,8 +102,8 @@ fn read(read: &Read, label: words::Label<'_>) -> ReadView {
 
 /// Explains an action. `recent` are the records still at hand; they give the times between decision and end.
 pub fn explain(manager: &Manager, id: ActionId, recent: &[RecordView]) -> Result<Explanation, ApiError> {
-    let action = manager.actions().get(&id).ok_or_else(|| {
-        let newest = manager.actions().keys().next_back();
+    let action = manager.action(id).ok_or_else(|| {
+        let newest = manager.actions().map(|action| action.id).max();
         ApiError::not_found(format!("there is no action {id}")).with_hint(match newest {
             Some(newest) => format!("the newest is {newest}; older ones than are kept are in `embot journal export`"),
             None => "no action was decided yet; `embot plan` shows what was refused, and why".to_owned(),

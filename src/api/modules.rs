@@ -3,7 +3,6 @@
 use super::error::ApiError;
 use super::stamp::Stamp;
 use super::state::Api;
-use crate::embot::Cover;
 use crate::error::nearest;
 use crate::manager;
 use axum::Json;
@@ -22,16 +21,14 @@ pub struct ModuleView {
     pub description: String,
     /// How far it may go now.
     pub mode: String,
-    /// How far its manifest lets it go.
-    pub manifest_mode: String,
-    /// What its embots stand for: `host`, `vm` or `plane`.
-    pub covers: String,
+    /// Did an admin set the mode, in place of the manifest's?
+    pub mode_set: bool,
     /// Its policies' files.
     pub policies: Vec<String>,
     /// What it may propose.
     pub permits: Vec<String>,
-    /// Settings that its manifest gives.
-    pub settings: BTreeMap<String, serde_json::Value>,
+    /// Settings in force, by policy.
+    pub settings: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
     /// How many embots it has.
     pub embots: usize,
     /// How many of them are suspended.
@@ -69,29 +66,26 @@ pub struct ModuleDetail {
 impl ModuleView {
     /// A module as the API shows it.
     pub fn new(module: &manager::ModuleView) -> ModuleView {
-        let manifest = &module.manifest;
         let version = module.versions.last();
         ModuleView {
-            module: module.name.to_string(),
-            version: manifest.version.to_string(),
-            description: manifest.description.to_string(),
+            module: module.module.to_string(),
+            version: module.version.to_string(),
+            description: module.description.to_string(),
             mode: module.mode.to_string(),
-            manifest_mode: manifest.mode.to_string(),
-            covers: match manifest.cover {
-                Cover::Hosts => "host",
-                Cover::Vms => "vm",
-                Cover::Plane => "plane",
-            }
-            .to_owned(),
-            policies: manifest.policies.iter().map(ToString::to_string).collect(),
-            permits: manifest.permits.iter().map(ToString::to_string).collect(),
-            settings: manifest.settings.iter().map(|(key, value)| (key.clone(), value.to_json())).collect(),
+            mode_set: module.mode_set,
+            policies: version.into_iter().flat_map(|version| &version.policies).map(|(file, _)| file.to_string()).collect(),
+            permits: module.permits.iter().map(ToString::to_string).collect(),
+            settings: module.settings.iter().map(|(policy, settings)| (policy.to_string(), json(settings))).collect(),
             embots: module.embots,
             suspended: module.suspended,
             loaded_at: version.map(|version| version.loaded_at.into()),
             loaded_by: version.map(|version| version.by.to_string()),
         }
     }
+}
+
+fn json(settings: &BTreeMap<String, crate::model::Value>) -> BTreeMap<String, serde_json::Value> {
+    settings.iter().map(|(key, value)| (key.clone(), value.to_json())).collect()
 }
 
 fn detail(module: &manager::ModuleView) -> ModuleDetail {
@@ -111,8 +105,8 @@ pub(super) async fn get_list(State(api): State<Api>) -> Result<Json<Vec<ModuleVi
 
 pub(super) async fn get_one(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<ModuleDetail>, ApiError> {
     let modules = api.ask(|manager| manager.modules()).await?;
-    let found = modules.iter().find(|module| *module.name == *name);
-    found.map(|module| Json(detail(module))).ok_or_else(|| unknown(&name, modules.iter().map(|module| &*module.name)))
+    let found = modules.iter().find(|module| *module.module == *name);
+    found.map(|module| Json(detail(module))).ok_or_else(|| unknown(&name, modules.iter().map(|module| &*module.module)))
 }
 
 /// No module has this name.

@@ -7,9 +7,9 @@
 use super::stamp::Stamp;
 use super::words;
 use crate::manager::Handle;
-use crate::model::{Action, ActionState, ActionUpdate, Batch, Change, ElementId, Record, Timestamp, VmId, World};
+use crate::model::{Action, ActionState, ActionUpdate, Batch, ElementId, Event, EventBody, Record, Timestamp, VmId, World};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -101,7 +101,24 @@ pub struct RecordView {
     pub text: String,
 }
 
-/// Puts records in words. It learns names from the rows that change.
+impl RecordView {
+    fn blank(position: Position, at: Timestamp) -> RecordView {
+        RecordView {
+            position,
+            at: at.into(),
+            record: String::new(),
+            element: None,
+            action: None,
+            module: None,
+            level: None,
+            milestone: None,
+            progress: false,
+            text: String::new(),
+        }
+    }
+}
+
+/// Puts records in words. It must be told names it does not know ([`Scribe::unknown`]).
 #[derive(Debug, Default)]
 pub struct Scribe {
     plane: String,
@@ -142,43 +159,50 @@ impl Scribe {
 
     /// A batch's records in words, in order.
     pub fn read(&mut self, batch: &Batch) -> Vec<RecordView> {
-        // Names first: a batch that takes a guest in also holds its row. A guest that is gone keeps its name until then.
-        for change in &batch.changes {
-            if let Change::Vm(id, Some(vm)) = change {
-                self.guests.insert(*id, vm.name.clone());
-            }
-        }
         let views = batch.records.iter().zip(0..).map(|(record, index)| {
             let position = Position { batch: batch.seq, index };
             self.view(record, position, batch.now)
         });
         let views = views.collect();
-        for change in &batch.changes {
-            match change {
-                Change::Vm(id, Some(vm)) => drop(self.hosts.insert(*id, vm.host.clone())),
-                Change::Vm(id, None) => {
-                    self.guests.remove(id);
-                    self.hosts.remove(id);
-                }
-                _ => {}
+        for record in &batch.records {
+            // The name of a guest that is gone is of use until this batch is told.
+            if let Record::Event { event: Event { element: ElementId::Vm(vm), body: EventBody::Gone, .. } } = record {
+                self.guests.remove(vm);
+                self.hosts.remove(vm);
             }
         }
         views
     }
 
+    /// The guests in a batch whose name or host must be asked for first: unknown ones, and those that changed.
+    pub fn unknown(&self, batch: &Batch) -> BTreeSet<VmId> {
+        let mut unknown = BTreeSet::new();
+        for record in &batch.records {
+            let (vm, changed) = match record {
+                Record::Event { event } => {
+                    let changed = matches!(event.body, EventBody::Changed | EventBody::Appeared | EventBody::Migrated { .. });
+                    (event.element.vm(), changed)
+                }
+                Record::Planned { action } => (action.proposal.kind.vm(), false),
+                Record::Refused { refusal } => (refusal.proposal.kind.vm(), false),
+                Record::Fault { embot, .. } | Record::Log { embot, .. } => (embot.element.vm(), false),
+                Record::Action { .. } | Record::Settled { .. } | Record::Notice { .. } => (None, false),
+            };
+            unknown.extend(vm.filter(|vm| changed || !self.guests.contains_key(vm)));
+        }
+        unknown
+    }
+
+    /// Names and hosts that were asked for.
+    pub fn tell(&mut self, known: Vec<(VmId, Arc<str>, crate::model::HostId)>) {
+        for (vm, name, host) in known {
+            self.guests.insert(vm, name);
+            self.hosts.insert(vm, host);
+        }
+    }
+
     fn view(&mut self, record: &Record, position: Position, now: Timestamp) -> RecordView {
-        let mut view = RecordView {
-            position,
-            at: now.into(),
-            record: String::new(),
-            element: None,
-            action: None,
-            module: None,
-            level: None,
-            milestone: None,
-            progress: false,
-            text: String::new(),
-        };
+        let mut view = RecordView::blank(position, now);
         let because = |reason: &str, by: &str| format!(": {reason} ({by})");
         match record {
             Record::Event { event } => {
@@ -322,21 +346,41 @@ impl Recent {
 /// Follows the manager and fills `recent` until the manager is gone.
 pub(super) async fn keep(handle: Handle, recent: Arc<Recent>) {
     let mut batches = handle.follow();
-    // Asked after subscribing: names that change in between are learned from the batches.
-    let known = handle.ask(|manager| Scribe::new(&manager.world(), manager.actions().values()));
+    // Asked after subscribing: what changes in between is asked for again when its batch comes.
+    let known = handle.ask(|manager| Scribe::new(&manager.world(), manager.actions()));
     let Ok(mut scribe) = known.await else { return };
+    let mut last = Batch::default();
     loop {
         match batches.recv().await {
-            Ok(batch) => recent.push(scribe.read(&batch)),
+            Ok(batch) => {
+                let unknown = scribe.unknown(&batch);
+                if !unknown.is_empty() {
+                    let known = handle.ask(move |manager| {
+                        let world = manager.world();
+                        let found = unknown.into_iter().filter_map(|vm| world.vm(vm));
+                        found.map(|vm| (vm.id, vm.name.clone(), vm.host.clone())).collect()
+                    });
+                    // Without an answer the guest appears under its UUID.
+                    scribe.tell(known.await.unwrap_or_default());
+                }
+                (last.seq, last.now) = (batch.seq, batch.now);
+                recent.push(scribe.read(&batch));
+            }
             Err(broadcast::error::RecvError::Lagged(missed)) => {
-                tracing::warn!(
-                    missed,
-                    "the API fell behind: these batches are missing among recent events, the journal has them"
-                );
+                tracing::warn!(missed, "the API fell behind: batches are missing among recent events, the journal has them");
+                recent.push(vec![lost(missed, &last)]);
             }
             Err(broadcast::error::RecvError::Closed) => return,
         }
     }
+}
+
+/// What followers hear in place of batches that the API could not keep up with.
+fn lost(batches: u64, last: &Batch) -> RecordView {
+    let text = format!("warning: {batches} batches are missing here; `embot journal export --from {}` has them", last.seq + 1);
+    let position = Position { batch: last.seq, index: u32::MAX };
+    let level = Some("warning".to_owned());
+    RecordView { level, record: "notice".to_owned(), text, ..RecordView::blank(position, last.now) }
 }
 
 #[cfg(test)]

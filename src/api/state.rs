@@ -74,7 +74,9 @@ impl Api {
 async fn answer<T>(receiver: oneshot::Receiver<T>) -> Result<T, ApiError> {
     match tokio::time::timeout(PATIENCE, receiver).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_)) => Err(ApiError::unavailable("the plane is stopping").with_hint("ask again when it runs")),
+        Ok(Err(_)) => {
+            Err(ApiError::unavailable("the plane is stopping, or too busy to answer").with_hint("ask again in a moment"))
+        }
         Err(_) => Err(ApiError::unavailable(format!("the plane did not answer within {} s", PATIENCE.as_secs()))
             .with_hint("what was asked may still happen; look at `embot status` and at the daemon's log")),
     }

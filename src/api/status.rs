@@ -27,14 +27,20 @@ pub struct FiguresView {
     pub events: u64,
     /// Steps of embots since then.
     pub steps: u64,
-    /// Batches committed since then.
+    /// Policy faults since then.
+    pub faults: u64,
+    /// Actions planned or advised since then.
+    pub planned: u64,
+    /// Proposals refused since then.
+    pub refused: u64,
+    /// Actions done since then.
+    pub done: u64,
+    /// Actions that failed, were cancelled, rejected or expired since then.
+    pub failed: u64,
+    /// Batches since then.
     pub batches: u64,
-    /// Events that wait.
-    pub queue: usize,
-    /// From a fact's arrival to its committed plan, in milliseconds: the median.
-    pub delay_p50_ms: f64,
-    /// The same, 99 of 100.
-    pub delay_p99_ms: f64,
+    /// Events that wait now.
+    pub waiting: usize,
 }
 
 /// The plane at a glance.
@@ -48,6 +54,8 @@ pub struct StatusView {
     pub now: Stamp,
     /// `false`: the kill switch is on, nothing new is started.
     pub armed: bool,
+    /// `true`: just started, still finding out what is true; nothing is decided yet.
+    pub starting: bool,
     /// Hosts configured.
     pub hosts: usize,
     /// Hosts that do not answer.
@@ -74,15 +82,18 @@ pub struct StatusView {
     pub figures: FiguresView,
 }
 
-impl From<Figures> for FiguresView {
-    fn from(figures: Figures) -> FiguresView {
+impl FiguresView {
+    fn new(figures: Figures, waiting: usize) -> FiguresView {
         FiguresView {
             events: figures.events,
             steps: figures.steps,
+            faults: figures.faults,
+            planned: figures.planned,
+            refused: figures.refused,
+            done: figures.done,
+            failed: figures.failed,
             batches: figures.batches,
-            queue: figures.queue,
-            delay_p50_ms: figures.delay_p50_ms,
-            delay_p99_ms: figures.delay_p99_ms,
+            waiting,
         }
     }
 }
@@ -101,14 +112,14 @@ pub fn status(manager: &Manager, now: Timestamp) -> StatusView {
         Link::Unknown => Some(DownView { host: host.id.to_string(), reason: None }),
         Link::Down(reason) => Some(DownView { host: host.id.to_string(), reason: Some(reason.clone()) }),
     };
-    let count =
-        |wanted: &dyn Fn(&ActionState) -> bool| manager.actions().values().filter(|action| wanted(&action.state)).count();
-    let embots = manager.embots();
+    let count = |wanted: &dyn Fn(&ActionState) -> bool| manager.open().filter(|action| wanted(&action.state)).count();
+    let embots = manager.embots(None);
     StatusView {
         plane: world.plane.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         now: now.into(),
         armed: world.armed,
+        starting: manager.is_starting(),
         hosts: world.hosts().count(),
         hosts_down: world.hosts().filter_map(down).collect(),
         hosts_in_maintenance: world.hosts().filter(|host| host.in_maintenance()).map(|host| host.id.to_string()).collect(),
@@ -120,7 +131,7 @@ pub fn status(manager: &Manager, now: Timestamp) -> StatusView {
         advised: count(&|state| matches!(state, ActionState::Advised { .. })),
         open: count(&ActionState::is_open),
         violations: violations(&world),
-        figures: manager.figures().into(),
+        figures: FiguresView::new(manager.figures(), manager.waiting()),
     }
 }
 

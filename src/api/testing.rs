@@ -2,7 +2,6 @@
 
 use super::state::Doors;
 use crate::clock::VirtualClock;
-use crate::embot::{Cover, Manifest};
 use crate::manager::{self, Handle, Manager};
 use crate::model::testing::{host, vm};
 use crate::model::{
@@ -171,23 +170,13 @@ pub fn a_batch(seq: u64) -> Batch {
 pub fn module() -> manager::ModuleView {
     let text = "// Moves a guest off a hot host.\nfn on_load(host, settings) {\n    if host.cpu > settings.hot { host.vms[0].migrate(`${host.name} is hot`); }\n}\n";
     manager::ModuleView {
-        name: "relieve-hot-host".into(),
+        module: "relieve-hot-host".into(),
+        version: "1.0.0".into(),
+        description: "Moves a guest off a host that has been hot for a while.".into(),
         mode: Mode::Act,
-        manifest: Manifest {
-            module: "relieve-hot-host".into(),
-            version: "1.0.0".into(),
-            description: "Moves a guest off a host that has been hot for a while.".into(),
-            policies: vec!["relieve-hot-host.rhai".into()],
-            cover: Cover::Hosts,
-            names: Vec::new(),
-            labels: BTreeMap::new(),
-            mode: Mode::Advise,
-            permits: BTreeSet::from([crate::model::Verb::Migrate, crate::model::Verb::Notify]),
-            limits: crate::plan::Limits::default(),
-            settings: BTreeMap::from([("hot".to_owned(), Value::Float(0.85))]),
-            sends: BTreeSet::new(),
-            hears: BTreeSet::new(),
-        },
+        mode_set: true,
+        permits: BTreeSet::from([crate::model::Verb::Migrate, crate::model::Verb::Notify]),
+        settings: BTreeMap::from([("relieve-hot-host".into(), BTreeMap::from([("hot".to_owned(), Value::Float(0.85))]))]),
         versions: vec![ModuleVersion {
             file: "relieve-hot-host.yaml".into(),
             manifest: "module: relieve-hot-host\n".into(),
@@ -211,9 +200,15 @@ pub fn manager() -> Manager {
         faults: 3,
         suspended: Some("three faults within a minute, the last: relieve-hot-host.rhai:7:9: division by zero".into()),
         state: BTreeMap::from([("relieve-hot-host".into(), Value::Map(BTreeMap::from([("since".into(), Value::Int(5))])))]),
-        covers: Vec::new(),
+        element: "host-a".into(),
+        timers: vec![("look-again".into(), NOW)],
     }];
-    manager.refusals.push_back((before(20), refusal(), 3));
+    manager.refusals.push_back(manager::RefusalView {
+        recorded_at: before(60),
+        last_at: before(20),
+        count: 3,
+        refusal: refusal(),
+    });
     manager
 }
 
