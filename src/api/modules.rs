@@ -88,7 +88,8 @@ fn json(settings: &BTreeMap<String, crate::model::Value>) -> BTreeMap<String, se
     settings.iter().map(|(key, value)| (key.clone(), value.to_json())).collect()
 }
 
-fn detail(module: &manager::ModuleView) -> ModuleDetail {
+/// A module with its versions.
+pub(crate) fn detail(module: &manager::ModuleView) -> ModuleDetail {
     let versions = module.versions.iter().rev().map(|version| VersionView {
         loaded_at: version.loaded_at.into(),
         loaded_by: version.by.to_string(),
