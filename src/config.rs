@@ -8,6 +8,7 @@ use crate::error::Diagnostic;
 use crate::hypervisor::MigrationLimits;
 use crate::model::{AffinityRule, Capacity, Mode, Span};
 use crate::plan::Guardrails;
+use crate::store::Retention;
 use crate::yaml::{self, Document, Key, Shape};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -256,6 +257,22 @@ impl Config {
         Ok(config)
     }
 
+    /// How much of the past the store keeps.
+    pub fn retention(&self) -> Retention {
+        Retention { journal_bytes: self.journal.keep_bytes, ..Retention::default() }
+    }
+
+    /// What a step of a policy may use.
+    pub fn policy_limits(&self) -> crate::policy::Limits {
+        crate::policy::Limits {
+            operations: self.policy.operations,
+            units: self.policy.units,
+            deadline: self.policy.deadline.as_duration(),
+            state_bytes: usize::try_from(self.policy.state_bytes).unwrap_or(usize::MAX),
+            ..crate::policy::Limits::default()
+        }
+    }
+
     /// All values in force, defaults included, in the form they are written in.
     pub fn effective(&self) -> String {
         // Every type here is plain data, which YAML can always hold; should that change, a comment says so instead.
@@ -497,6 +514,13 @@ policy: { operations: 20000 }
         ];
         let all: String = texts.iter().map(|text| format!("{}---\n", complaints(text))).collect();
         insta::assert_snapshot!(all);
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_parts() {
+        let config = read("plane: home\nfleet: demo\n").unwrap();
+        assert_eq!(config.policy_limits(), crate::policy::Limits::default());
+        assert_eq!(config.retention(), Retention::default());
     }
 
     #[test]

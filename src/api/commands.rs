@@ -311,14 +311,6 @@ async fn arm(State(api): State<Api>, ConnectInfo(by): ConnectInfo<Caller>, Body(
     give(api, by, Ok(Command::Arm)).await
 }
 
-/// Reads the modules' folder again. The door may block, so it runs where that is allowed.
-async fn reload(State(api): State<Api>, Body(Nothing {}): Body<Nothing>) -> Answer {
-    let reload = api.doors.reload.clone();
-    let result = tokio::task::spawn_blocking(move || reload()).await;
-    let result = result.map_err(|error| ApiError::unavailable(format!("reading the modules again failed: {error}")))?;
-    result.map(|message| Json(ReplyView { message, actions: Vec::new() })).map_err(ApiError::refused)
-}
-
 /// The routes below `/v1/commands`.
 pub(super) fn routes() -> Router<Api> {
     Router::new()
@@ -346,7 +338,6 @@ pub(super) fn routes() -> Router<Api> {
         .route("/module_mode", post(ask::<ModuleMode>))
         .route("/roll_back", module(|module| Command::RollBack { module }))
         .route("/unsuspend", post(ask::<Unsuspend>))
-        .route("/reload", post(reload))
 }
 
 #[cfg(test)]

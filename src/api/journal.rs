@@ -54,14 +54,20 @@ impl Write for Pipe {
     }
 }
 
+/// An error with all that led to it.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 pub(super) async fn export(State(api): State<Api>, Query(filter): Query<JournalFilter>) -> Result<Response, ApiError> {
     let (sender, receiver) = mpsc::channel(4);
     let mut pipe = Pipe { piece: Vec::with_capacity(PIECE), sender, stopping: api.stopping.clone() };
-    let export = api.doors.export.clone();
+    let journal = api.doors.journal.clone();
     tokio::task::spawn_blocking(move || {
-        let result = export(filter.from, &mut pipe);
+        let result = journal.export(filter.from, u64::MAX, &mut pipe);
         if let Err(error) = result {
-            let problem = Problem { error: format!("the export broke off: {error}"), hint: None };
+            let problem = Problem { error: format!("the export broke off: {}", with_causes(&error)), hint: None };
             let line = serde_json::to_string(&problem).unwrap_or_default();
             writeln!(pipe, "{line}").ok();
         }

@@ -37,6 +37,7 @@ pub mod testing;
 pub mod usage;
 pub mod words;
 
+pub use socket::{SocketError, listen};
 pub use state::Doors;
 
 use crate::manager::Handle;

@@ -5,8 +5,8 @@ use super::recent::Recent;
 use crate::clock::Clock;
 use crate::manager::{Handle, Manager};
 use crate::model::{Command, Reply};
+use crate::store::Journal;
 use serde::{Deserialize, Serialize};
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
@@ -15,21 +15,13 @@ use tokio::sync::{oneshot, watch};
 /// whoever asked should hear so instead of waiting on.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Writes the journal, from this batch on, as JSON lines, until the end or until the writer refuses more.
-pub type ExportJournal = Arc<dyn Fn(u64, &mut dyn Write) -> Result<(), String> + Send + Sync>;
-
-/// Reads modules and policies from their folders again; says what was taken over, or why not.
-pub type ReloadModules = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
-
-/// What the daemon lends the API beside the manager. All three may block; the API calls them where blocking harms nobody.
+/// What the daemon lends the API beside the manager.
 #[derive(Clone)]
 pub struct Doors {
+    /// Reads the journal.
+    pub journal: Journal,
     /// Tells the plane's time.
     pub clock: Arc<dyn Clock>,
-    /// Exports the journal.
-    pub export: ExportJournal,
-    /// Reads the modules' folder again.
-    pub reload: ReloadModules,
 }
 
 /// What came of a command.

@@ -2,14 +2,15 @@
 
 use super::state::Doors;
 use crate::clock::VirtualClock;
-use crate::manager::{self, Handle, Manager};
+use crate::manager::{Handle, HostSettings, Manager, Outlet, Settings};
 use crate::model::testing::{host, vm};
 use crate::model::{
-    Action, ActionId, ActionKind, ActionState, ActionUpdate, Batch, Command, ElementId, EmbotId, Event, EventBody, Level, Link,
-    Maintenance, Mode, ModuleVersion, Place, Progress, Proposal, Read, Reason, Record, Refusal, Reply, Timestamp, Value, VmId,
-    VmState, World,
+    Action, ActionId, ActionKind, ActionState, ActionUpdate, Batch, DomainReport, ElementId, EmbotId, EmbotRow, Event,
+    EventBody, Host, HostReport, Input, Level, Link, Maintenance, Mode, ModuleRow, ModuleVersion, Output, Place, Progress,
+    Proposal, Read, Reason, Record, Refusal, Span, TimerRow, Timestamp, Value, Vm, VmId, VmState, World,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use crate::store::{Recovered, Writer};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// 2026-03-01T12:03:04Z.
@@ -166,77 +167,120 @@ pub fn a_batch(seq: u64) -> Batch {
     Batch { seq, now: NOW, records, ..Batch::default() }
 }
 
+const MANIFEST: &str = "module: relieve-hot-host
+version: \"1.0.0\"
+description: Moves a guest off a host that has been hot for a while.
+policies: [relieve-hot-host.rhai]
+covers: { each: host }
+mode: advise
+permits: [migrate, notify]
+settings: { hot: 0.85 }
+";
+
+const POLICY: &str = "fn settings() { #{ hot: 0.9 } }
+fn on_load(host, settings) {
+    if host.cpu > settings.hot { host.vms[0].migrate(`${host.name} is hot`); }
+}
+";
+
 /// The module that proposes.
-pub fn module() -> manager::ModuleView {
-    let text = "// Moves a guest off a hot host.\nfn on_load(host, settings) {\n    if host.cpu > settings.hot { host.vms[0].migrate(`${host.name} is hot`); }\n}\n";
-    manager::ModuleView {
-        module: "relieve-hot-host".into(),
-        version: "1.0.0".into(),
-        description: "Moves a guest off a host that has been hot for a while.".into(),
-        mode: Mode::Act,
-        mode_set: true,
-        permits: BTreeSet::from([crate::model::Verb::Migrate, crate::model::Verb::Notify]),
-        settings: BTreeMap::from([("relieve-hot-host".into(), BTreeMap::from([("hot".to_owned(), Value::Float(0.85))]))]),
-        versions: vec![ModuleVersion {
-            file: "relieve-hot-host.yaml".into(),
-            manifest: "module: relieve-hot-host\n".into(),
-            policies: vec![("relieve-hot-host.rhai".into(), text.into())],
-            loaded_at: before(3_600),
-            by: "ada".into(),
-        }],
-        embots: 3,
-        suspended: 1,
-    }
+fn module() -> ModuleRow {
+    let version = ModuleVersion {
+        file: "relieve-hot-host.yaml".into(),
+        manifest: MANIFEST.into(),
+        policies: vec![("relieve-hot-host.rhai".into(), POLICY.into())],
+        loaded_at: before(3_600),
+        by: "ada".into(),
+    };
+    ModuleRow { mode: Some(Mode::Act), versions: vec![version] }
 }
 
-/// A manager that has all of these.
-pub fn manager() -> Manager {
-    let mut manager = Manager::default();
-    manager.world.replace(world());
-    manager.actions = [failure(), action(), advice()].into_iter().map(|action| (action.id, action)).collect();
-    manager.modules = vec![module()];
-    manager.embots = vec![manager::EmbotView {
-        id: EmbotId { module: "relieve-hot-host".into(), element: ElementId::Host("host-a".into()) },
-        faults: 3,
-        suspended: Some("three faults within a minute, the last: relieve-hot-host.rhai:7:9: division by zero".into()),
+/// What every host of [`world`] says of itself.
+fn reports() -> Vec<Input> {
+    let world = world();
+    let domain = |vm: &Vm| DomainReport {
+        vm: vm.id,
+        state: vm.state,
+        reason: vm.reason,
+        balloon_mib: Some(vm.balloon_mib),
+        load: vm.load,
+        description: None,
+    };
+    let report = |host: &Host| match &host.link {
+        Link::Down(reason) => Input::HostLost(host.id.clone(), reason.as_str().into()),
+        _ => Input::Report(
+            host.id.clone(),
+            HostReport {
+                asked_at: before(2),
+                capacity: host.capacity,
+                load: Some(host.load),
+                domains: world.vms_on(&host.id).map(domain).collect(),
+            },
+        ),
+    };
+    world.hosts().map(report).collect()
+}
+
+/// A manager of [`world`] with these actions. Where one of them is under way, it waits to hear what became of it, and decides
+/// nothing meanwhile.
+fn manager_with(actions: Vec<Action>) -> Manager {
+    let world = world();
+    let hosts: Vec<HostSettings> = world
+        .hosts()
+        .map(|host| HostSettings { id: host.id.clone(), site: host.site.clone(), labels: host.labels.clone() })
+        .collect();
+    let embot = EmbotRow {
         state: BTreeMap::from([("relieve-hot-host".into(), Value::Map(BTreeMap::from([("since".into(), Value::Int(5))])))]),
-        element: "host-a".into(),
-        timers: vec![("look-again".into(), NOW)],
-    }];
-    manager.refusals.push_back(manager::RefusalView {
-        recorded_at: before(60),
-        last_at: before(20),
-        count: 3,
-        refusal: refusal(),
-    });
+        faults: 3,
+        fault_at: before(30),
+        suspended: Some("three faults within a minute, the last: relieve-hot-host.rhai:7:9: division by zero".into()),
+    };
+    let hot = EmbotId { module: "relieve-hot-host".into(), element: ElementId::Host("host-a".into()) };
+    let timer =
+        TimerRow { embot: hot.clone(), due: Timestamp(NOW.0 + 60_000), name: "look-again".into(), content: Value::Unit };
+    let mut recovered = Recovered {
+        hosts: world.hosts().map(|host| (host.id.clone(), host.clone())).collect(),
+        vms: world.vms().map(|vm| (vm.id, vm.clone())).collect(),
+        embots: BTreeMap::from([(hot, embot)]),
+        timers: BTreeMap::from([(1, timer)]),
+        actions: actions.into_iter().map(|action| (action.id, action)).collect(),
+        modules: BTreeMap::from([("relieve-hot-host".into(), module())]),
+        last_now: before(1),
+        fresh: false,
+        ..Recovered::nothing()
+    };
+    recovered.plane.next_action = 19;
+    let mut manager = Manager::new(Settings { plane: "home".into(), hosts, ..Settings::default() }, recovered);
+    manager.turn(reports(), NOW);
     manager
 }
 
-/// A stand-in that says yes to every command but one, commits a batch on each, and tells what it was asked.
-pub fn plane() -> (Handle, std::sync::mpsc::Receiver<(Command, String)>) {
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let mut seq = 0;
-    let answer = move |_: &mut Manager, command: Command, by: &str| {
-        sender.send((command.clone(), by.to_owned())).ok();
-        seq += 1;
-        let reply = match command {
-            Command::Approve { action } if action == ActionId(17) => {
-                Reply::Refused { reason: "action 17 is started, it needs no approval".into() }
-            }
-            _ => Reply::Done { message: "done".into(), actions: vec![ActionId(19)] },
-        };
-        (reply, Some(a_batch(seq)))
-    };
-    (manager::stand_in(manager, Box::new(answer)), receiver)
+/// A manager with an action under way, one that waits for an admin and one that failed.
+pub fn manager() -> Manager {
+    manager_with(vec![failure(), action(), advice()])
 }
 
-/// Doors that lead to little.
-pub fn doors() -> Doors {
-    Doors {
-        clock: VirtualClock::at(NOW),
-        export: Arc::new(|from, out| {
-            (from..from + 3).try_for_each(|batch| writeln!(out, "{{\"batch\":{batch}}}")).map_err(|error| error.to_string())
-        }),
-        reload: Arc::new(|| Err("embots/x.yaml:3:1: error: `polices` is not known (did you mean `policies`?)".into())),
-    }
+/// Carries nothing out.
+struct Nowhere;
+
+impl Outlet for Nowhere {
+    fn leave(&mut self, _: Output) {}
+}
+
+/// A plane that runs, with a store in memory and hosts that never say anything more.
+pub fn plane() -> (Handle, Doors) {
+    let (handle, inbox) = Handle::new(64);
+    let store = crate::store::Store::in_memory().expect("a store in memory");
+    let journal = store.journal();
+    let (commits, to_store) = crossbeam_channel::bounded(4);
+    let (from_store, committed) = crossbeam_channel::unbounded();
+    Writer::spawn(store, to_store, from_store, Span::ZERO).expect("a thread");
+    let clock = VirtualClock::at(NOW);
+    let doors = Doors { journal, clock: clock.clone() };
+    let door = handle.clone();
+    std::thread::spawn(move || {
+        let manager = manager_with(vec![failure(), advice()]);
+        crate::manager::run(manager, &door, &inbox, &commits, &committed, &mut Nowhere, &*clock).expect("a manager that runs")
+    });
+    (handle, doors)
 }

@@ -222,6 +222,7 @@ fn render_detail(detail: &ElementDetail, screen: &Screen) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::actions::RefusalView;
     use crate::api::{elements, testing};
     use crate::cli::screen::plain;
 
@@ -239,7 +240,10 @@ mod tests {
     fn all_about_one() {
         let manager = testing::manager();
         let texts = ["web-3", "host-a", "web-1/vda", "db-1"].map(|name| {
-            let detail = elements::detail(&manager, name).unwrap();
+            let mut detail = elements::detail(&manager, name).unwrap();
+            if name == "host-a" {
+                detail.refusals = vec![RefusalView::new(Some(testing::NOW), &testing::refusal(), 3, &testing::world())];
+            }
             render_detail(&detail, &plain(90))
         });
         insta::assert_snapshot!(texts.join("---\n"));

@@ -90,7 +90,7 @@ pub fn render(explanation: &Explanation, screen: &Screen) -> String {
         rows.push(("policy", format!("{module}{}:{}:{}", place.file, place.line, place.column)));
         let room = screen.width.saturating_sub(24);
         match &place.source {
-            Some(source) => rows.push(("", format!("{:>4} | {}", place.line, cut(&source.replace('\t', "    "), room)))),
+            Some(source) => rows.push(("", marked(place.line, place.column, source, room))),
             None => rows.push(("", "(that version of the module is no longer kept)".to_owned())),
         }
     }
@@ -121,6 +121,16 @@ pub fn render(explanation: &Explanation, screen: &Screen) -> String {
         text += &screen.paint(Tone::Faint, &format!("\n{next}\n"));
     }
     text
+}
+
+/// The line of the script with a caret under the place, as far as there is room for it.
+fn marked(line: u32, column: u32, source: &str, room: usize) -> String {
+    // A tab takes one character here, so that the caret stays where it belongs.
+    let shown = format!("{line:>4} | {}", cut(&source.replace('\t', " "), room));
+    match column as usize {
+        column @ 1.. if column < room => format!("{shown}\n     | {}^", " ".repeat(column - 1)),
+        _ => shown,
+    }
 }
 
 fn mode(explanation: &Explanation) -> String {

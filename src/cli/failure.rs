@@ -1,5 +1,6 @@
 //! Why a command did not do what was asked, in the words the terminal shows, and the exit code that tells scripts.
 
+use super::screen::count;
 use crate::api::error::Problem;
 use crate::error::{Diagnostic, Severity};
 use crate::error::{Style, render};
@@ -79,11 +80,10 @@ impl Failure {
                     found.iter().map(|(complaint, source)| render(complaint, source.as_deref(), style) + "\n").collect();
                 let errors = found.iter().filter(|(complaint, _)| complaint.severity == Severity::Error).count();
                 let warnings = found.len() - errors;
-                let some = |n: usize, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
                 let _ = match (errors, warnings) {
-                    (errors, 0) => writeln!(text, "{}", some(errors, "error")),
-                    (0, warnings) => writeln!(text, "{}", some(warnings, "warning")),
-                    (errors, warnings) => writeln!(text, "{}, {}", some(errors, "error"), some(warnings, "warning")),
+                    (errors, 0) => writeln!(text, "{}", count(errors, "error")),
+                    (0, warnings) => writeln!(text, "{}", count(warnings, "warning")),
+                    (errors, warnings) => writeln!(text, "{}, {}", count(errors, "error"), count(warnings, "warning")),
                 };
                 text
             }

@@ -59,8 +59,6 @@ pub struct Arguments {
     command: Command,
 }
 
-const GUEST_HELP: &str = "The guest may be named by its name, its UUID, or a beginning only one guest has.";
-
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Run(run::Run),
@@ -72,7 +70,7 @@ enum Command {
     Explain(explain::Explain),
     Migrate(migrate::Migrate),
     /// Start a guest that is off.
-    #[command(after_help = "Example:\n  embot start web-3 --wait", after_long_help = GUEST_HELP)]
+    #[command(after_help = "Example:\n  embot start web-3 --wait")]
     Start(guest::Guest),
     /// Ask a guest to shut down; force it after a time, if that is wanted.
     #[command(after_help = "Examples:\n  embot shutdown web-3\n  embot shutdown web-3 --force-after 2m --wait")]

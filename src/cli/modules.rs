@@ -6,7 +6,7 @@ use super::manage::ModeName;
 use super::migrate::show;
 use super::screen::Screen;
 use super::table::{Fit, pairs, table};
-use crate::api::commands::{LoadModule, Module, ModuleMode, Nothing};
+use crate::api::commands::{LoadModule, Module, ModuleMode};
 use crate::api::modules::{ModuleDetail, ModuleView};
 use crate::api::state::ReplyView;
 use serde::Deserialize;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// Show, load, change and roll back modules.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Examples:\n  embot modules                                    what is loaded\n  embot modules load embots/relieve-hot-host.yaml  load it, or its changed version\n  embot modules mode relieve-hot-host act          let it act\n  embot modules roll-back relieve-hot-host         back to the version before"
+    after_help = "Examples:\n  embot modules                                    what is loaded\n  embot modules load embots/relieve-hot-host.yaml  load it, or its changed version\n  embot modules mode relieve-hot-host act          let it act\n  embot modules roll-back relieve-hot-host         back to the version before\n\nThe daemon takes over by itself what changes in the configured folders."
 )]
 pub struct Modules {
     #[command(subcommand)]
@@ -72,9 +72,6 @@ enum What {
         /// The module.
         module: String,
     },
-    /// Read the folders of modules and policies again (the daemon also notices changes by itself).
-    #[command(after_help = "Example:\n  embot modules reload")]
-    Reload,
 }
 
 impl Modules {
@@ -105,7 +102,6 @@ impl Modules {
                 client.post("/v1/commands/module_mode", &ModuleMode { module, mode: mode.into() }).await?
             }
             What::RollBack { module } => client.post("/v1/commands/roll_back", &Module { module }).await?,
-            What::Reload => client.post("/v1/commands/reload", &Nothing {}).await?,
         };
         show(context, &reply)
     }
@@ -179,7 +175,8 @@ fn render_detail(detail: &ModuleDetail, texts: bool, screen: &Screen) -> String 
             rows.push(("setting", format!("{key} = {value} ({policy})")));
         }
     }
-    rows.push(("embots", format!("{}, {} of them suspended", module.embots, module.suspended)));
+    let suspended = if module.suspended > 0 { format!(", {} suspended", module.suspended) } else { String::new() };
+    rows.push(("embots", format!("{}{suspended}", module.embots)));
     if let (Some(at), Some(by)) = (module.loaded_at, &module.loaded_by) {
         rows.push(("loaded", format!("{} by {by}", screen.date(at))));
     }
@@ -212,10 +209,10 @@ mod tests {
 
     #[test]
     fn modules_as_people_see_them() {
-        let view = testing::module();
-        let detail = modules::detail(&view);
+        let view = &testing::manager().modules()[0];
+        let detail = modules::detail(view);
         let texts = [
-            render(&[ModuleView::new(&view)], &plain(80)),
+            render(&[ModuleView::new(view)], &plain(80)),
             render_detail(&detail, true, &plain(80)),
             render_history(&detail, &plain(80)),
             render(&[], &plain(80)),

@@ -76,28 +76,24 @@ pub fn state(action: &ActionView) -> String {
     }
 }
 
-/// Actions as a table.
+/// Actions as a table, each with its reason in full on the lines below: an admin who is to approve one must read it.
 pub fn action_table(actions: &[ActionView], screen: &Screen) -> String {
-    let row = |action: &ActionView| {
-        let why = action.state_reason.as_ref().unwrap_or(&action.reason);
-        vec![
-            action.id.to_string(),
-            screen.time(action.state_at),
-            state(action),
-            action.what.clone(),
-            action.by.clone(),
-            why.clone(),
-        ]
-    };
-    let columns = [
-        ("ACTION", Fit::Right),
-        ("SINCE", Fit::Keep),
-        ("STATE", Fit::State),
-        ("WHAT", Fit::Cut),
-        ("BY", Fit::Cut),
-        ("WHY", Fit::Cut),
-    ];
-    table(&columns, actions.iter().map(row).collect(), screen)
+    let row =
+        |action: &ActionView| vec![action.id.to_string(), screen.time(action.state_at), state(action), action.what.clone()];
+    let columns = [("ACTION", Fit::Right), ("SINCE", Fit::Keep), ("STATE", Fit::State), ("WHAT", Fit::Cut)];
+    let table = table(&columns, actions.iter().map(row).collect(), screen);
+    let mut lines = table.lines();
+    let mut text: String = lines.next().map(|heading| format!("{heading}\n")).unwrap_or_default();
+    for (line, action) in lines.zip(actions) {
+        let ended = action.state_reason.as_ref().map(|reason| format!("\n{}: {reason}", action.state)).unwrap_or_default();
+        let why = format!("because {} ({}){ended}", action.reason, action.by);
+        text += &format!("{line}\n{}", indented(&why, screen));
+    }
+    text
+}
+
+fn indented(text: &str, screen: &Screen) -> String {
+    super::table::pairs(&[("", text.to_owned())], screen)
 }
 
 /// Refusals, each with its reason in full: the reason is the point of showing them.
@@ -162,6 +158,7 @@ mod tests {
     #[test]
     fn the_plan_as_people_see_it() {
         let mut plan = actions::plan(&testing::manager());
+        plan.refused = vec![RefusalView::new(Some(testing::NOW), &testing::refusal(), 3, &testing::world())];
         let full = [render(&plan, &plain(80)), render(&plan, &plain(140))];
         plan.open.clear();
         plan.advised.clear();

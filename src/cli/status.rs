@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::failure::Failure;
-use super::screen::{Screen, Tone};
+use super::screen::{Screen, Tone, count};
 use super::table::pairs;
 use crate::api::status::StatusView;
 use std::collections::BTreeMap;
@@ -45,14 +45,25 @@ fn render(status: &StatusView, screen: &Screen) -> String {
     if guests > 0 {
         rows.push(("", format!("by mode: {}", counts(&status.guests_by_mode))));
     }
-    let suspended = status.embots_suspended.len();
-    rows.push(("modules", format!("{} with {} embots, {suspended} of them suspended", status.modules, status.embots)));
-    rows.push(("actions", format!("{} open, {} wait for an admin{advised}", status.open, status.advised)));
+    let suspended = match status.embots_suspended.len() {
+        0 => String::new(),
+        suspended => format!(", {suspended} suspended"),
+    };
+    rows.push(("modules", format!("{} with {}{suspended}", status.modules, count(status.embots, "embot"))));
+    rows.push(("actions", format!("{} open, {} to be approved{advised}", status.open, status.advised)));
+    let clip = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let (events, steps) = (clip(figures.events), clip(figures.steps));
     rows.push((
         "so far",
         format!(
-            "{} events, {} steps, {} planned, {} refused, {} done, {} failed; {} events wait",
-            figures.events, figures.steps, figures.planned, figures.refused, figures.done, figures.failed, figures.waiting
+            "{}, {}, {} planned, {} refused, {} done, {} failed; {} waiting",
+            count(events, "event"),
+            count(steps, "step"),
+            figures.planned,
+            figures.refused,
+            figures.done,
+            figures.failed,
+            count(figures.waiting, "event")
         ),
     ));
     text += &pairs(&rows, screen);
@@ -85,6 +96,7 @@ mod tests {
     #[test]
     fn the_plane_at_a_glance() {
         let mut status = crate::api::status::status(&testing::manager(), testing::NOW);
+        status.starting = false;
         let first = render(&status, &plain(80));
         status.armed = false;
         status.hosts_down.clear();

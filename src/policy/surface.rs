@@ -447,4 +447,5 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("timestamp", "`now()` gives the present instant in milliseconds"),
     ("parse_json", "maps are written `#{ key: value }`"),
     ("exit", "use `return`"),
+    ("get_fn_metadata_list", "a policy knows its own functions"),
 ];
