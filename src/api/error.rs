@@ -19,9 +19,9 @@ pub struct Problem {
 ///
 /// | status | means |
 /// |---|---|
-/// | 400 | the request cannot be read |
+/// | 400 | the request cannot be read, or a name in it fits several |
 /// | 404 | what it names is not known |
-/// | 409 | understood, and the answer is no; also: a name fits several guests |
+/// | 409 | understood, and the answer is no |
 /// | 413 | the request is too large |
 /// | 503 | the plane is stopping, or did not answer in time |
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -34,6 +34,8 @@ pub mod state;
 pub mod status;
 #[cfg(test)]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 pub mod usage;
 pub mod words;
 
