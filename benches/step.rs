@@ -178,11 +178,10 @@ fn bare(bencher: Bencher, policy: &str, settings: rhai::Map) {
     engine.register_fn("get", |map: &mut rhai::Map, key: &str, default: rhai::Dynamic| map.get(key).cloned().unwrap_or(default));
     let ast = engine.compile(policy).expect("a sound policy");
     let mut states: Vec<rhai::Dynamic> = vec![rhai::Dynamic::from_map(rhai::Map::new()); GUESTS];
-    let options = rhai::CallFnOptions::new().eval_ast(false);
     bencher.counter(ItemsCount::new(GUESTS)).bench_local(|| {
         for state in &mut states {
             let vm = Plain { cpu: 0.2, memory: 0.5, iops: 120.0, net: 2e6, cpu_wait: 0.005 };
-            let options = options.clone().bind_this_ptr(state);
+            let options = rhai::CallFnOptions::new().eval_ast(false).bind_this_ptr(state);
             let scope = &mut rhai::Scope::new();
             let result: rhai::Dynamic =
                 engine.call_fn_with_options(options, scope, &ast, "on_load", (vm, settings.clone())).expect("a good call");
