@@ -4,6 +4,7 @@
 pub mod api;
 pub mod cli;
 pub mod clock;
+pub mod effectors;
 pub mod config;
 pub mod embot;
 pub mod error;

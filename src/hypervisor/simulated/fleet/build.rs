@@ -30,6 +30,9 @@ const SIGNAL_STREAM: u64 = 1_000;
 impl Fleet {
     /// The fleet that `plan` describes, as it is at `start`.
     pub fn new(plan: &FleetPlan, start: Timestamp) -> Result<Fleet, FleetError> {
+        if let Some((whose, what)) = plan.complaint() {
+            return Err(FleetError(format!("{whose}: {what}")));
+        }
         let dice = |stream: u64| {
             let mut random = ChaCha8Rng::seed_from_u64(plan.seed);
             random.set_stream(stream);
@@ -140,6 +143,7 @@ impl Fleet {
                 booted_at: self.now,
                 disk_mib: entry.disk_mib,
                 has_agent: entry.agent,
+                agent_up: entry.agent && entry.running,
                 ignores_shutdown: entry.ignores_shutdown,
                 dirty_mib_per_s: entry.load.dirty_mib_per_s,
                 heated: None,

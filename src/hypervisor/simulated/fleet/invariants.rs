@@ -14,7 +14,7 @@ const HOSTS: [&str; 3] = ["a", "b", "c"];
 const GUESTS: usize = 6;
 
 fn plan(seed: u64) -> FleetPlan {
-    let hosts = HOSTS.map(|name| HostPlan { name: name.to_owned(), cpus: 4, memory_mib: 4_096, ..HostPlan::default() });
+    let hosts = HOSTS.map(|name| HostPlan { name: name.to_owned(), cpus: 4, memory_mib: 3_200, ..HostPlan::default() });
     let guests = GuestPlan {
         name: "g-{n}".to_owned(),
         count: GUESTS as u32,
@@ -117,7 +117,12 @@ fn play(seed: u64, deeds: &[Deed]) -> Result<(String, Fleet, Vec<Effect>), TestC
             Deed::Pass(ms) => now = now + Span(*ms),
         }
         seen += &format!("{:?}\n", fleet.advance(now));
-        effects.extend(fleet.take_effects());
+        let new = fleet.take_effects();
+        for effect in new.iter().filter(|effect| effect.outcome == Outcome::Done) {
+            let is_on = fleet.guest(effect.vm).map(|guest| &guest.host);
+            prop_assert!(effect.target.is_none() || effect.target.as_ref() == is_on, "it is not where it was moved to");
+        }
+        effects.extend(new);
         audit(&mut fleet, &effects, &mut seen)?;
     }
     // Left alone, everything comes to an end.
@@ -186,7 +191,7 @@ fn audit(fleet: &mut Fleet, effects: &[Effect], seen: &mut String) -> Result<(),
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens(seed in 0..1_000_u64, deeds in deeds()) {
@@ -307,4 +312,28 @@ fn the_random_deeds_reach_every_kind_of_order_and_end() {
     for end in ["failed", "cancelled", "double"] {
         assert!(count("migrate", end) > 0, "no migration ended as {end}: {ends:?}");
     }
+}
+
+#[test]
+fn memory_is_spoken_for_from_the_beginning_of_a_start() {
+    let text = "
+hosts: [{ name: a, memory_mib: 3000 }]
+guests: [{ name: 'g-{n}', count: 2, running: false, mark: { plane: p, epoch: 1 } }]
+";
+    let mut fleet = Fleet::new(&FleetPlan::parse("fleet.yaml", text).unwrap(), Timestamp(0)).unwrap();
+    let vms: Vec<VmId> = fleet.guests().map(|guest| guest.id).collect();
+    let mut start = |number: usize| {
+        let order = Order {
+            action: ActionId(number as u64),
+            kind: ActionKind::Start { vm: vms[number] },
+            plane: "p".into(),
+            epoch: 1,
+            expects: None,
+            destination: None,
+            limits: MigrationLimits::default(),
+        };
+        fleet.begin(&"a".into(), &order, Timestamp(0)).map_err(|error| error.what)
+    };
+    assert_eq!(start(0), Ok(()));
+    assert_eq!(start(1), Err("host a cannot allocate 2048 MiB for guest g-2: 952 MiB are free".to_owned()));
 }
