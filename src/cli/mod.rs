@@ -15,6 +15,7 @@ pub mod events;
 pub mod explain;
 pub mod failure;
 pub mod guest;
+pub mod hypervisor;
 pub mod journal;
 pub mod maintenance;
 pub mod manage;
@@ -63,6 +64,7 @@ pub struct Arguments {
 enum Command {
     Run(run::Run),
     Check(check::Check),
+    Hypervisor(hypervisor::Hypervisor),
     Status(status::Status),
     Elements(elements::Elements),
     Events(events::Events),
@@ -136,6 +138,7 @@ impl Command {
         match self {
             Command::Run(run) => run.run(context),
             Command::Check(check) => check.run(context),
+            Command::Hypervisor(hypervisor) => hypervisor.run(),
             Command::Completions(completions) => completions.run(),
             asking => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -174,7 +177,7 @@ impl Command {
             Command::Disarm(disarm) => disarm.run(context).await,
             Command::Arm(arm) => arm.run(context).await,
             Command::Journal(journal) => journal.run(context).await,
-            Command::Run(_) | Command::Check(_) | Command::Completions(_) => Ok(()),
+            Command::Run(_) | Command::Check(_) | Command::Hypervisor(_) | Command::Completions(_) => Ok(()),
         }
     }
 }
