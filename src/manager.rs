@@ -122,8 +122,6 @@ struct Turn {
     handled: Vec<u64>,
 }
 
-
-
 impl Manager {
     /// A manager that goes on where the store says the last one stopped. What it finds amiss is told by [`Record::Notice`]s of
     /// its first turn.

@@ -22,8 +22,9 @@ const SAME_WORDS: Span = Span::minutes(1);
 /// A finished move is remembered so long, for hosts whose sample is older than its end.
 const SETTLING: Span = Span::minutes(5);
 
-/// A module that did nothing for so long is forgotten, so rates over longer windows count at most this far back for it.
-const IDLE_MODULE: Span = Span::hours(24);
+/// A module that did nothing for so long is forgotten, so rates over longer windows count at most this far back for it. A hold
+/// begins anew after this.
+const IDLE: Span = Span::hours(24);
 
 /// Rests are remembered at least so long, for the module with a longer cool-down that is yet to come.
 const KEPT_RESTS: Span = Span::hours(1);
@@ -287,10 +288,12 @@ impl Memory {
         self.resting.retain(|_, rest| rest.since + longest > now);
         self.rejected.retain(|_, at| *at + REJECTED_REST > now);
         self.settling.retain(|_, moved| moved.at + SETTLING > now);
+        self.holds.retain(|_, holds| {
+            holds.retain(|_, since| *since + IDLE > now);
+            !holds.is_empty()
+        });
         for budgets in [&mut self.actions, &mut self.notices] {
-            budgets
-                .modules
-                .retain(|_, log| log.back().is_some_and(|at| *at + IDLE_MODULE.max(guardrails.module_rate.per) > now));
+            budgets.modules.retain(|_, log| log.back().is_some_and(|at| *at + IDLE.max(guardrails.module_rate.per) > now));
         }
     }
 

@@ -9,6 +9,7 @@
 
 mod affinity;
 mod balance;
+mod deciding;
 mod fleet;
 mod gain;
 pub mod guardrails;
@@ -41,5 +42,9 @@ type Decided<T> = Result<T, No>;
 impl No {
     fn because<T>(guardrail: &'static str, reason: impl Into<String>) -> Decided<T> {
         Err(No { guardrail, reason: reason.into() })
+    }
+
+    fn refuse(self, proposal: crate::model::Proposal) -> crate::model::Refusal {
+        crate::model::Refusal { proposal, guardrail: self.guardrail.into(), reason: self.reason }
     }
 }

@@ -10,6 +10,7 @@
 //! Urgent proposals come first: admins', then those that faults led to, then other facts', then those from samples. What is
 //! accepted counts at once for those that follow in the same batch.
 
+use super::deciding::Deciding;
 use super::fleet::Fleet;
 use super::guardrails::Guardrails;
 use super::memory::Memory;
@@ -18,7 +19,7 @@ use super::terms::Terms;
 use super::{Decided, No, affinity::Ties, placement, standing};
 use crate::model::{
     Action, ActionId, ActionKind, ActionState, EmbotId, Event, EventBody, EventClass, HostId, Mode, Plan, Proposal, Refusal,
-    Timestamp, Vm, VmId, VmState, World,
+    Timestamp, Vm, VmState, World,
 };
 use crate::usage::Usage;
 use std::collections::BTreeMap;
@@ -66,15 +67,6 @@ struct Settled {
     weighed: Vec<String>,
 }
 
-/// A batch while it is decided.
-struct Deciding<'a> {
-    situation: Situation<'a>,
-    /// Actions that are not over, by guest.
-    open_for: BTreeMap<VmId, Vec<&'a Action>>,
-    accepted: Vec<Action>,
-    fleet: Option<Fleet<'a>>,
-}
-
 impl Planner {
     /// Weighs the proposals of a batch. Every proposal ends in the plan: accepted or refused. Numbers for accepted ones are
     /// taken from `next_action`.
@@ -98,7 +90,7 @@ impl Planner {
                     }
                     deciding.accept(action);
                 }
-                Err(no) => refused.push(Refusal { proposal, guardrail: no.guardrail.into(), reason: no.reason }),
+                Err(no) => refused.push(no.refuse(proposal)),
             }
         }
         let mut accepted = deciding.accepted;
@@ -118,8 +110,8 @@ impl Planner {
     /// An admin approves an advised action: may it be carried out as things are now? The limits of safety are checked again;
     /// those of pace are the admin's to judge. The answer is the action as it is to be carried out, `Planned`, with what it
     /// expects of the guest now; or why it may not be, with the advice left as it was.
-    pub fn approve(&mut self, situation: &Situation, action: &Action, by: &Arc<str>) -> Result<Action, Refusal> {
-        let refuse = |no: No| Refusal { proposal: action.proposal.clone(), guardrail: no.guardrail.into(), reason: no.reason };
+    pub fn approve(&mut self, situation: &Situation, action: &Action, by: &Arc<str>) -> Result<Action, Box<Refusal>> {
+        let refuse = |no: No| Box::new(no.refuse(action.proposal.clone()));
         if !matches!(action.state, ActionState::Advised { .. }) {
             let reason = format!("action {} is {}; only advised actions can be approved", action.id, action.state.word());
             return Err(refuse(No { guardrail: "state", reason }));
@@ -297,85 +289,6 @@ fn concurrency(fleet: &Fleet, source: usize, guardrails: &Guardrails) -> Decided
     Ok(())
 }
 
-impl<'a> Deciding<'a> {
-    fn new(situation: Situation<'a>) -> Deciding<'a> {
-        let mut open_for: BTreeMap<VmId, Vec<&Action>> = BTreeMap::new();
-        for action in situation.open.values() {
-            if let Some(vm) = action.proposal.kind.vm() {
-                open_for.entry(vm).or_default().push(action);
-            }
-        }
-        Deciding { situation, open_for, accepted: Vec::new(), fleet: None }
-    }
-
-    fn fleet(&mut self, memory: &Memory) -> &Fleet<'a> {
-        let (situation, accepted) = (self.situation, &self.accepted);
-        self.fleet.get_or_insert_with(|| {
-            let mut fleet = Fleet::new(situation, memory);
-            accepted.iter().filter(|action| action.state.is_open()).for_each(|action| fleet.reserve(action));
-            fleet
-        })
-    }
-
-    fn accept(&mut self, action: Action) {
-        if let Some(fleet) = self.fleet.as_mut().filter(|_| action.state.is_open()) {
-            fleet.reserve(&action);
-        }
-        self.accepted.push(action);
-    }
-
-    /// Is nothing else being done, or about to be, with this guest? Advice stands in the way of the same advice only.
-    fn is_free(&self, vm: &Vm, kind: &ActionKind, mode: Mode) -> Decided<()> {
-        let is_advice = mode != Mode::Act;
-        for action in self.open_for.get(&vm.id).into_iter().flatten() {
-            let since = self.situation.now.since(action.state_at);
-            let what = format!(
-                "action {} ({}, {} {since} ago, for {})",
-                action.id,
-                what(action),
-                action.state.word(),
-                who(&action.proposal)
-            );
-            if action.state.is_open() {
-                return No::because("busy", format!("{}: {what} is not over; one action at a time for a guest", vm.name));
-            }
-            if is_advice && action.proposal.kind.verb() == kind.verb() {
-                return No::because(
-                    "advised",
-                    format!(
-                        "{}: {what} says the same and waits; `embot plan approve {1}` or `embot plan reject {1}`",
-                        vm.name, action.id
-                    ),
-                );
-            }
-        }
-        let of_same_guest =
-            |action: &&Action| action.proposal.kind.vm() == Some(vm.id) && (action.state.is_open() || is_advice);
-        let Some(winner) = self.accepted.iter().find(of_same_guest) else { return Ok(()) };
-        let what = format!("action {} ({}, for {})", winner.id, what(winner), who(&winner.proposal));
-        let is_same_place = kind.destination().is_none_or(|to| winner.proposal.kind.destination() == Some(to));
-        if winner.proposal.kind.verb() == kind.verb() && is_same_place {
-            return No::because("duplicate", format!("{}: {what}, accepted a moment ago, does it already", vm.name));
-        }
-        No::because(
-            "conflict",
-            format!("{}: {what} was more urgent, or proposed first; one action at a time for a guest", vm.name),
-        )
-    }
-
-    fn grows(&mut self, memory: &Memory, vm: &Vm, vcpus: u64, memory_mib: u64) -> Decided<()> {
-        let fleet = self.fleet(memory);
-        let Some(seat) = fleet.seat(&vm.host) else { return Ok(()) };
-        if vcpus == 0 && memory_mib == 0 {
-            return Ok(());
-        }
-        fleet
-            .room(seat, vcpus, memory_mib)
-            .map(|_| ())
-            .map_err(|obstacle| obstacle.refusal(&format!("{} on", vm.name), &vm.host))
-    }
-}
-
 impl Settled {
     fn into_action(self, proposal: Proposal, id: ActionId, situation: &Situation) -> Action {
         let now = situation.now;
@@ -424,20 +337,4 @@ fn is_same_step(a: &Proposal, b: &Proposal) -> bool {
     a.embot.is_some()
         && a.embot == b.embot
         && a.cause.as_ref().map(|event| event.seq) == b.cause.as_ref().map(|event| event.seq)
-}
-
-fn what(action: &Action) -> String {
-    let kind = &action.proposal.kind;
-    match kind.destination() {
-        Some(host) => format!("{} to {host}", kind.verb()),
-        None => kind.verb().to_string(),
-    }
-}
-
-fn who(proposal: &Proposal) -> String {
-    match (&proposal.embot, &proposal.admin) {
-        (Some(embot), _) => format!("module {}", embot.module),
-        (None, Some(admin)) => format!("admin {admin}"),
-        (None, None) => "an admin".to_owned(),
-    }
 }

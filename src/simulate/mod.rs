@@ -47,9 +47,10 @@ impl Simulation {
         let now = fleet.now();
         let count = fleet.hosts().count().max(1) as u64;
         let spread = |index: usize| now + Span(poll.0 * index as u64 / count);
-        let polls = fleet.hosts().enumerate().map(|(index, (host, _))| {
-            (host.clone(), Poll { due: spread(index), seen: None, failures: 0 })
-        });
+        let polls = fleet
+            .hosts()
+            .enumerate()
+            .map(|(index, (host, _))| (host.clone(), Poll { due: spread(index), seen: None, failures: 0 }));
         Simulation {
             polls: polls.collect(),
             manager,

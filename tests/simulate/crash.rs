@@ -98,7 +98,9 @@ fn run(plan: &FleetPlan, disk: &SimulatedDisk, fail_at: Option<u64>, crash: Cras
             match run.simulation.command(command.clone())? {
                 Some(Reply::Done { .. }) => drop(run.accepted.insert(name)),
                 // Not ready again after a restart: asked again a little later.
-                Some(Reply::Refused { reason }) if reason.contains("try again") => return run.simulation.run_for(Span::seconds(1)),
+                Some(Reply::Refused { reason }) if reason.contains("try again") => {
+                    return run.simulation.run_for(Span::seconds(1));
+                }
                 _ => {}
             }
             steps.next();
@@ -160,7 +162,8 @@ fn counts(simulation: &Simulation) -> (String, usize) {
     let state = embot.state.values().next().map(|state| state.to_json().to_string()).unwrap_or_default();
     let journal = simulation.store().expect("a store").journal();
     let crashes = journal.batches(0).flat_map(|batch| batch.expect("a readable journal").records);
-    let crashes = crashes.filter(|record| matches!(record, Record::Event { event } if event.body.kind().name == "crashed")).count();
+    let crashes =
+        crashes.filter(|record| matches!(record, Record::Event { event } if event.body.kind().name == "crashed")).count();
     (state, crashes)
 }
 

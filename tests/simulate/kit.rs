@@ -23,7 +23,11 @@ impl Plane {
     /// The manager of the plane over a fleet, going on from what a store holds.
     pub fn manager(&self, fleet: &Fleet, recovered: Recovered) -> Manager {
         let hosts = fleet.hosts();
-        let hosts = hosts.map(|(id, machine)| HostSettings { id: id.clone(), site: machine.site.clone(), labels: machine.labels.clone() });
+        let hosts = hosts.map(|(id, machine)| HostSettings {
+            id: id.clone(),
+            site: machine.site.clone(),
+            labels: machine.labels.clone(),
+        });
         let settings = Settings {
             plane: "home".into(),
             hosts: hosts.collect(),
@@ -38,7 +42,8 @@ impl Plane {
     /// A fresh plane over a fleet.
     pub fn over(&self, plan: &FleetPlan) -> Simulation {
         let fleet = Fleet::new(plan, Timestamp(0)).expect("a sound fleet");
-        Simulation::new(self.manager(&fleet, Recovered::nothing()), fleet, Span::seconds(5), MigrationLimits::default()).with_journal()
+        Simulation::new(self.manager(&fleet, Recovered::nothing()), fleet, Span::seconds(5), MigrationLimits::default())
+            .with_journal()
     }
 }
 

@@ -150,6 +150,17 @@ fn moves_under_way_count_at_both_ends() {
 }
 
 #[test]
+fn a_guest_that_is_being_started_has_its_room() {
+    let mut plane = Plane::new();
+    for number in [1, 2] {
+        plane.world.edit_vm(id(number), |vm| vm.state = VmState::Off);
+    }
+    plane.world.edit_host(&"a".into(), |host| host.capacity.memory_mib = 21_000);
+    plane.start(ActionKind::Start { vm: id(1) });
+    assert_eq!(plane.propose(ActionKind::Start { vm: id(2) }).unwrap_err().guardrail, "capacity");
+}
+
+#[test]
 fn two_moves_do_not_overshoot() {
     let mut plane = Plane::new();
     plane.guardrails.blast_radius = 1.0;

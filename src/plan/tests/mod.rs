@@ -92,18 +92,18 @@ impl Plane {
     }
 
     /// What comes of one proposal of module `relieve` on a sample.
-    fn propose(&mut self, kind: ActionKind) -> Result<Action, Refusal> {
+    fn propose(&mut self, kind: ActionKind) -> Result<Action, Box<Refusal>> {
         self.propose_under(kind, terms("relieve"))
     }
 
-    fn propose_under(&mut self, kind: ActionKind, terms: Terms) -> Result<Action, Refusal> {
+    fn propose_under(&mut self, kind: ActionKind, terms: Terms) -> Result<Action, Box<Refusal>> {
         let mut proposal = proposal(&terms.module.clone(), EventBody::Load, kind);
         if terms.is_admin {
             (proposal.embot, proposal.admin, proposal.cause) = (None, Some(terms.module.clone()), None);
         }
         let mut plan = self.decide(vec![(proposal, terms)]);
         assert_eq!(plan.accepted.len() + plan.refused.len(), 1);
-        plan.accepted.pop().ok_or_else(|| plan.refused.remove(0))
+        plan.accepted.pop().ok_or_else(|| Box::new(plan.refused.remove(0)))
     }
 
     /// Proposes, and has it under way.

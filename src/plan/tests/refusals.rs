@@ -8,7 +8,7 @@ fn rule(name: &str, kind: Affinity, vms: &[&str]) -> AffinityRule {
     AffinityRule { name: name.into(), kind, hard: true, vms: vms.iter().map(|vm| (*vm).to_owned()).collect() }
 }
 
-type Case = (&'static str, fn(&mut Plane) -> Result<Action, Refusal>);
+type Case = (&'static str, fn(&mut Plane) -> Result<Action, Box<Refusal>>);
 
 const CASES: &[Case] = &[
     ("the kill switch", |plane| {
@@ -87,13 +87,13 @@ const CASES: &[Case] = &[
         let one = proposal("relieve", EventBody::Load, migrate(1, None));
         let two = proposal("spread", EventBody::Load, migrate(1, None));
         let mut plan = plane.decide(vec![(one, terms("relieve")), (two, terms("spread"))]);
-        Err(plan.refused.remove(0))
+        Err(Box::new(plan.refused.remove(0)))
     }),
     ("two modules want different things", |plane| {
         let one = proposal("relieve", EventBody::Load, migrate(1, None));
         let two = proposal("guard", EventBody::Watchdog { action: "none".into() }, suspend(1));
         let mut plan = plane.decide(vec![(one, terms("relieve")), (two, terms("guard"))]);
-        Err(plan.refused.remove(0))
+        Err(Box::new(plan.refused.remove(0)))
     }),
     ("a hold", |plane| {
         plane.guardrails.hold = Span::seconds(30);

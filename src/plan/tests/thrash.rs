@@ -26,8 +26,9 @@ struct Moved {
     target: HostId,
 }
 
-/// Runs two hours. All guests start on the first two hosts; each has a load of its own that jumps by half around it from
-/// sample to sample. The policy proposes to move some guest of every host above 70 % at every sample.
+/// Runs two hours. All guests start on the first three hosts; each has a load of its own that jumps by half around it from
+/// sample to sample. The policy's threshold is far too low: at every sample it proposes to move some guest of every host above
+/// 30 %, which in the end are all of them.
 fn run(seed: u64) -> Vec<Moved> {
     let mut noise = Noise(ChaCha8Rng::seed_from_u64(seed));
     let mut plane = Plane::new();
@@ -73,7 +74,7 @@ fn run(seed: u64) -> Vec<Moved> {
         let mut proposals = Vec::new();
         for id in hosts {
             let cpu = plane.usage.window(&ElementId::Host(id.clone()), Metric::Cpu, Span::minutes(1), now).mean();
-            if cpu.is_some_and(|cpu| cpu > 0.7) {
+            if cpu.is_some_and(|cpu| cpu > 0.3) {
                 let guests: Vec<VmId> = plane.world.vms_on(&id).map(|vm| vm.id).collect();
                 let vm = guests[(noise.share() * (guests.len() - 1) as f64) as usize];
                 let kind = ActionKind::Migrate { vm, to: None, live: true };
@@ -89,7 +90,7 @@ fn run(seed: u64) -> Vec<Moved> {
 
 #[test]
 fn noisy_loads_do_not_thrash() {
-    for seed in 0..6 {
+    for seed in 0..3 {
         let moved = run(seed);
         let guardrails = Guardrails::default();
         for (index, one) in moved.iter().enumerate() {

@@ -100,7 +100,7 @@ fn a_journal_can_be_read_while_batches_are_committed() {
     let mut store = Store::in_memory().unwrap();
     let batch = |seq| Batch { seq, inputs: vec![Input::Tick], ..Batch::default() };
     store.commit(&(1..=600).map(batch).collect::<Vec<_>>()).unwrap();
-        let mut read = Vec::new();
+    let mut read = Vec::new();
     let mut seq = 600;
     for batch_read in store.journal().batches(0) {
         read.push(batch_read.unwrap().seq);
