@@ -5,8 +5,8 @@ use super::context::Context;
 use super::error::{at, failed, stopped, unreadable};
 use super::functions::{self, EventView, HostView, PlaneView, VmView, bounded};
 use super::limits::{Limits, Meter, Stop};
-use super::script::{Compiled, Handler, Parameter, Policy, read};
-use super::state::{State, holds_shared, same, stored_bytes, to_dynamic, to_value};
+use super::script::{Compiled, Handler, Parameter, Policy, Read, assignment, read};
+use super::state::{State, Unstorable, holds_shared, same, stored_bytes, to_dynamic, to_value};
 use super::step::{Fault, Sheet, Step, StepInput};
 use super::surface::REFUSED;
 use super::witness::Witness;
@@ -118,6 +118,19 @@ impl Engine {
     /// Reads and checks a policy. All errors that were found, or the policy with its warnings.
     pub fn compile(&self, file: &str, text: &str) -> Result<Policy, Vec<Diagnostic>> {
         let read = read(&self.rhai, file, text)?;
+        if read.found.iter().any(|found| found.severity == Severity::Error) {
+            return Err(read.found);
+        }
+        self.compiled(file, read)
+    }
+
+    /// The same without heeding the check, whose complaints are the policy's warnings. What the check would refuse must do no
+    /// harm when it runs all the same; this is how that is tested.
+    pub fn compile_unchecked(&self, file: &str, text: &str) -> Result<Policy, Vec<Diagnostic>> {
+        self.compiled(file, read(&self.rhai, file, text)?)
+    }
+
+    fn compiled(&self, file: &str, read: Read) -> Result<Policy, Vec<Diagnostic>> {
         let stem = Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or(file);
         let mut compiled = Compiled {
             name: Arc::from(stem),
@@ -126,7 +139,7 @@ impl Engine {
             handlers: read.handlers,
             settings: read.settings,
             defaults: BTreeMap::new(),
-            warnings: read.warnings,
+            warnings: read.found,
             verbs: read.verbs,
             docs: read.docs,
         };
@@ -293,26 +306,31 @@ impl Engine {
     /// A changed state, where it can be kept.
     fn keepable(&self, policy: &Compiled, handler: &Handler, state: Dynamic) -> Result<Dynamic, Fault> {
         let limit = self.context.limits.state_bytes;
-        let refuse = |message: String, hint: &str| {
-            let error = at(&policy.file, Position::NONE, message).with_hint(hint);
+        let refuse = |path: &str, message: String, hint: &str| {
+            let error = at(&policy.file, assignment(&policy.ast, path), message).with_hint(hint);
             Err(Fault { error: handler.located(error), deadline: false })
         };
+        let unstorable = |bad: Unstorable| {
+            refuse(
+                &bad.path,
+                format!("`this{}` is {}: it cannot be kept", bad.path, bad.what),
+                "keep plain data: numbers, texts, lists and maps; of a guest its `id`, of a host its `name`",
+            )
+        };
         if !state.is_map() {
-            return refuse("`this` must remain a map".to_owned(), "set its keys, as in `this.count = 1`");
+            return refuse("", "`this` must remain a map".to_owned(), "set its keys, as in `this.count = 1`");
         }
         match stored_bytes(&state) {
-            Err(bad) => refuse(
-                format!("`this{}` is {}, which cannot be kept", bad.path, bad.what),
-                "keep plain data: numbers, texts, lists and maps; of a guest its `id`, of a host its `name`",
-            ),
+            Err(bad) => unstorable(bad),
             Ok(bytes) if bytes > limit => refuse(
+                "",
                 format!("the state has grown to {bytes} bytes, more than the {limit} it may have"),
                 "forget what is old: `this.list.shift()`, `this.map.remove(key)`; usage history is kept for you (`vm.usage`)",
             ),
             // A closure that still holds a part of the state could change it later.
             Ok(_) if holds_shared(&state) => match to_value(&state) {
                 Ok(value) => Ok(to_dynamic(&value)),
-                Err(bad) => refuse(format!("`this{}` is {}, which cannot be kept", bad.path, bad.what), "keep plain data"),
+                Err(bad) => unstorable(bad),
             },
             Ok(_) => Ok(state),
         }

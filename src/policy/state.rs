@@ -106,7 +106,12 @@ fn convert(value: &Dynamic, depth: usize) -> Result<Value, Unstorable> {
     } else if let Some(bytes) = value.read_lock::<Blob>() {
         Ok(Value::Blob(bytes.clone()))
     } else {
-        let what = if value.is::<FnPtr>() { "a function" } else { "a view or range, which has no meaning later" };
+        let what = match value.type_name() {
+            _ if value.is::<FnPtr>() => "a function",
+            name if name.contains("Range") => "a range",
+            name if name.contains("View") => "a view, which has no meaning later",
+            _ => "not plain data",
+        };
         Err(Unstorable { path: String::new(), what })
     }
 }
