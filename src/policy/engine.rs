@@ -118,8 +118,9 @@ impl Engine {
     /// Reads and checks a policy. All errors that were found, or the policy with its warnings.
     pub fn compile(&self, file: &str, text: &str) -> Result<Policy, Vec<Diagnostic>> {
         let read = read(&self.rhai, file, text)?;
-        if read.found.iter().any(|found| found.severity == Severity::Error) {
-            return Err(read.found);
+        let errors: Vec<Diagnostic> = read.found.iter().filter(|found| found.severity == Severity::Error).cloned().collect();
+        if !errors.is_empty() {
+            return Err(errors);
         }
         self.compiled(file, read)
     }
