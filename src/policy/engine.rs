@@ -159,7 +159,10 @@ impl Engine {
             match self.compile(file, text) {
                 Ok(sound) => policy = Some(sound),
                 // Its settings cannot be computed.
-                Err(errors) => diagnostics.extend(errors),
+                Err(errors) => diagnostics.extend(errors.into_iter().map(|error| match error.hint {
+                    Some(_) => error,
+                    None => error.with_hint("settings are computed once, when the policy is loaded; give them plain defaults"),
+                })),
             }
         }
         Inspection { diagnostics, facts, policy }

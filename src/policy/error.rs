@@ -54,6 +54,13 @@ fn unreadable_words(text: &str, error: &ParseErrorType) -> (String, Option<Strin
         ParseErrorType::FnDuplicatedDefinition(name, _) => {
             (format!("`{name}` is defined twice"), Some("keep one of them, or merge the two".to_owned()))
         }
+        ParseErrorType::PropertyExpected => (
+            lower_first(&error.to_string()),
+            Some(
+                "words of the language (`for`, `in`, `if`, ...) are no names; a map's key may be read as `map[\"for\"]`"
+                    .to_owned(),
+            ),
+        ),
         ParseErrorType::AssignmentToConstant(_) => {
             (lower_first(&error.to_string()), Some("compare with `==`; what is to change is declared with `let`".to_owned()))
         }
