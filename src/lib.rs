@@ -2,11 +2,17 @@
 #![deny(missing_docs)]
 
 pub mod clock;
+pub mod effectors;
 pub mod embot;
 pub mod error;
 pub mod hypervisor;
+pub mod manager;
 pub mod model;
 pub mod plan;
 pub mod policy;
+pub mod queue;
+pub mod sensors;
+pub mod simulate;
+pub mod store;
 pub mod usage;
 pub mod yaml;

@@ -6,6 +6,8 @@
 //!
 //! Every call may block; callers use threads that may wait (one poller and a few workers a host).
 
+pub mod simulated;
+
 use crate::model::{ActionId, ActionKind, HostId, HostReport, Mark, Notice, Progress, Span, Timestamp, VmId, VmState};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

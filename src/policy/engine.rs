@@ -50,12 +50,19 @@ pub struct Bound {
     policy: Policy,
     /// The `settings` parameter; each step gets a copy, so that a script that changes it changes nothing.
     settings: Dynamic,
+    /// The same, for everybody else.
+    effective: BTreeMap<String, Value>,
 }
 
 impl Bound {
     /// The policy.
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// The settings in force: the module's, and the policy's defaults for the rest.
+    pub fn settings(&self) -> &BTreeMap<String, Value> {
+        &self.effective
     }
 }
 
@@ -209,7 +216,11 @@ impl Engine {
                 )),
             }
         }
-        if complaints.is_empty() { Ok(Bound { policy, settings: to_dynamic(&Value::Map(merged)) }) } else { Err(complaints) }
+        if !complaints.is_empty() {
+            return Err(complaints);
+        }
+        let settings = to_dynamic(&Value::Map(merged.clone()));
+        Ok(Bound { policy, settings, effective: merged })
     }
 
     /// Takes one step. On a fault the state is as before it. A policy without a handler for this kind of event does nothing.

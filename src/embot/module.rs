@@ -1,0 +1,84 @@
+//! A loaded module: its manifest with its policies bound to their settings.
+
+use super::manifest::{Cover, Manifest};
+use crate::model::{ElementId, Host, Mode, ModuleRow, Vm, World};
+use crate::plan::Terms;
+use crate::policy::Bound;
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A module in force.
+#[derive(Debug)]
+pub struct Module {
+    /// What its admin wrote.
+    pub manifest: Manifest,
+    /// Its policies, with their settings, in the manifest's order.
+    pub policies: Vec<Bound>,
+    /// What the planner holds it to.
+    pub terms: Arc<Terms>,
+    /// What the store keeps of it.
+    pub row: ModuleRow,
+    names: GlobSet,
+}
+
+impl Module {
+    /// Joins a manifest and its policies. Fails where a name pattern cannot be read (the manifest's reader tells that earlier,
+    /// with its place).
+    pub fn new(manifest: Manifest, policies: Vec<Bound>, row: ModuleRow) -> Result<Module, String> {
+        let mut names = GlobSetBuilder::new();
+        for pattern in &manifest.names {
+            names.add(Glob::new(pattern).map_err(|error| error.to_string())?);
+        }
+        let names = names.build().map_err(|error| error.to_string())?;
+        let terms = Arc::new(Terms {
+            module: manifest.module.clone(),
+            mode: row.mode.unwrap_or(manifest.mode),
+            permits: manifest.permits.clone(),
+            limits: manifest.limits.clone(),
+            is_admin: false,
+        });
+        Ok(Module { manifest, policies, terms, row, names })
+    }
+
+    /// The mode in force: what an admin set, else what the manifest says.
+    pub fn mode(&self) -> Mode {
+        self.terms.mode
+    }
+
+    /// Changes the mode by an admin's word.
+    pub fn set_mode(&mut self, mode: Mode) {
+        self.row.mode = Some(mode);
+        self.terms = Arc::new(Terms { mode, ..(*self.terms).clone() });
+    }
+
+    /// The elements its embots stand for: each embot's, or the plane for all.
+    pub fn stands_for(&self, element: &ElementId) -> ElementId {
+        if self.manifest.cover == Cover::Plane { ElementId::Plane } else { element.clone() }
+    }
+
+    /// Does it cover this element? Dependents are covered through their guest.
+    pub fn covers(&self, world: &World, element: &ElementId) -> bool {
+        match element {
+            ElementId::Plane => self.manifest.cover == Cover::Plane,
+            ElementId::Host(host) => {
+                self.manifest.cover != Cover::Vms && world.host(host).is_some_and(|host| self.covers_host(host))
+            }
+            ElementId::Vm(vm) => self.manifest.cover != Cover::Hosts && world.vm(*vm).is_some_and(|vm| self.covers_vm(vm)),
+            ElementId::Disk(..) | ElementId::Nic(..) | ElementId::App(..) => false,
+        }
+    }
+
+    fn covers_host(&self, host: &Host) -> bool {
+        self.matches(host.id.as_str(), &host.labels)
+    }
+
+    fn covers_vm(&self, vm: &Vm) -> bool {
+        self.matches(&vm.name, &vm.labels)
+    }
+
+    fn matches(&self, name: &str, labels: &BTreeMap<Arc<str>, Arc<str>>) -> bool {
+        (self.manifest.names.is_empty() || self.names.is_match(name))
+            && self.manifest.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}

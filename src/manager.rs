@@ -1,0 +1,551 @@
+//! THE loop: inputs in, decisions out.
+//!
+//! ```text
+//! sensors ---Report, Notice, HostLost--+                                   +--> effectors (Dispatch, Cancel)
+//! effectors ----------Update-----------+--> turn(inputs, now) -> Batch ----+--> API (Reply, live feed)
+//! API ---------------Command-----------+      |  1 take in: inventory, queue      ^
+//! the clock -----------Tick------------+      |  2 due timers, expired advice     | only when the batch
+//!                                             |  3 each event's embots step       | is durable
+//!                                             |  4 the planner decides            |
+//!                                             +->5 what changed -> store ---------+
+//! ```
+//! [`Manager`] is the pure part: a turn depends on nothing but its inputs, its `now` and what came before, so the same inputs
+//! lead to the same decisions in the daemon, in a simulation and in a replay. [`run`] drives it in a thread of its own.
+//!
+//! After a restart nothing is decided until every host was heard of (or given up), and until the fate of each action that was
+//! under way is known. Until then events wait in the queue, where samples replace each other and facts stay.
+
+mod actions;
+mod commands;
+mod modules;
+mod run;
+mod timers;
+mod views;
+
+pub use run::{Handle, Message, Outlet, RunError, run};
+pub use views::{EmbotView, Figures, ModuleView, RefusalView};
+
+use crate::embot::Roster;
+use crate::model::{
+    Action, ActionId, Batch, Capacity, Change, ElementId, EmbotId, Event, EventBody, Host, HostId, HostLoad, Input, Level,
+    Link, Maintenance, Mode, Output, PlaneRow, Proposal, Record, Span, TimerRow, Timestamp, VmId, World,
+};
+use crate::plan::{Guardrails, Planner, Situation, Terms};
+use crate::policy::{Engine, TimerChange};
+use crate::queue::Queue;
+use crate::sensors::{Inventory, Sensed};
+use crate::store::Recovered;
+use crate::usage::Usage;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use timers::Timers;
+
+/// A host as the configuration has it.
+#[derive(Debug, Clone)]
+pub struct HostSettings {
+    /// Its name.
+    pub id: HostId,
+    /// Its site; may be empty.
+    pub site: Arc<str>,
+    /// Its labels.
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+/// What the configuration tells the manager.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The plane's name.
+    pub plane: Arc<str>,
+    /// Its hosts.
+    pub hosts: Vec<HostSettings>,
+    /// Affinity rules.
+    pub rules: Vec<crate::model::AffinityRule>,
+    /// The planner's limits.
+    pub guardrails: Guardrails,
+    /// The sandbox's limits.
+    pub policy: crate::policy::Limits,
+    /// How far the plane goes with guests it sees for the first time.
+    pub adopt: Mode,
+}
+
+/// Events handled in one turn at the most; the rest waits for the next, so that no command waits long.
+const EVENTS_A_TURN: usize = 4_096;
+/// A host that was not heard of so long after the start no longer keeps the plane from deciding.
+const START_PATIENCE: Span = Span::minutes(1);
+/// A timer is never due sooner: a policy that calls itself back forever must not fill the processor.
+const SHORTEST_TIMER: Span = Span(100);
+/// Messages of one embot within a second.
+const MESSAGES_A_SECOND: u32 = 100;
+/// Ended actions kept at hand; the store keeps more.
+const ENDED_KEPT: usize = 2_000;
+
+/// The manager of one plane: all that it knows, and how it decides.
+pub struct Manager {
+    settings: Settings,
+    world: Rc<RefCell<World>>,
+    usage: Rc<RefCell<Usage>>,
+    inventory: Inventory,
+    queue: Queue,
+    roster: Roster,
+    engine: Engine,
+    planner: Planner,
+    open: BTreeMap<ActionId, Action>,
+    ended: BTreeMap<ActionId, Action>,
+    refusals: VecDeque<RefusalView>,
+    timers: Timers,
+    now: Timestamp,
+    row: PlaneRow,
+    /// Hosts not heard of since the start, and until when that matters.
+    awaited: BTreeSet<HostId>,
+    patience_ends: Option<Timestamp>,
+    /// Actions whose fate since the last run is not known yet.
+    unreconciled: BTreeSet<ActionId>,
+    usage_saved: BTreeMap<HostId, Timestamp>,
+    messages: BTreeMap<EmbotId, (Timestamp, u32)>,
+    figures: Figures,
+    turn: Turn,
+}
+
+/// What gathers in one turn.
+#[derive(Default)]
+struct Turn {
+    records: Vec<Record>,
+    outputs: Vec<Output>,
+    changes: Vec<Change>,
+    actions: BTreeSet<ActionId>,
+    embots: BTreeSet<usize>,
+    /// Facts taken in or made, that may still wait at the end of the turn.
+    facts: BTreeSet<u64>,
+    /// Facts handled that an earlier batch keeps as pending.
+    handled: Vec<u64>,
+}
+
+impl Manager {
+    /// A manager that goes on where the store says the last one stopped. What it finds amiss is told by [`Record::Notice`]s of
+    /// its first turn.
+    pub fn new(settings: Settings, recovered: Recovered) -> Manager {
+        let mut world = World::new(&settings.plane);
+        world.armed = recovered.plane.armed;
+        world.set_rules(settings.rules.clone());
+        for host in &settings.hosts {
+            let known = recovered.hosts.get(&host.id);
+            world.put_host(Host {
+                id: host.id.clone(),
+                site: host.site.clone(),
+                labels: host.labels.clone(),
+                capacity: known.map_or_else(Capacity::default, |known| known.capacity),
+                link: Link::Unknown,
+                maintenance: known.map_or(Maintenance::Off, |known| known.maintenance),
+                load: HostLoad::default(),
+                load_at: Timestamp::default(),
+                vms: BTreeSet::new(),
+            });
+        }
+        let mut row = recovered.plane;
+        for vm in recovered.vms.into_values() {
+            world.put_vm(vm);
+        }
+        let mut turn = Turn::default();
+        let planner = Planner::from_bytes(&row.planner).unwrap_or_else(|error| {
+            turn.records
+                .push(Record::Notice { level: Level::Warning, text: format!("cool-downs and budgets start anew: {error}") });
+            row.planner = Vec::new();
+            Planner::default()
+        });
+        let mut usage = Usage::default();
+        for (element, bytes) in recovered.usage {
+            if let Err(error) = usage.import(element.clone(), &bytes) {
+                turn.records
+                    .push(Record::Notice { level: Level::Warning, text: format!("usage of {element} starts anew: {error}") });
+            }
+        }
+        let (open, ended): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            recovered.actions.into_iter().partition(|(_, action)| !action.state.is_final());
+        for action in open.values().filter(|action| action.state.is_open()) {
+            if let Some(vm) = action.proposal.kind.vm() {
+                world.open.insert(vm, (action.id, action.proposal.kind.verb()));
+            }
+        }
+        let unreconciled = open.values().filter(|action| action.state.is_open()).map(|action| action.id).collect();
+        let mut timers = Timers::default();
+        for (number, timer) in recovered.timers {
+            timers.set(number, timer);
+        }
+        let mut queue = Queue::default();
+        for event in recovered.pending.into_values() {
+            queue.push(event);
+        }
+        let world = Rc::new(RefCell::new(world));
+        let usage = Rc::new(RefCell::new(usage));
+        let engine = Engine::new(world.clone(), usage.clone(), settings.policy.clone());
+        let mut manager = Manager {
+            inventory: Inventory::new(settings.adopt),
+            awaited: settings.hosts.iter().map(|host| host.id.clone()).collect(),
+            patience_ends: None,
+            timers,
+            roster: Roster::restored(recovered.embots),
+            now: recovered.last_now,
+            settings,
+            world,
+            usage,
+            queue,
+            engine,
+            planner,
+            open,
+            ended,
+            refusals: VecDeque::new(),
+            row,
+            unreconciled,
+            usage_saved: BTreeMap::new(),
+            messages: BTreeMap::new(),
+            figures: Figures::default(),
+            turn,
+        };
+        for row in recovered.modules.into_values() {
+            manager.restore_module(row);
+        }
+        manager.world.borrow_mut().take_dirty();
+        manager
+    }
+
+    /// Actions that were under way when the last run ended: their fate must be asked of the hypervisor
+    /// ([`crate::hypervisor::Hypervisor::recover`]) and told as updates.
+    pub fn unreconciled(&self) -> Vec<Action> {
+        self.unreconciled.iter().filter_map(|id| self.open.get(id)).cloned().collect()
+    }
+
+    /// The plane's settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// When the next turn is due without any input; `None`: not until something happens.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        if self.queue.is_ready() && self.is_settled() {
+            return Some(self.now);
+        }
+        let advice = self.open.values().filter_map(|action| match action.state {
+            crate::model::ActionState::Advised { until } => Some(until),
+            _ => None,
+        });
+        let patience = self.patience_ends.or_else(|| (!self.awaited.is_empty()).then_some(self.now));
+        self.timers.next_due().into_iter().chain(advice).chain(patience).min()
+    }
+
+    /// Takes inputs in, lets embots step, decides. The outputs may leave when the batch is durable; `None`: nothing happened.
+    pub fn turn(&mut self, inputs: Vec<Input>, now: Timestamp) -> Option<(Batch, Vec<Output>)> {
+        self.now = self.now.max(now);
+        for input in &inputs {
+            self.take(input);
+        }
+        self.start_patience();
+        self.due_timers();
+        self.expire_advice();
+        if self.is_settled() {
+            self.dispatch();
+        }
+        self.finish(inputs)
+    }
+
+    /// Has the plane caught up with the world since its start, so that it may decide?
+    fn is_settled(&self) -> bool {
+        self.unreconciled.is_empty() && self.awaited.is_empty()
+    }
+
+    fn start_patience(&mut self) {
+        if self.awaited.is_empty() {
+            self.patience_ends = None;
+            return;
+        }
+        let ends = *self.patience_ends.get_or_insert(self.now + START_PATIENCE);
+        if self.now >= ends {
+            let names: Vec<String> = self.awaited.iter().map(ToString::to_string).collect();
+            self.notice(
+                Level::Warning,
+                format!("not heard of since the start: {}; the plane decides without", names.join(", ")),
+            );
+            self.awaited.clear();
+            self.patience_ends = None;
+        }
+    }
+
+    fn take(&mut self, input: &Input) {
+        match input {
+            Input::Report(host, report) => {
+                let sensed = self.inventory.report(&mut self.world.borrow_mut(), host, report);
+                self.awaited.remove(host);
+                self.sensed(sensed);
+                self.save_usage(host);
+            }
+            Input::Notice(host, notice) => {
+                let sensed = self.inventory.notice(&mut self.world.borrow_mut(), host, notice);
+                self.sensed(sensed);
+            }
+            Input::HostLost(host, reason) => {
+                let sensed = self.inventory.lost(&mut self.world.borrow_mut(), host, reason, self.now);
+                self.awaited.remove(host);
+                self.sensed(sensed);
+            }
+            Input::Update(id, update) => self.update(*id, update),
+            Input::Command { command, by, ticket } => self.command(command, by, *ticket),
+            Input::Tick => {}
+        }
+        for alarm in self.inventory.take_alarms() {
+            self.notice(Level::Alarm, alarm);
+        }
+    }
+
+    /// Events into the queue; the roster and the usage history follow.
+    fn sensed(&mut self, sensed: Vec<Sensed>) {
+        for Sensed { element, at, body } in sensed {
+            match (&body, &element) {
+                (EventBody::Load, ElementId::Vm(vm)) => {
+                    if let Some(vm) = self.world.borrow().vm(*vm) {
+                        self.usage.borrow_mut().record_vm(vm);
+                    }
+                }
+                (EventBody::Load, ElementId::Host(host)) => {
+                    if let Some(host) = self.world.borrow().host(host) {
+                        self.usage.borrow_mut().record_host(host);
+                    }
+                }
+                (EventBody::Appeared | EventBody::Changed, _) => self.register(&element),
+                _ => {}
+            }
+            if let (EventBody::Appeared, ElementId::Vm(vm)) = (&body, &element) {
+                self.adopt(*vm);
+            }
+            self.event(at, element, None, body);
+        }
+    }
+
+    /// Numbers an event and queues it.
+    fn event(&mut self, at: Timestamp, element: ElementId, to: Option<EmbotId>, body: EventBody) {
+        let event = Event { seq: self.row.next_event, at, element, to, body };
+        self.row.next_event += 1;
+        self.figures.events += 1;
+        if event.body.class() == crate::model::EventClass::Fact {
+            self.turn.facts.insert(event.seq);
+            self.turn.records.push(Record::Event { event: event.clone() });
+        }
+        self.queue.push(event);
+    }
+
+    fn notice(&mut self, level: Level, text: String) {
+        self.turn.records.push(Record::Notice { level, text });
+    }
+
+    /// The roster follows an element that came or changed.
+    fn register(&mut self, element: &ElementId) {
+        let (made, dropped) = self.roster.register(&self.world.borrow(), element);
+        self.embots_changed(made, dropped);
+    }
+
+    fn embots_changed(&mut self, made: Vec<EmbotId>, dropped: Vec<EmbotId>) {
+        for id in dropped {
+            self.drop_timers(&id);
+            self.turn.changes.push(Change::Embot(id, None));
+        }
+        for id in made {
+            if let Some(slot) = self.roster.slot(&id) {
+                self.turn.embots.insert(slot);
+            }
+            self.event(self.now, id.element.clone(), Some(id), EventBody::Loaded);
+        }
+    }
+
+    fn drop_timers(&mut self, embot: &EmbotId) {
+        let numbers = self.timers.cancel_all(embot);
+        self.turn.changes.extend(numbers.into_iter().map(|number| Change::Timer(number, None)));
+    }
+
+    fn due_timers(&mut self) {
+        while let Some((number, timer)) = self.timers.take_due(self.now) {
+            self.turn.changes.push(Change::Timer(number, None));
+            let TimerRow { embot, due, name, content } = timer;
+            self.event(due, embot.element.clone(), Some(embot), EventBody::Timer { name, content });
+        }
+    }
+
+    /// Every event that was there when the turn began reaches its embots; then the planner decides on all that they want.
+    fn dispatch(&mut self) {
+        let before = self.row.next_event;
+        let mut wanted: Vec<(Proposal, Arc<Terms>)> = Vec::new();
+        let mut hearers: Vec<usize> = Vec::new();
+        for _ in 0..EVENTS_A_TURN {
+            let Some(event) = self.queue.pop(before) else { break };
+            hearers.clear();
+            match &event.to {
+                Some(embot) => hearers.extend(self.roster.slot(embot)),
+                None => hearers.extend_from_slice(self.roster.hearers(&event.element)),
+            }
+            for slot in &hearers {
+                self.step(*slot, &event, &mut wanted);
+            }
+            if event.body.class() == crate::model::EventClass::Fact && !self.turn.facts.remove(&event.seq) {
+                self.turn.handled.push(event.seq);
+            }
+            if event.body == EventBody::Gone {
+                let dropped = self.roster.deregister(&event.element);
+                self.embots_changed(Vec::new(), dropped);
+                self.usage.borrow_mut().forget(&event.element);
+                self.turn.changes.push(Change::Usage(event.element, None));
+            }
+        }
+        if !wanted.is_empty() {
+            self.decide(wanted);
+        }
+    }
+
+    fn step(&mut self, slot: usize, event: &Event, wanted: &mut Vec<(Proposal, Arc<Terms>)>) {
+        let Some((embot, module)) = self.roster.at(slot) else { return };
+        let stepped = embot.step(&mut self.engine, module, event, self.now);
+        if std::mem::take(&mut embot.dirty) {
+            self.turn.embots.insert(slot);
+        }
+        if !stepped.handled {
+            return;
+        }
+        self.figures.steps += 1;
+        self.planner.considered(&embot.id, event, stepped.proposals.iter().map(|proposal| &proposal.kind));
+        if stepped.is_quiet() {
+            return;
+        }
+        let (id, suspended, terms) = (embot.id.clone(), embot.suspended.is_some(), module.terms.clone());
+        wanted.extend(stepped.proposals.into_iter().map(|proposal| (proposal, terms.clone())));
+        for text in stepped.logs {
+            self.turn.records.push(Record::Log { embot: id.clone(), text });
+        }
+        for fault in stepped.faults {
+            self.figures.faults += 1;
+            let error = fault.error.to_string();
+            self.turn.records.push(Record::Fault { embot: id.clone(), error, deadline: fault.deadline, suspended });
+        }
+        for change in stepped.timers {
+            self.timer(&id, change);
+        }
+        for (channel, content) in stepped.messages {
+            self.send(&id, channel, content);
+        }
+    }
+
+    fn timer(&mut self, embot: &EmbotId, change: TimerChange) {
+        let old = match change {
+            TimerChange::Cancel { name } => self.timers.cancel(embot, &name),
+            TimerChange::Set { name, due, content } => {
+                let number = self.row.next_timer;
+                self.row.next_timer += 1;
+                let timer = TimerRow { embot: embot.clone(), due: due.max(self.now + SHORTEST_TIMER), name, content };
+                self.turn.changes.push(Change::Timer(number, Some(timer.clone())));
+                self.timers.set(number, timer)
+            }
+        };
+        self.turn.changes.extend(old.map(|number| Change::Timer(number, None)));
+    }
+
+    fn send(&mut self, from: &EmbotId, channel: Arc<str>, content: crate::model::Value) {
+        let (since, count) = self.messages.entry(from.clone()).or_insert((self.now, 0));
+        if self.now.since(*since) >= Span::seconds(1) {
+            (*since, *count) = (self.now, 0);
+        }
+        *count += 1;
+        if *count > MESSAGES_A_SECOND {
+            if *count == MESSAGES_A_SECOND + 1 {
+                let text = format!("{from} sends more than {MESSAGES_A_SECOND} messages a second; the rest is not delivered");
+                self.notice(Level::Warning, text);
+            }
+            return;
+        }
+        for to in self.roster.channel(&channel, from) {
+            let body = EventBody::Message { from: from.clone(), channel: channel.clone(), content: content.clone() };
+            self.event(self.now, to.element.clone(), Some(to), body);
+        }
+    }
+
+    /// Usage history is written by host, each so often: the more elements there are, the less often.
+    fn save_usage(&mut self, host: &HostId) {
+        let world = self.world.borrow();
+        let interval = Span::minutes(1 + world.vm_count() as u64 / 1_000);
+        let saved = self.usage_saved.entry(host.clone()).or_insert(self.now);
+        if self.now.since(*saved) < interval {
+            return;
+        }
+        *saved = self.now;
+        let elements = std::iter::once(ElementId::Host(host.clone())).chain(world.vms_on(host).map(|vm| ElementId::Vm(vm.id)));
+        let usage = self.usage.borrow();
+        let rows = elements.filter_map(|element| usage.export(&element).map(|bytes| Change::Usage(element, Some(bytes))));
+        self.turn.changes.extend(rows);
+    }
+
+    /// All usage history, to be written when the daemon stops.
+    pub fn checkpoint(&mut self) -> Option<(Batch, Vec<Output>)> {
+        let usage = self.usage.borrow();
+        let rows: Vec<_> = usage.elements().map(|element| Change::Usage(element.clone(), usage.export(element))).collect();
+        drop(usage);
+        self.turn.changes.extend(rows);
+        self.finish(Vec::new())
+    }
+
+    /// Closes the turn: what changed becomes rows.
+    fn finish(&mut self, inputs: Vec<Input>) -> Option<(Batch, Vec<Output>)> {
+        let mut turn = std::mem::take(&mut self.turn);
+        self.changed_elements(&mut turn);
+        for slot in &turn.embots {
+            if let Some((embot, module)) = self.roster.at(*slot) {
+                turn.changes.push(Change::Embot(embot.id.clone(), Some(embot.row(module))));
+            }
+        }
+        for id in &turn.actions {
+            let action = self.open.get(id).or_else(|| self.ended.get(id));
+            turn.changes.push(Change::Action(*id, action.cloned().map(Box::new)));
+        }
+        while self.ended.len() > ENDED_KEPT {
+            self.ended.pop_first();
+        }
+        turn.changes.extend(turn.handled.iter().map(|seq| Change::Pending(*seq, None)));
+        if !turn.facts.is_empty() {
+            let waiting = self.queue.waiting_facts().filter(|event| turn.facts.contains(&event.seq));
+            turn.changes.extend(waiting.map(|event| Change::Pending(event.seq, Some(Box::new(event.clone())))));
+        }
+        let samples_only = inputs.iter().all(Input::is_sample);
+        let nothing = turn.records.is_empty() && turn.changes.is_empty() && turn.outputs.is_empty();
+        if nothing && inputs.iter().all(|input| *input == Input::Tick) {
+            return None;
+        }
+        if self.planner.take_changed() {
+            self.row.planner = self.planner.to_bytes();
+        }
+        let seq = self.row.next_batch;
+        self.row.next_batch += 1;
+        turn.changes.push(Change::Plane(self.row.clone()));
+        let durable = !samples_only || !turn.records.is_empty() || !turn.outputs.is_empty() || !turn.handled.is_empty();
+        self.figures.batches += 1;
+        let batch = Batch { seq, now: self.now, inputs, records: turn.records, changes: turn.changes, durable };
+        Some((batch, turn.outputs))
+    }
+
+    fn changed_elements(&mut self, turn: &mut Turn) {
+        let dirty = self.world.borrow_mut().take_dirty();
+        let world = self.world.borrow();
+        for element in dirty {
+            match element {
+                ElementId::Host(id) => turn.changes.push(Change::Host(id.clone(), world.host(&id).cloned().map(Box::new))),
+                ElementId::Vm(id) => turn.changes.push(Change::Vm(id, world.vm(id).cloned().map(Box::new))),
+                ElementId::Plane | ElementId::Disk(..) | ElementId::Nic(..) | ElementId::App(..) => {}
+            }
+        }
+    }
+
+    /// Keeps the events of a guest and its dependents back until [`Manager::release`]: for the time of its move to another
+    /// plane.
+    pub fn hold(&mut self, vm: VmId) -> bool {
+        self.queue.hold(&ElementId::Vm(vm))
+    }
+
+    /// Lets held events go on, in order of time.
+    pub fn release(&mut self, vm: VmId) {
+        self.queue.release(&ElementId::Vm(vm));
+    }
+}

@@ -1,0 +1,292 @@
+//! What the manager does with plans and with what effectors say of actions.
+
+use super::{Manager, RefusalView, Situation};
+use crate::model::{
+    Action, ActionId, ActionKind, ActionState, ActionUpdate, ElementId, EventBody, HostId, Mark, Mode, Output, Plan, Proposal,
+    Reason, Record, Refusal, Span, Timestamp, VmId, VmState,
+};
+use crate::plan::Terms;
+use std::sync::Arc;
+
+/// The same refusal is recorded again only after this; in between it is counted.
+const REPEATED: Span = Span::minutes(1);
+/// Refusals kept at hand.
+const REFUSALS_KEPT: usize = 512;
+
+impl Manager {
+    /// Lets the planner weigh what embots want, and takes its plan over.
+    pub(super) fn decide(&mut self, wanted: Vec<(Proposal, Arc<Terms>)>) -> Plan {
+        let plan = {
+            let (world, usage) = (self.world.borrow(), self.usage.borrow());
+            let situation = Situation {
+                world: &world,
+                usage: &usage,
+                guardrails: &self.settings.guardrails,
+                open: &self.open,
+                now: self.now,
+            };
+            self.planner.decide(&situation, wanted, &mut self.row.next_action)
+        };
+        for action in &plan.accepted {
+            self.accept(action.clone());
+        }
+        for refusal in &plan.refused {
+            self.refuse(refusal.clone());
+        }
+        plan
+    }
+
+    fn accept(&mut self, action: Action) {
+        self.turn.records.push(Record::Planned { action: action.clone() });
+        self.turn.actions.insert(action.id);
+        self.figures.planned += 1;
+        let planned = action.state == ActionState::Planned;
+        self.open.insert(action.id, action.clone());
+        if planned {
+            self.send_out(action);
+        }
+    }
+
+    /// A planned action goes to its effector, when the batch is durable.
+    fn send_out(&mut self, action: Action) {
+        if let Some(vm) = action.proposal.kind.vm() {
+            self.world.borrow_mut().open.insert(vm, (action.id, action.proposal.kind.verb()));
+        }
+        self.turn.outputs.push(Output::Dispatch(Box::new(action)));
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        self.figures.refused += 1;
+        let same = |old: &RefusalView| {
+            let (a, b) = (&old.refusal, &refusal);
+            a.guardrail == b.guardrail
+                && a.proposal.embot == b.proposal.embot
+                && a.proposal.kind.vm() == b.proposal.kind.vm()
+                && a.proposal.kind.verb() == b.proposal.kind.verb()
+        };
+        if let Some(at) = self.refusals.iter().rposition(same)
+            && self.now.since(self.refusals[at].recorded_at) < REPEATED
+            && refusal.proposal.embot.is_some()
+        {
+            let old = &mut self.refusals[at];
+            (old.last_at, old.count, old.refusal) = (self.now, old.count + 1, refusal);
+            return;
+        }
+        if self.refusals.len() == REFUSALS_KEPT {
+            self.refusals.pop_front();
+        }
+        self.turn.records.push(Record::Refused { refusal: refusal.clone() });
+        self.refusals.push_back(RefusalView { recorded_at: self.now, last_at: self.now, count: 1, refusal });
+    }
+
+    /// An effector tells of an action. What comes after its end is ignored.
+    pub(super) fn update(&mut self, id: ActionId, update: &ActionUpdate) {
+        let Some(action) = self.open.get_mut(&id) else { return };
+        if !action.state.is_open() {
+            return;
+        }
+        self.turn.records.push(Record::Action { action: id, update: update.clone() });
+        let state = match update {
+            ActionUpdate::Started => {
+                (action.state, action.state_at) = (ActionState::Started, self.now);
+                self.turn.actions.insert(id);
+                return;
+            }
+            ActionUpdate::Progress(progress) => {
+                action.progress = Some(*progress);
+                return;
+            }
+            ActionUpdate::Done => ActionState::Done,
+            ActionUpdate::Failed(reason) => ActionState::Failed { reason: reason.clone() },
+            ActionUpdate::Cancelled(by) => ActionState::Cancelled { by: by.clone() },
+        };
+        self.end(id, state);
+    }
+
+    /// An action is over: the world, the planner and the embot that wanted it learn of it.
+    pub(super) fn end(&mut self, id: ActionId, state: ActionState) {
+        let Some(mut action) = self.open.remove(&id) else { return };
+        self.unreconciled.remove(&id);
+        let started_at = action.state_at;
+        (action.state, action.state_at) = (state, self.now);
+        self.turn.actions.insert(id);
+        if let Some(vm) = action.proposal.kind.vm() {
+            let mut world = self.world.borrow_mut();
+            if world.open.get(&vm).is_some_and(|(open, _)| *open == id) {
+                world.open.remove(&vm);
+            }
+        }
+        if action.state == ActionState::Done {
+            self.figures.done += 1;
+            self.done(&action, started_at);
+        } else {
+            self.figures.failed += 1;
+        }
+        self.planner.ended(&action, self.now);
+        if let Some(embot) = action.proposal.embot.clone() {
+            let body = match &action.state {
+                ActionState::Done => EventBody::ActionDone(id),
+                ActionState::Failed { reason } => EventBody::ActionFailed { action: id, reason: reason.clone() },
+                other => EventBody::ActionFailed { action: id, reason: other.word().into() },
+            };
+            self.event(self.now, embot.element.clone(), Some(embot), body);
+        }
+        self.ended.insert(id, action);
+    }
+
+    /// What a finished action made true, known at once and not only at the next poll. Where the hypervisor has said something
+    /// newer than the action's start, that counts.
+    fn done(&mut self, action: &Action, started_at: Timestamp) {
+        let kind = &action.proposal.kind;
+        let Some(vm) = kind.vm() else { return };
+        let state = match kind {
+            ActionKind::Start { .. } => Some((VmState::Running, Reason::Booted)),
+            ActionKind::Shutdown { .. } => Some((VmState::Off, Reason::Shutdown)),
+            ActionKind::Destroy { .. } => Some((VmState::Off, Reason::Asked)),
+            ActionKind::Suspend { .. } => Some((VmState::Paused, Reason::Asked)),
+            ActionKind::Resume { .. } => Some((VmState::Running, Reason::Asked)),
+            ActionKind::Save { .. } => Some((VmState::Off, Reason::Saved)),
+            ActionKind::Restore { .. } => Some((VmState::Running, Reason::Saved)),
+            _ => None,
+        };
+        let mut world = self.world.borrow_mut();
+        if let ActionKind::Adopt { .. } = kind {
+            let mark = Mark { plane: world.plane.clone(), epoch: action.epoch };
+            world.edit_vm(vm, |vm| vm.mark = Some(mark));
+        }
+        let newer = world.vm(vm).is_none_or(|vm| vm.since > started_at);
+        let sensed = match kind {
+            ActionKind::Migrate { to: Some(host), .. } => self.inventory.acted(&mut world, vm, self.now, Some(host), None),
+            _ if newer => Vec::new(),
+            _ => self.inventory.acted(&mut world, vm, self.now, None, state),
+        };
+        drop(world);
+        self.sensed(sensed);
+    }
+
+    /// Advice that nobody answered expires.
+    pub(super) fn expire_advice(&mut self) {
+        let now = self.now;
+        let is_over = |action: &&Action| matches!(action.state, ActionState::Advised { until } if until <= now);
+        let over: Vec<ActionId> = self.open.values().filter(is_over).map(|action| action.id).collect();
+        for id in over {
+            self.turn.records.push(Record::Settled { action: id, how: "expired".into(), by: "time".into() });
+            self.end(id, ActionState::Expired);
+        }
+    }
+
+    /// An admin approves advice: checked again as things are now.
+    pub(super) fn approve(&mut self, id: ActionId, by: &Arc<str>) -> Result<ActionId, String> {
+        let Some(action) = self.open.get(&id) else { return Err(self.no_such_action(id)) };
+        if !matches!(action.state, ActionState::Advised { .. }) {
+            return Err(format!("action {id} is {}; only advice can be approved", action.state.word()));
+        }
+        let approved = {
+            let (world, usage) = (self.world.borrow(), self.usage.borrow());
+            let situation = Situation {
+                world: &world,
+                usage: &usage,
+                guardrails: &self.settings.guardrails,
+                open: &self.open,
+                now: self.now,
+            };
+            self.planner.approve(&situation, action, by)
+        };
+        approved.map_err(|refusal| refusal.reason)?;
+        let now = self.now;
+        let Some(action) = self.open.get_mut(&id) else { return Err(self.no_such_action(id)) };
+        (action.state, action.state_at, action.approved_by) = (ActionState::Planned, now, Some(by.clone()));
+        let action = action.clone();
+        self.turn.actions.insert(id);
+        self.turn.records.push(Record::Settled { action: id, how: "approved".into(), by: by.clone() });
+        self.send_out(action);
+        Ok(id)
+    }
+
+    /// An admin rejects advice.
+    pub(super) fn reject(&mut self, id: ActionId, by: &Arc<str>) -> Result<ActionId, String> {
+        let Some(action) = self.open.get(&id) else { return Err(self.no_such_action(id)) };
+        if !matches!(action.state, ActionState::Advised { .. }) {
+            let word = action.state.word();
+            return Err(format!(
+                "action {id} is {word}; only advice can be rejected (`embot plan cancel {id}` ends a running action)"
+            ));
+        }
+        self.turn.records.push(Record::Settled { action: id, how: "rejected".into(), by: by.clone() });
+        self.end(id, ActionState::Rejected { by: by.clone() });
+        Ok(id)
+    }
+
+    /// An admin cancels what runs: the effector ends it and says so.
+    pub(super) fn cancel(&mut self, id: ActionId, by: &Arc<str>) -> Result<ActionId, String> {
+        let Some(action) = self.open.get(&id) else { return Err(self.no_such_action(id)) };
+        if !action.state.is_open() {
+            return self.reject(id, by);
+        }
+        self.turn.records.push(Record::Settled { action: id, how: "cancelling".into(), by: by.clone() });
+        self.turn.outputs.push(Output::Cancel(id));
+        Ok(id)
+    }
+
+    fn no_such_action(&self, id: ActionId) -> String {
+        match self.ended.get(&id) {
+            Some(action) => format!("action {id} is {} already; `embot explain {id}` tells more", action.state.word()),
+            None => format!("there is no action {id}; `embot plan list` shows those there are"),
+        }
+    }
+
+    /// A guest was seen for the first time: where the configuration says so, the plane puts its mark on it.
+    pub(super) fn adopt(&mut self, vm: VmId) {
+        let wanted = self.world.borrow().vm(vm).is_some_and(|guest| guest.mode > Mode::Observe);
+        if wanted {
+            let _ = self.mark(vm, &Arc::from("plane"), "adopted at first sight, as `adopt` in the configuration says");
+        }
+    }
+
+    /// Puts the plane's mark on a guest, unless it is there.
+    pub(super) fn mark(&mut self, vm: VmId, by: &Arc<str>, reason: &str) -> Result<Vec<ActionId>, String> {
+        let world = self.world.borrow();
+        let Some(guest) = world.vm(vm) else { return Err(format!("there is no guest {vm}")) };
+        if guest.epoch_of(&world.plane).is_some() {
+            return Ok(Vec::new());
+        }
+        drop(world);
+        self.act_for_admin(ActionKind::Adopt { vm }, reason.into(), by)
+    }
+
+    /// Something an admin wants done, now.
+    pub(super) fn act_for_admin(&mut self, kind: ActionKind, reason: Arc<str>, by: &Arc<str>) -> Result<Vec<ActionId>, String> {
+        let proposal =
+            Proposal { embot: None, admin: Some(by.clone()), kind, reason, place: None, cause: None, reads: Arc::new([]) };
+        let plan = self.decide(vec![(proposal, Arc::new(Terms::admin(by)))]);
+        match plan.refused.into_iter().next() {
+            Some(refusal) => Err(refusal.reason),
+            None => Ok(plan.accepted.iter().map(|action| action.id).collect()),
+        }
+    }
+
+    /// A host enters or leaves maintenance.
+    pub(super) fn maintenance(&mut self, host: &HostId, on: bool) -> Result<String, String> {
+        use crate::model::Maintenance;
+        let mut world = self.world.borrow_mut();
+        let Some(known) = world.host(host) else {
+            let names: Vec<_> = world.hosts().map(|host| host.id.as_str()).collect();
+            let nearest = crate::error::nearest(host.as_str(), names.iter().copied());
+            let hint =
+                nearest.map_or_else(|| format!("there are {}", names.join(", ")), |name| format!("did you mean `{name}`?"));
+            return Err(format!("there is no host `{host}`; {hint}"));
+        };
+        if known.in_maintenance() == on {
+            return Ok(format!("{host} {} in maintenance already", if on { "is" } else { "is not" }));
+        }
+        let now = self.now;
+        world.edit_host(host, |host| host.maintenance = if on { Maintenance::On(now) } else { Maintenance::Off });
+        drop(world);
+        self.event(now, ElementId::Host(host.clone()), None, EventBody::Maintenance { on });
+        Ok(if on {
+            format!("{host} is in maintenance: no guest is placed there; a module that evacuates moves away what runs there")
+        } else {
+            format!("{host} is back in service")
+        })
+    }
+}

@@ -1,0 +1,116 @@
+//! What admins ask, and what they are answered. The answer leaves when the command is durable.
+
+use super::Manager;
+use crate::model::{ActionId, Command, ElementId, Mode, Output, Record, Reply, Ticket, VmId};
+use std::sync::Arc;
+
+impl Manager {
+    pub(super) fn command(&mut self, command: &Command, by: &Arc<str>, ticket: Option<Ticket>) {
+        let reply = match self.obey(command, by) {
+            Ok((message, actions)) => Reply::Done { message, actions },
+            Err(reason) => Reply::Refused { reason },
+        };
+        if let Some(ticket) = ticket {
+            self.turn.outputs.push(Output::Reply(ticket, reply));
+        }
+    }
+
+    fn obey(&mut self, command: &Command, by: &Arc<str>) -> Result<(String, Vec<ActionId>), String> {
+        let only = |message: String| (message, Vec::new());
+        match command {
+            Command::Act { kind, reason } => {
+                self.must_be_settled()?;
+                let actions = self.act_for_admin(kind.clone(), reason.clone(), by)?;
+                Ok((format!("{} is planned", kind.verb()), actions))
+            }
+            Command::Maintenance { host, on } => self.maintenance(host, *on).map(only),
+            Command::Disarm { cancel } => Ok(self.disarm(*cancel, by)),
+            Command::Arm => {
+                let was = std::mem::replace(&mut self.world.borrow_mut().armed, true);
+                self.row.armed = true;
+                Ok(only(if was { "the plane is armed already" } else { "the plane is armed: it acts again" }.into()))
+            }
+            Command::Approve { action } => {
+                self.must_be_settled()?;
+                self.approve(*action, by).map(|id| (format!("action {id} is approved"), vec![id]))
+            }
+            Command::Reject { action } => self.reject(*action, by).map(|id| (format!("action {id} is rejected"), vec![id])),
+            Command::Cancel { action } => {
+                self.cancel(*action, by).map(|id| (format!("action {id} is being cancelled"), vec![id]))
+            }
+            Command::Manage { vms, mode } => self.manage(vms, *mode, by),
+            Command::LoadModule { file, manifest, policies } => self.load_module(file, manifest, policies, by).map(only),
+            Command::UnloadModule { module } => self.unload_module(module).map(only),
+            Command::ModuleMode { module, mode } => self.module_mode(module, *mode).map(only),
+            Command::RollBack { module } => self.roll_back(module, by).map(only),
+            Command::Unsuspend { embot } => {
+                let Some(found) = self.roster.embot_mut(embot) else {
+                    return Err(format!("there is no embot `{embot}`; `embot modules show {}` lists them", embot.module));
+                };
+                found.unsuspend();
+                found.dirty = false;
+                self.turn.embots.extend(self.roster.slot(embot));
+                Ok(only(format!("{embot} steps again")))
+            }
+        }
+    }
+
+    fn must_be_settled(&self) -> Result<(), String> {
+        if self.is_settled() {
+            return Ok(());
+        }
+        let hosts: Vec<String> = self.awaited.iter().map(ToString::to_string).collect();
+        let actions: Vec<String> = self.unreconciled.iter().map(ToString::to_string).collect();
+        Err(format!(
+            "the plane has just started and still finds out what is true (hosts not heard of: {}; actions of unknown fate: {}); try \
+             again in a few seconds",
+            if hosts.is_empty() { "none".into() } else { hosts.join(", ") },
+            if actions.is_empty() { "none".into() } else { actions.join(", ") },
+        ))
+    }
+
+    fn disarm(&mut self, cancel: bool, by: &Arc<str>) -> (String, Vec<ActionId>) {
+        self.world.borrow_mut().armed = false;
+        self.row.armed = false;
+        let running: Vec<ActionId> =
+            self.open.values().filter(|action| action.state.is_open()).map(|action| action.id).collect();
+        if cancel {
+            for id in &running {
+                self.turn.records.push(Record::Settled { action: *id, how: "cancelling".into(), by: by.clone() });
+                self.turn.outputs.push(Output::Cancel(*id));
+            }
+        }
+        let rest = match (running.len(), cancel) {
+            (0, _) => "nothing was running".to_owned(),
+            (n, true) => format!("{n} running actions are being cancelled"),
+            (n, false) => format!("{n} running actions go on to their end (`embot disarm --cancel` ends them)"),
+        };
+        (
+            format!("the plane is disarmed: it starts nothing until `embot arm`; {rest}"),
+            if cancel { running } else { Vec::new() },
+        )
+    }
+
+    fn manage(&mut self, vms: &[VmId], mode: Mode, by: &Arc<str>) -> Result<(String, Vec<ActionId>), String> {
+        let all: Vec<VmId> = if vms.is_empty() { self.world.borrow().vms().map(|vm| vm.id).collect() } else { vms.to_vec() };
+        let (mut actions, mut trouble) = (Vec::new(), Vec::new());
+        let mut managed = 0;
+        for vm in all {
+            let name = self.world.borrow().label(&ElementId::Vm(vm));
+            let marked =
+                if mode > Mode::Observe { self.mark(vm, by, "an admin put it under management") } else { Ok(Vec::new()) };
+            match marked {
+                Ok(planned) => {
+                    actions.extend(planned);
+                    managed += usize::from(self.world.borrow_mut().edit_vm(vm, |vm| vm.mode = mode).is_some());
+                }
+                Err(reason) => trouble.push(format!("{name}: {reason}")),
+            }
+        }
+        if managed == 0 && !trouble.is_empty() {
+            return Err(trouble.join("; "));
+        }
+        let but = if trouble.is_empty() { String::new() } else { format!("; but not {}", trouble.join("; ")) };
+        Ok((format!("{managed} guests are in mode {mode}{but}"), actions))
+    }
+}

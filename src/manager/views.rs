@@ -1,0 +1,187 @@
+//! What others may see of the manager: plain data, made between two turns.
+
+use super::Manager;
+use crate::model::{Action, ActionId, ElementId, EmbotId, Mode, ModuleVersion, Refusal, Timestamp, Value, Verb, World};
+use crate::usage::Usage;
+use std::cell::Ref;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A refusal, and how often it came.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RefusalView {
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+    /// When it last came.
+    pub last_at: Timestamp,
+    /// How often since it was recorded.
+    pub count: u32,
+    /// The latest.
+    pub refusal: Refusal,
+}
+
+/// A loaded module.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModuleView {
+    /// Its name.
+    pub module: Arc<str>,
+    /// Its version.
+    pub version: Arc<str>,
+    /// What it does.
+    pub description: Arc<str>,
+    /// The mode in force.
+    pub mode: Mode,
+    /// Did an admin set the mode, against the manifest?
+    pub mode_set: bool,
+    /// What it may propose.
+    pub permits: BTreeSet<Verb>,
+    /// Settings in force, by policy.
+    pub settings: BTreeMap<Arc<str>, BTreeMap<String, Value>>,
+    /// How many embots it has.
+    pub embots: usize,
+    /// How many of them are suspended.
+    pub suspended: usize,
+    /// All kept versions, the one in force last.
+    pub versions: Vec<ModuleVersion>,
+}
+
+/// An embot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EmbotView {
+    /// Which.
+    pub id: EmbotId,
+    /// Its element's name for people.
+    pub element: String,
+    /// Recent faults.
+    pub faults: u32,
+    /// Why it is suspended, where it is.
+    pub suspended: Option<Arc<str>>,
+    /// State of its policies.
+    pub state: BTreeMap<Arc<str>, Value>,
+    /// Its timers: name and when they are due.
+    pub timers: Vec<(Arc<str>, Timestamp)>,
+}
+
+/// Counts since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Figures {
+    /// Events taken in.
+    pub events: u64,
+    /// Steps taken.
+    pub steps: u64,
+    /// Policy faults.
+    pub faults: u64,
+    /// Actions planned or advised.
+    pub planned: u64,
+    /// Proposals refused.
+    pub refused: u64,
+    /// Actions done.
+    pub done: u64,
+    /// Actions that failed, were cancelled, rejected or expired.
+    pub failed: u64,
+    /// Batches.
+    pub batches: u64,
+}
+
+impl Manager {
+    /// The plane's time.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Hosts and guests.
+    pub fn world(&self) -> Ref<'_, World> {
+        self.world.borrow()
+    }
+
+    /// Usage history.
+    pub fn usage(&self) -> Ref<'_, Usage> {
+        self.usage.borrow()
+    }
+
+    /// An action, open or ended.
+    pub fn action(&self, id: ActionId) -> Option<&Action> {
+        self.open.get(&id).or_else(|| self.ended.get(&id))
+    }
+
+    /// Actions: those that ended (the older ones only the store knows), then the open ones.
+    pub fn actions(&self) -> impl Iterator<Item = &Action> {
+        self.ended.values().chain(self.open.values())
+    }
+
+    /// Actions that are not over.
+    pub fn open(&self) -> impl Iterator<Item = &Action> {
+        self.open.values()
+    }
+
+    /// Recent refusals, the oldest first.
+    pub fn refusals(&self) -> impl DoubleEndedIterator<Item = &RefusalView> {
+        self.refusals.iter()
+    }
+
+    /// Events that wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Elements whose events are held.
+    pub fn holds(&self) -> impl Iterator<Item = &ElementId> {
+        self.queue.holds()
+    }
+
+    /// Counts since the start.
+    pub fn figures(&self) -> Figures {
+        self.figures
+    }
+
+    /// Is the plane still finding out what is true since its start?
+    pub fn is_starting(&self) -> bool {
+        !self.is_settled()
+    }
+
+    /// The loaded modules.
+    pub fn modules(&self) -> Vec<ModuleView> {
+        let mut views = Vec::new();
+        for module in self.roster.modules() {
+            let mine = || self.roster.embots().filter(|embot| embot.id.module == module.manifest.module);
+            let settings = module.policies.iter().map(|policy| (policy.policy().name().clone(), policy.settings().clone()));
+            views.push(ModuleView {
+                module: module.manifest.module.clone(),
+                version: module.manifest.version.clone(),
+                description: module.manifest.description.clone(),
+                mode: module.mode(),
+                mode_set: module.row.mode.is_some(),
+                permits: module.manifest.permits.clone(),
+                settings: settings.collect(),
+                embots: mine().count(),
+                suspended: mine().filter(|embot| embot.suspended.is_some()).count(),
+                versions: module.row.versions.clone(),
+            });
+        }
+        views
+    }
+
+    /// The embots, of one module or of all.
+    pub fn embots(&self, module: Option<&str>) -> Vec<EmbotView> {
+        let world = self.world.borrow();
+        let mut views = Vec::new();
+        for embot in self.roster.embots().filter(|embot| module.is_none_or(|module| *embot.id.module == *module)) {
+            let Some(module) = self.roster.module(&embot.id.module) else { continue };
+            views.push(EmbotView {
+                id: embot.id.clone(),
+                element: world.label(&embot.id.element),
+                faults: embot.faults(),
+                suspended: embot.suspended.clone(),
+                state: embot.row(module).state,
+                timers: self.timers.of(&embot.id),
+            });
+        }
+        views
+    }
+
+    /// The text of a policy in force, for those who show a line of it.
+    pub fn policy_text(&self, file: &str) -> Option<Arc<str>> {
+        let versions = self.roster.modules().filter_map(|module| module.row.versions.last());
+        versions.flat_map(|version| &version.policies).find(|(name, _)| **name == *file).map(|(_, text)| text.clone())
+    }
+}
