@@ -13,7 +13,7 @@ pub struct Run {}
 impl Run {
     /// Runs until told to stop.
     pub fn run(self, context: &Context) -> Result<(), Failure> {
-        let _config = context.config()?;
-        Ok(())
+        let config = context.config()?;
+        crate::daemon::run(&config, |_| ()).map_err(Failure::from)
     }
 }

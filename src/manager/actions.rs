@@ -235,9 +235,12 @@ impl Manager {
         }
     }
 
-    /// A guest was seen for the first time: where the configuration says so, the plane puts its mark on it.
+    /// A guest was seen for the first time, or its definition changed: where the configuration says that guests are adopted,
+    /// the plane puts its mark on one that carries none.
     pub(super) fn adopt(&mut self, vm: VmId) {
-        let wanted = self.world.borrow().vm(vm).is_some_and(|guest| guest.mode > Mode::Observe);
+        let adopts = self.settings.adopt > Mode::Observe;
+        let wanted =
+            adopts && self.world.borrow().vm(vm).is_some_and(|guest| guest.mode > Mode::Observe && guest.mark.is_none());
         if wanted {
             let _ = self.mark(vm, &Arc::from("plane"), "adopted at first sight, as `adopt` in the configuration says");
         }
