@@ -29,6 +29,8 @@ pub mod status;
 pub mod table;
 pub mod usage;
 pub mod waiting;
+#[cfg(test)]
+mod with_daemon;
 
 use crate::error::Style;
 use clap::Parser;

@@ -1,18 +1,18 @@
-//! The API as its clients meet it: a real plane behind a real socket.
+//! The API and its client together: a real plane behind a real socket.
 
-use super::actions::{ActionView, PlanView};
-use super::commands::{Disarm, LoadModule, Maintenance, Manage, Migrate, Module, ModuleMode, Nothing, Settle, Unsuspend};
-use super::elements::{ElementDetail, ElementView};
-use super::embots::EmbotView;
-use super::explain::Explanation;
-use super::modules::{ModuleDetail, ModuleView};
-use super::recent::{Position, RecordView};
-use super::state::ReplyView;
-use super::status::StatusView;
-use super::usage::UsageView;
-use super::{listen, serve, testing};
-use crate::cli::client::Client;
-use crate::cli::failure::Failure;
+use super::client::Client;
+use super::failure::Failure;
+use crate::api::actions::{ActionView, PlanView};
+use crate::api::commands::{Disarm, LoadModule, Maintenance, Manage, Migrate, Module, ModuleMode, Nothing, Settle, Unsuspend};
+use crate::api::elements::{ElementDetail, ElementView};
+use crate::api::embots::EmbotView;
+use crate::api::explain::Explanation;
+use crate::api::modules::{ModuleDetail, ModuleView};
+use crate::api::recent::{Position, RecordView};
+use crate::api::state::ReplyView;
+use crate::api::status::StatusView;
+use crate::api::usage::UsageView;
+use crate::api::{listen, serve, testing};
 use crate::error::Style;
 use crate::model::Mode;
 use serde_json::json;
@@ -152,7 +152,7 @@ async fn what_cannot_be_done_is_said() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_much_and_too_odd_is_refused() {
     let plane = plane().await;
-    let huge = json!({ "vm": "x".repeat(super::request::BODY_LIMIT_BYTES) });
+    let huge = json!({ "vm": "x".repeat(crate::api::request::BODY_LIMIT_BYTES) });
     let answer = said(plane.client.post::<ReplyView>("/v1/commands/start", &huge).await);
     assert!(answer.contains("larger than"), "{answer}");
     let mut raw = UnixStream::connect(&plane.client.socket).await.unwrap();
