@@ -84,6 +84,6 @@ fn a_migration_to_a_host_that_hangs_is_given_up() {
     lab.run("thaw", &["--host", "host-b"]).unwrap();
     // What was given up stays given up.
     until("libvirt to let go of the guest", || execute(&a, ActionKind::Suspend { vm }).ok());
-    assert_eq!(state(&a, vm), Some((VmState::Paused, Reason::Asked)));
     assert_eq!(state(&lab.host("host-b"), vm), None);
+    assert_eq!(state(&a, vm), Some((VmState::Paused, Reason::Asked)));
 }
