@@ -2,7 +2,7 @@
 #![deny(missing_docs)]
 
 pub mod clock;
-pub mod embot;
+// pub mod embot;
 pub mod error;
 pub mod hypervisor;
 pub mod model;
