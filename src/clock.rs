@@ -67,3 +67,21 @@ impl Clock for VirtualClock {
         self.advance_to(self.now() + span);
     }
 }
+
+/// A point in real time after which a computation must give up. Only for limits of last resort: what it ends is not
+/// reproducible.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// So much time from now.
+    pub fn after(limit: Duration) -> Deadline {
+        let now = Instant::now();
+        Deadline(now.checked_add(limit).unwrap_or(now))
+    }
+
+    /// Has it passed?
+    pub fn is_over(&self) -> bool {
+        Instant::now() >= self.0
+    }
+}

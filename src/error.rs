@@ -3,6 +3,10 @@
 //! Every reader of text (configuration, manifests, policies, scenarios) reports through [`Diagnostic`], so that all of them
 //! look alike on the terminal and in JSON.
 
+mod render;
+
+pub use render::{Style, render};
+
 use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
@@ -34,6 +38,27 @@ pub struct Diagnostic {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+}
+
+/// Where something stands in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Spot {
+    /// Line, from 1.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
+    /// How many characters, on that line.
+    pub length: u32,
+}
+
+impl Spot {
+    /// The first character of a file.
+    pub const START: Spot = Spot { line: 1, column: 1, length: 1 };
+
+    /// An error here.
+    pub fn error(self, file: &str, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::error(file, self.line, self.column, self.length, message)
+    }
 }
 
 impl Diagnostic {
@@ -78,5 +103,5 @@ impl fmt::Display for Diagnostic {
 /// The known name nearest to `name`, if one is near enough to be what was meant.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let near = known.into_iter().map(|known| (strsim::damerau_levenshtein(name, known), known)).min()?;
-    (near.0 <= 1 + name.chars().count() / 3).then_some(near.1)
+    (near.0 <= (name.chars().count() / 3).max(1)).then_some(near.1)
 }

@@ -19,15 +19,16 @@ mod actions;
 mod commands;
 mod modules;
 mod run;
+mod timers;
 mod views;
 
-pub use run::{Handle, Message, Outlet, run};
+pub use run::{Handle, Message, Outlet, RunError, run};
 pub use views::{EmbotView, Figures, ModuleView, RefusalView};
 
 use crate::embot::Roster;
 use crate::model::{
-    Action, ActionId, Batch, Capacity, Change, ElementId, EmbotId, Event, EventBody, Host, HostId, HostLoad, Input, Level, Link,
-    Maintenance, Mode, Output, PlaneRow, Proposal, Record, Span, TimerRow, Timestamp, VmId, World,
+    Action, ActionId, Batch, Capacity, Change, ElementId, EmbotId, Event, EventBody, Host, HostId, HostLoad, Input, Level,
+    Link, Maintenance, Mode, Output, PlaneRow, Proposal, Record, Span, TimerRow, Timestamp, VmId, World,
 };
 use crate::plan::{Guardrails, Planner, Situation, Terms};
 use crate::policy::{Engine, TimerChange};
@@ -39,6 +40,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use timers::Timers;
 
 /// A host as the configuration has it.
 #[derive(Debug, Clone)]
@@ -92,7 +94,7 @@ pub struct Manager {
     open: BTreeMap<ActionId, Action>,
     ended: BTreeMap<ActionId, Action>,
     refusals: VecDeque<RefusalView>,
-    timers: BTreeMap<(Timestamp, u64), TimerRow>,
+    timers: Timers,
     now: Timestamp,
     row: PlaneRow,
     /// Hosts not heard of since the start, and until when that matters.
@@ -125,7 +127,7 @@ impl Manager {
     /// its first turn.
     pub fn new(settings: Settings, recovered: Recovered) -> Manager {
         let mut world = World::new(&settings.plane);
-        world.armed = recovered.plane.as_ref().is_none_or(|row| row.armed);
+        world.armed = recovered.plane.armed;
         world.set_rules(settings.rules.clone());
         for host in &settings.hosts {
             let known = recovered.hosts.get(&host.id);
@@ -141,20 +143,22 @@ impl Manager {
                 vms: BTreeSet::new(),
             });
         }
-        let mut row = recovered.plane.unwrap_or_else(|| PlaneRow { armed: true, ..PlaneRow::default() });
+        let mut row = recovered.plane;
         for vm in recovered.vms.into_values() {
             world.put_vm(vm);
         }
         let mut turn = Turn::default();
         let planner = Planner::from_bytes(&row.planner).unwrap_or_else(|error| {
-            turn.records.push(Record::Notice { level: Level::Warning, text: format!("cool-downs and budgets start anew: {error}") });
+            turn.records
+                .push(Record::Notice { level: Level::Warning, text: format!("cool-downs and budgets start anew: {error}") });
             row.planner = Vec::new();
             Planner::default()
         });
         let mut usage = Usage::default();
         for (element, bytes) in recovered.usage {
             if let Err(error) = usage.import(element.clone(), &bytes) {
-                turn.records.push(Record::Notice { level: Level::Warning, text: format!("usage of {element} starts anew: {error}") });
+                turn.records
+                    .push(Record::Notice { level: Level::Warning, text: format!("usage of {element} starts anew: {error}") });
             }
         }
         let (open, ended): (BTreeMap<_, _>, BTreeMap<_, _>) =
@@ -165,6 +169,10 @@ impl Manager {
             }
         }
         let unreconciled = open.values().filter(|action| action.state.is_open()).map(|action| action.id).collect();
+        let mut timers = Timers::default();
+        for (number, timer) in recovered.timers {
+            timers.set(number, timer);
+        }
         let mut queue = Queue::default();
         for event in recovered.pending.into_values() {
             queue.push(event);
@@ -176,7 +184,7 @@ impl Manager {
             inventory: Inventory::new(settings.adopt),
             awaited: settings.hosts.iter().map(|host| host.id.clone()).collect(),
             patience_ends: None,
-            timers: recovered.timers.into_iter().map(|(number, timer)| ((timer.due, number), timer)).collect(),
+            timers,
             roster: Roster::restored(recovered.embots),
             now: recovered.last_now,
             settings,
@@ -218,12 +226,12 @@ impl Manager {
         if self.queue.is_ready() && self.is_settled() {
             return Some(self.now);
         }
-        let timer = self.timers.keys().next().map(|(due, _)| *due);
         let advice = self.open.values().filter_map(|action| match action.state {
             crate::model::ActionState::Advised { until } => Some(until),
             _ => None,
         });
-        timer.into_iter().chain(advice).chain(self.patience_ends).min()
+        let patience = self.patience_ends.or_else(|| (!self.awaited.is_empty()).then_some(self.now));
+        self.timers.next_due().into_iter().chain(advice).chain(patience).min()
     }
 
     /// Takes inputs in, lets embots step, decides. The outputs may leave when the batch is durable; `None`: nothing happened.
@@ -254,7 +262,10 @@ impl Manager {
         let ends = *self.patience_ends.get_or_insert(self.now + START_PATIENCE);
         if self.now >= ends {
             let names: Vec<String> = self.awaited.iter().map(ToString::to_string).collect();
-            self.notice(Level::Warning, format!("not heard of since the start: {}; the plane decides without", names.join(", ")));
+            self.notice(
+                Level::Warning,
+                format!("not heard of since the start: {}; the plane decides without", names.join(", ")),
+            );
             self.awaited.clear();
             self.patience_ends = None;
         }
@@ -303,7 +314,7 @@ impl Manager {
                 (EventBody::Appeared | EventBody::Changed, _) => self.register(&element),
                 _ => {}
             }
-            if let (EventBody::Appeared, ElementId::Vm(vm)) = (&body, &element) {
+            if let (EventBody::Appeared | EventBody::Changed, ElementId::Vm(vm)) = (&body, &element) {
                 self.adopt(*vm);
             }
             self.event(at, element, None, body);
@@ -346,21 +357,14 @@ impl Manager {
     }
 
     fn drop_timers(&mut self, embot: &EmbotId) {
-        let theirs: Vec<_> = self.timers.iter().filter(|(_, timer)| timer.embot == *embot).map(|(key, _)| *key).collect();
-        for key in theirs {
-            self.timers.remove(&key);
-            self.turn.changes.push(Change::Timer(key.1, None));
-        }
+        let numbers = self.timers.cancel_all(embot);
+        self.turn.changes.extend(numbers.into_iter().map(|number| Change::Timer(number, None)));
     }
 
     fn due_timers(&mut self) {
-        while let Some(((due, number), timer)) = self.timers.pop_first() {
-            if due > self.now {
-                self.timers.insert((due, number), timer);
-                return;
-            }
+        while let Some((number, timer)) = self.timers.take_due(self.now) {
             self.turn.changes.push(Change::Timer(number, None));
-            let TimerRow { embot, name, content, .. } = timer;
+            let TimerRow { embot, due, name, content } = timer;
             self.event(due, embot.element.clone(), Some(embot), EventBody::Timer { name, content });
         }
     }
@@ -428,21 +432,17 @@ impl Manager {
     }
 
     fn timer(&mut self, embot: &EmbotId, change: TimerChange) {
-        let name = match &change {
-            TimerChange::Set { name, .. } | TimerChange::Cancel { name } => name.clone(),
+        let old = match change {
+            TimerChange::Cancel { name } => self.timers.cancel(embot, &name),
+            TimerChange::Set { name, due, content } => {
+                let number = self.row.next_timer;
+                self.row.next_timer += 1;
+                let timer = TimerRow { embot: embot.clone(), due: due.max(self.now + SHORTEST_TIMER), name, content };
+                self.turn.changes.push(Change::Timer(number, Some(timer.clone())));
+                self.timers.set(number, timer)
+            }
         };
-        let old = self.timers.iter().find(|(_, timer)| timer.embot == *embot && timer.name == name).map(|(key, _)| *key);
-        if let Some(key) = old {
-            self.timers.remove(&key);
-            self.turn.changes.push(Change::Timer(key.1, None));
-        }
-        if let TimerChange::Set { name, after, content } = change {
-            let number = self.row.next_timer;
-            self.row.next_timer += 1;
-            let timer = TimerRow { embot: embot.clone(), due: self.now + after.max(SHORTEST_TIMER), name, content };
-            self.turn.changes.push(Change::Timer(number, Some(timer.clone())));
-            self.timers.insert((timer.due, number), timer);
-        }
+        self.turn.changes.extend(old.map(|number| Change::Timer(number, None)));
     }
 
     fn send(&mut self, from: &EmbotId, channel: Arc<str>, content: crate::model::Value) {

@@ -49,7 +49,8 @@ impl Embot {
     pub fn new(id: EmbotId, module: &Module, row: Option<EmbotRow>) -> Embot {
         let dirty = row.is_none();
         let row = row.unwrap_or_default();
-        let state = |policy: &crate::policy::Bound| row.state.get(policy.name()).map(State::from_value).unwrap_or_default();
+        let state =
+            |policy: &crate::policy::Bound| row.state.get(policy.policy().name()).map(State::from_value).unwrap_or_default();
         let states = module.policies.iter().map(state).collect();
         Embot { id, states, faults: row.faults, fault_at: row.fault_at, suspended: row.suspended, dirty }
     }
@@ -57,7 +58,7 @@ impl Embot {
     /// What the store keeps of it.
     pub fn row(&self, module: &Module) -> EmbotRow {
         let named = module.policies.iter().zip(&self.states);
-        let state: BTreeMap<_, _> = named.map(|(policy, state)| (policy.name().clone(), state.to_value())).collect();
+        let state: BTreeMap<_, _> = named.map(|(policy, state)| (policy.policy().name().clone(), state.to_value())).collect();
         EmbotRow { state, faults: self.faults, fault_at: self.fault_at, suspended: self.suspended.clone() }
     }
 
@@ -80,7 +81,7 @@ impl Embot {
             return stepped;
         }
         for (policy, state) in module.policies.iter().zip(&mut self.states) {
-            if !policy.handles(&event.body) {
+            if !policy.policy().handles(&event.body) {
                 continue;
             }
             stepped.handled = true;
@@ -89,11 +90,11 @@ impl Embot {
                     self.dirty |= step.changed;
                     stepped.take(&self.id, event, step);
                 }
-                Err(fault) => {
-                    self.fault(&fault, now);
-                    stepped.faults.push(fault);
-                }
+                Err(fault) => stepped.faults.push(fault),
             }
+        }
+        for fault in &stepped.faults {
+            self.fault(fault, now);
         }
         stepped
     }

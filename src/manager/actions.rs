@@ -2,8 +2,8 @@
 
 use super::{Manager, RefusalView, Situation};
 use crate::model::{
-    Action, ActionId, ActionKind, ActionState, ActionUpdate, ElementId, EventBody, HostId, Mark, Mode, Output, Plan, Proposal, Reason,
-    Record, Refusal, Span, Timestamp, VmId, VmState,
+    Action, ActionId, ActionKind, ActionState, ActionUpdate, ElementId, EventBody, HostId, Mark, Mode, Output, Plan, Proposal,
+    Reason, Record, Refusal, Span, Timestamp, VmId, VmState,
 };
 use crate::plan::Terms;
 use std::sync::Arc;
@@ -208,7 +208,9 @@ impl Manager {
         let Some(action) = self.open.get(&id) else { return Err(self.no_such_action(id)) };
         if !matches!(action.state, ActionState::Advised { .. }) {
             let word = action.state.word();
-            return Err(format!("action {id} is {word}; only advice can be rejected (`embot plan cancel {id}` ends a running action)"));
+            return Err(format!(
+                "action {id} is {word}; only advice can be rejected (`embot plan cancel {id}` ends a running action)"
+            ));
         }
         self.turn.records.push(Record::Settled { action: id, how: "rejected".into(), by: by.clone() });
         self.end(id, ActionState::Rejected { by: by.clone() });
@@ -233,9 +235,12 @@ impl Manager {
         }
     }
 
-    /// A guest was seen for the first time: where the configuration says so, the plane puts its mark on it.
+    /// A guest was seen for the first time, or its definition changed: where the configuration says that guests are adopted,
+    /// the plane puts its mark on one that carries none.
     pub(super) fn adopt(&mut self, vm: VmId) {
-        let wanted = self.world.borrow().vm(vm).is_some_and(|guest| guest.mode > Mode::Observe);
+        let adopts = self.settings.adopt > Mode::Observe;
+        let wanted =
+            adopts && self.world.borrow().vm(vm).is_some_and(|guest| guest.mode > Mode::Observe && guest.mark.is_none());
         if wanted {
             let _ = self.mark(vm, &Arc::from("plane"), "adopted at first sight, as `adopt` in the configuration says");
         }
@@ -254,15 +259,8 @@ impl Manager {
 
     /// Something an admin wants done, now.
     pub(super) fn act_for_admin(&mut self, kind: ActionKind, reason: Arc<str>, by: &Arc<str>) -> Result<Vec<ActionId>, String> {
-        let proposal = Proposal {
-            embot: None,
-            admin: Some(by.clone()),
-            kind,
-            reason,
-            place: None,
-            cause: None,
-            reads: Arc::new([]),
-        };
+        let proposal =
+            Proposal { embot: None, admin: Some(by.clone()), kind, reason, place: None, cause: None, reads: Arc::new([]) };
         let plan = self.decide(vec![(proposal, Arc::new(Terms::admin(by)))]);
         match plan.refused.into_iter().next() {
             Some(refusal) => Err(refusal.reason),
@@ -277,7 +275,8 @@ impl Manager {
         let Some(known) = world.host(host) else {
             let names: Vec<_> = world.hosts().map(|host| host.id.as_str()).collect();
             let nearest = crate::error::nearest(host.as_str(), names.iter().copied());
-            let hint = nearest.map_or_else(|| format!("there are {}", names.join(", ")), |name| format!("did you mean `{name}`?"));
+            let hint =
+                nearest.map_or_else(|| format!("there are {}", names.join(", ")), |name| format!("did you mean `{name}`?"));
             return Err(format!("there is no host `{host}`; {hint}"));
         };
         if known.in_maintenance() == on {

@@ -72,7 +72,8 @@ impl Manager {
     fn disarm(&mut self, cancel: bool, by: &Arc<str>) -> (String, Vec<ActionId>) {
         self.world.borrow_mut().armed = false;
         self.row.armed = false;
-        let running: Vec<ActionId> = self.open.values().filter(|action| action.state.is_open()).map(|action| action.id).collect();
+        let running: Vec<ActionId> =
+            self.open.values().filter(|action| action.state.is_open()).map(|action| action.id).collect();
         if cancel {
             for id in &running {
                 self.turn.records.push(Record::Settled { action: *id, how: "cancelling".into(), by: by.clone() });
@@ -84,7 +85,10 @@ impl Manager {
             (n, true) => format!("{n} running actions are being cancelled"),
             (n, false) => format!("{n} running actions go on to their end (`embot disarm --cancel` ends them)"),
         };
-        (format!("the plane is disarmed: it starts nothing until `embot arm`; {rest}"), if cancel { running } else { Vec::new() })
+        (
+            format!("the plane is disarmed: it starts nothing until `embot arm`; {rest}"),
+            if cancel { running } else { Vec::new() },
+        )
     }
 
     fn manage(&mut self, vms: &[VmId], mode: Mode, by: &Arc<str>) -> Result<(String, Vec<ActionId>), String> {
@@ -93,7 +97,8 @@ impl Manager {
         let mut managed = 0;
         for vm in all {
             let name = self.world.borrow().label(&ElementId::Vm(vm));
-            let marked = if mode > Mode::Observe { self.mark(vm, by, "an admin put it under management") } else { Ok(Vec::new()) };
+            let marked =
+                if mode > Mode::Observe { self.mark(vm, by, "an admin put it under management") } else { Ok(Vec::new()) };
             match marked {
                 Ok(planned) => {
                     actions.extend(planned);

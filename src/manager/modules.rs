@@ -27,7 +27,8 @@ impl Manager {
         };
         let read = self.read_module(&version)?;
         let name = read.0.module.clone();
-        let mut row = self.roster.module(&name).map_or_else(|| ModuleRow { mode: None, versions: Vec::new() }, |old| old.row.clone());
+        let mut row =
+            self.roster.module(&name).map_or_else(|| ModuleRow { mode: None, versions: Vec::new() }, |old| old.row.clone());
         let same = |old: &ModuleVersion| old.manifest == version.manifest && old.policies == version.policies;
         if row.versions.last().is_some_and(same) {
             return Ok(format!("module {name} is in force in this version already"));
@@ -60,7 +61,7 @@ impl Manager {
         let (manifest, _) = Manifest::read(&version.file, &version.manifest).map_err(told)?;
         let mut bound = Vec::new();
         for file in &manifest.policies {
-            let Some((_, text)) = version.policies.iter().find(|(name, _)| name == file) else {
+            let Some((_, text)) = version.policies.iter().find(|(name, _)| **name == **file) else {
                 return Err(format!("{}: the policy `{file}` is missing: put it into the policies folder", version.file));
             };
             let policy = self.engine.compile(file, text).map_err(told)?;
@@ -69,13 +70,19 @@ impl Manager {
             let trouble = |errors: Vec<String>| format!("{}: {}", version.file, errors.join("; "));
             bound.push(self.engine.bind(policy, &settings).map_err(trouble)?);
         }
-        if let Some(name) = manifest.settings.keys().find(|name| !bound.iter().any(|policy| policy.defaults().contains_key(*name))) {
+        if let Some(name) =
+            manifest.settings.keys().find(|name| !bound.iter().any(|policy| policy.settings().contains_key(*name)))
+        {
             return Err(format!("{}: no policy of the module has a setting `{name}`; run `embot check`", version.file));
         }
         Ok((manifest, bound))
     }
 
-    fn put_in_force(&mut self, (manifest, policies): (Manifest, Vec<crate::policy::Bound>), row: ModuleRow) -> Result<String, String> {
+    fn put_in_force(
+        &mut self,
+        (manifest, policies): (Manifest, Vec<crate::policy::Bound>),
+        row: ModuleRow,
+    ) -> Result<String, String> {
         let (name, version) = (manifest.module.clone(), manifest.version.clone());
         let module = Module::new(manifest, policies, row.clone())?;
         let mode = module.mode();

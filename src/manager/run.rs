@@ -7,7 +7,7 @@
 use super::Manager;
 use crate::clock::Clock;
 use crate::model::{Batch, Command, Input, Output, Reply, Ticket};
-use crate::store::Committed;
+use crate::store::{Committed, StoreError};
 use crossbeam_channel::{Receiver, Sender, TrySendError, after, never, select};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -118,6 +118,17 @@ struct Underway {
     outputs: Vec<Output>,
 }
 
+/// Why the manager's thread ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A batch could not be made durable; nothing that followed from it has left.
+    #[error("the plane stops, since what it decides cannot be kept")]
+    Store(#[source] Arc<StoreError>),
+    /// The store thread is gone.
+    #[error("the plane stops: its store thread has ended")]
+    StoreGone,
+}
+
 /// Runs until told to stop, or until the store fails: then nothing more leaves, and the error is returned.
 pub fn run(
     mut manager: Manager,
@@ -127,9 +138,8 @@ pub fn run(
     committed: &Receiver<Committed>,
     outlet: &mut dyn Outlet,
     clock: &dyn Clock,
-) -> Result<(), String> {
+) -> Result<(), RunError> {
     let mut underway: VecDeque<Underway> = VecDeque::new();
-    let store_gone = || "the store thread has ended".to_owned();
     let mut stopping = false;
     loop {
         let mut inputs = Vec::new();
@@ -144,13 +154,13 @@ pub fn run(
         };
         // With too many batches ahead, or when stopping, only the store is listened to.
         if stopping || underway.len() >= AHEAD {
-            let done = committed.recv().map_err(|_| store_gone())?;
+            let done = committed.recv().map_err(|_| RunError::StoreGone)?;
             release(&mut underway, done, handle, outlet)?;
             continue;
         }
         select! {
             recv(committed) -> done => {
-                release(&mut underway, done.map_err(|_| store_gone())?, handle, outlet)?;
+                release(&mut underway, done.map_err(|_| RunError::StoreGone)?, handle, outlet)?;
                 continue;
             }
             recv(inbox) -> first => message = Some(first.unwrap_or(Message::Stop)),
@@ -177,19 +187,32 @@ pub fn run(
             turns.extend(manager.checkpoint());
         }
         for (batch, outputs) in turns {
-            let wanted = handle.feed.receiver_count() > 0;
-            let feed = wanted.then(|| Arc::new(Batch { changes: Vec::new(), ..batch.clone() }));
+            let feed = (!batch.records.is_empty() && handle.feed.receiver_count() > 0).then(|| told(&batch));
             if batch.durable || !outputs.is_empty() || feed.is_some() {
                 underway.push_back(Underway { seq: batch.seq, batch: feed, outputs });
             }
-            commits.send(batch).map_err(|_| store_gone())?;
+            commits.send(batch).map_err(|_| RunError::StoreGone)?;
         }
     }
 }
 
+/// What followers are told of a batch.
+fn told(batch: &Batch) -> Arc<Batch> {
+    let records = batch.records.clone();
+    Arc::new(Batch { seq: batch.seq, now: batch.now, records, durable: batch.durable, ..Batch::default() })
+}
+
 /// Batches up to `done` are durable: their outputs leave.
-fn release(underway: &mut VecDeque<Underway>, done: Committed, handle: &Handle, outlet: &mut dyn Outlet) -> Result<(), String> {
-    let seq = done.result.map_err(|error| error.to_string())?;
+fn release(
+    underway: &mut VecDeque<Underway>,
+    done: Committed,
+    handle: &Handle,
+    outlet: &mut dyn Outlet,
+) -> Result<(), RunError> {
+    let seq = match done {
+        Committed::Through { seq } => seq,
+        Committed::Failed { error, .. } => return Err(RunError::Store(error)),
+    };
     while underway.front().is_some_and(|first| first.seq <= seq) {
         let Some(first) = underway.pop_front() else { break };
         for output in first.outputs {

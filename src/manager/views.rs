@@ -1,9 +1,7 @@
 //! What others may see of the manager: plain data, made between two turns.
 
 use super::Manager;
-use crate::model::{
-    Action, ActionId, ElementId, EmbotId, Mode, ModuleVersion, Refusal, Timestamp, Value, Verb, World,
-};
+use crate::model::{Action, ActionId, ElementId, EmbotId, Mode, ModuleVersion, Refusal, Timestamp, Value, Verb, World};
 use crate::usage::Usage;
 use std::cell::Ref;
 use std::collections::{BTreeMap, BTreeSet};
@@ -146,7 +144,7 @@ impl Manager {
         let mut views = Vec::new();
         for module in self.roster.modules() {
             let mine = || self.roster.embots().filter(|embot| embot.id.module == module.manifest.module);
-            let settings = module.policies.iter().map(|policy| (policy.name().clone(), policy.settings().clone()));
+            let settings = module.policies.iter().map(|policy| (policy.policy().name().clone(), policy.settings().clone()));
             views.push(ModuleView {
                 module: module.manifest.module.clone(),
                 version: module.manifest.version.clone(),
@@ -169,14 +167,13 @@ impl Manager {
         let mut views = Vec::new();
         for embot in self.roster.embots().filter(|embot| module.is_none_or(|module| *embot.id.module == *module)) {
             let Some(module) = self.roster.module(&embot.id.module) else { continue };
-            let theirs = self.timers.values().filter(|timer| timer.embot == embot.id);
             views.push(EmbotView {
                 id: embot.id.clone(),
                 element: world.label(&embot.id.element),
                 faults: embot.faults(),
                 suspended: embot.suspended.clone(),
                 state: embot.row(module).state,
-                timers: theirs.map(|timer| (timer.name.clone(), timer.due)).collect(),
+                timers: self.timers.of(&embot.id),
             });
         }
         views

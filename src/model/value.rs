@@ -4,11 +4,16 @@
 //! some of them silently. So state crosses the policy engine's border as this closed enum, or is refused with the path of
 //! the offending key.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
+/// Lists and maps within each other may go so deep. Deeper ones are refused wherever values come in, so that no bytes,
+/// however made, can exhaust the stack of whoever walks the value.
+pub const MAX_DEPTH: usize = 64;
+
 /// A value of a policy's state, of a message's content or of a setting.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub enum Value {
     /// Rhai's `()`.
     #[default]
@@ -29,6 +34,62 @@ pub enum Value {
     Array(Vec<Value>),
     /// Named values.
     Map(BTreeMap<String, Value>),
+}
+
+/// [`Value`] as it is read: the same, but that each level below goes through [`Value`]'s own reader, which counts them.
+#[derive(Deserialize)]
+#[serde(rename = "Value")]
+enum Raw {
+    Unit,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Char(char),
+    Text(String),
+    Blob(Vec<u8>),
+    Array(Vec<Value>),
+    Map(BTreeMap<String, Value>),
+}
+
+thread_local! {
+    /// How many values the reader of this thread is within. Readers recurse, and serde has no place to hand a depth down.
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+/// One level of reading; ends when dropped, errors included.
+struct Level;
+
+impl Level {
+    fn enter() -> Level {
+        DEPTH.set(DEPTH.get() + 1);
+        Level
+    }
+}
+
+impl Drop for Level {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+        let _level = Level::enter();
+        if DEPTH.get() > MAX_DEPTH + 1 {
+            return Err(serde::de::Error::custom(format!("a value nested more than {MAX_DEPTH} levels deep")));
+        }
+        Ok(match Raw::deserialize(deserializer)? {
+            Raw::Unit => Value::Unit,
+            Raw::Bool(b) => Value::Bool(b),
+            Raw::Int(i) => Value::Int(i),
+            Raw::Float(x) => Value::Float(x),
+            Raw::Char(c) => Value::Char(c),
+            Raw::Text(text) => Value::Text(text),
+            Raw::Blob(bytes) => Value::Blob(bytes),
+            Raw::Array(items) => Value::Array(items),
+            Raw::Map(map) => Value::Map(map),
+        })
+    }
 }
 
 /// Equal in every bit: a NaN equals itself, `0.0` and `-0.0` differ.
@@ -66,5 +127,26 @@ impl Value {
             Value::Array(items) => items.iter().map(Value::to_json).collect(),
             Value::Map(map) => map.iter().map(|(key, value)| (key.clone(), value.to_json())).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of lists within lists: each level is the variant's number and a length of one.
+    fn nested(levels: usize) -> Vec<u8> {
+        let mut bytes = [7, 1].repeat(levels);
+        bytes.push(0);
+        bytes
+    }
+
+    #[test]
+    fn depth_is_bounded_when_reading() {
+        assert!(postcard::from_bytes::<Value>(&nested(MAX_DEPTH)).is_ok());
+        for levels in [MAX_DEPTH + 1, 1_000_000] {
+            assert!(postcard::from_bytes::<Value>(&nested(levels)).is_err(), "{levels}");
+        }
+        assert!(postcard::from_bytes::<Value>(&nested(MAX_DEPTH)).is_ok(), "an error leaves no trace");
     }
 }

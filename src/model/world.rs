@@ -6,7 +6,7 @@
 use super::action::{ActionId, Verb};
 use super::element::{ElementId, HostId, VmId};
 use super::host::Host;
-use super::rule::{AffinityRule, Violation};
+use super::rule::{Affinity, AffinityRule, Rules, Violation};
 use super::vm::Vm;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub struct World {
     pub armed: bool,
     /// What is being done to which guest: actions planned or started.
     pub open: BTreeMap<VmId, (ActionId, Verb)>,
-    rules: Vec<AffinityRule>,
+    rules: Rules,
     hosts: BTreeMap<HostId, Host>,
     vms: BTreeMap<VmId, Vm>,
     dirty: BTreeSet<ElementId>,
@@ -34,17 +34,49 @@ impl World {
 
     /// Sets the affinity rules.
     pub fn set_rules(&mut self, rules: Vec<AffinityRule>) {
-        self.rules = rules;
+        self.rules = Rules::new(rules);
+        for vm in self.vms.values() {
+            self.rules.enroll(vm.id, &vm.name);
+        }
     }
 
     /// The affinity rules.
     pub fn rules(&self) -> &[AffinityRule] {
-        &self.rules
+        self.rules.list()
     }
 
-    /// The rules that the present placement of active guests breaks, in the order of the configuration.
+    /// The rules that concern a guest, each with its position among [`World::rules`].
+    pub fn rules_of(&self, vm: VmId) -> impl Iterator<Item = (usize, &AffinityRule)> {
+        self.rules.of(vm).iter().filter_map(|index| Some((*index, self.rules().get(*index)?)))
+    }
+
+    /// The guests that the rule at this position of [`World::rules`] concerns, by UUID.
+    pub fn members(&self, rule: usize) -> impl Iterator<Item = &Vm> {
+        self.rules.members(rule).filter_map(|vm| self.vms.get(&vm))
+    }
+
+    /// The rules that the present placement of active guests breaks, in the order of the configuration. Guests that should be
+    /// apart make one violation for each host that several of them share, by the host's name; guests that should be together
+    /// make one in all.
     pub fn violations(&self) -> Vec<Violation> {
-        Vec::new()
+        let mut violations = Vec::new();
+        for (index, rule) in self.rules().iter().enumerate() {
+            let mut by_host: BTreeMap<&HostId, Vec<VmId>> = BTreeMap::new();
+            for vm in self.members(index).filter(|vm| vm.is_active()) {
+                by_host.entry(&vm.host).or_default().push(vm.id);
+            }
+            let violation = |vms| Violation { rule: rule.name.clone(), kind: rule.kind, hard: rule.hard, vms };
+            match rule.kind {
+                Affinity::Apart => violations.extend(by_host.into_values().filter(|vms| vms.len() > 1).map(violation)),
+                Affinity::Together if by_host.len() > 1 => {
+                    let mut vms: Vec<VmId> = by_host.into_values().flatten().collect();
+                    vms.sort_unstable();
+                    violations.push(violation(vms));
+                }
+                Affinity::Together => {}
+            }
+        }
+        violations
     }
 
     /// Hosts, by name.
@@ -104,6 +136,9 @@ impl World {
     pub fn put_vm(&mut self, vm: Vm) {
         self.dirty.insert(ElementId::Vm(vm.id));
         let (id, host) = (vm.id, vm.host.clone());
+        if self.vms.get(&id).is_none_or(|old| old.name != vm.name) {
+            self.rules.enroll(id, &vm.name);
+        }
         if let Some(old) = self.vms.insert(id, vm)
             && old.host != host
             && let Some(old) = self.hosts.get_mut(&old.host)
@@ -118,6 +153,7 @@ impl World {
     /// Forgets a guest.
     pub fn remove_vm(&mut self, id: VmId) -> Option<Vm> {
         let vm = self.vms.remove(&id)?;
+        self.rules.forget(id);
         if let Some(host) = self.hosts.get_mut(&vm.host) {
             host.vms.remove(&id);
         }
@@ -142,7 +178,12 @@ impl World {
     pub fn edit_vm<T>(&mut self, id: VmId, edit: impl FnOnce(&mut Vm) -> T) -> Option<T> {
         let vm = self.vms.get_mut(&id)?;
         self.dirty.insert(ElementId::Vm(id));
-        Some(edit(vm))
+        let name = vm.name.clone();
+        let result = edit(vm);
+        if vm.name != name {
+            self.rules.enroll(id, &vm.name);
+        }
+        Some(result)
     }
 
     /// Changes a host's sample. Samples set no dirty mark.
@@ -186,5 +227,42 @@ mod tests {
         assert!(world.take_dirty().is_empty());
         world.remove_vm(VmId(uuid::Uuid::from_u128(1)));
         assert_eq!(world.vms_on(&"b".into()).count(), 0);
+    }
+    fn rule(name: &str, kind: Affinity, patterns: &[&str]) -> AffinityRule {
+        let vms = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
+        AffinityRule { name: name.into(), kind, hard: true, vms }
+    }
+
+    #[test]
+    fn violations_follow_names_places_and_states() {
+        let id = |number| VmId(uuid::Uuid::from_u128(number));
+        let mut world = World::new("home");
+        for name in ["a", "b"] {
+            world.put_host(host(name));
+        }
+        world.put_vm(vm(1, "db-1", "a"));
+        world.set_rules(vec![
+            rule("databases", Affinity::Apart, &["db-*", "sql"]),
+            rule("shop", Affinity::Together, &["db-1", "web"]),
+            rule("broken", Affinity::Apart, &["[", "db-["]),
+        ]);
+        world.put_vm(vm(2, "sql", "a"));
+        world.put_vm(vm(3, "web", "b"));
+        let found = |world: &World| world.violations().into_iter().map(|v| (v.rule.to_string(), v.vms)).collect::<Vec<_>>();
+        let databases = ("databases".to_owned(), vec![id(1), id(2)]);
+        assert_eq!(found(&world), [databases.clone(), ("shop".to_owned(), vec![id(1), id(3)])]);
+        world.edit_vm(id(3), |vm| vm.state = super::super::vm::VmState::Off);
+        assert_eq!(found(&world), [databases], "a guest that is off stands nowhere");
+        world.edit_vm(id(2), |vm| vm.name = "cache".into());
+        assert_eq!(found(&world), [], "a guest leaves a rule with its name");
+        world.put_vm(vm(4, "db-[", "a"));
+        assert_eq!(
+            world.rules_of(id(4)).map(|(index, _)| index).collect::<Vec<_>>(),
+            [0, 2],
+            "an unreadable pattern is a text"
+        );
+        world.remove_vm(id(1));
+        assert_eq!(world.members(0).count(), 1);
+        assert!(rule("broken", Affinity::Apart, &["["]).check().is_err());
     }
 }

@@ -59,7 +59,7 @@ pub fn migrate(errand: &Errand<'_>, monitor: &Session, live: bool) -> Result<(),
                 errand.door.host,
                 destination.host,
             );
-            Err(HypervisorError::new(kind(abort), what + &whereabouts(monitor, errand)))
+            Err(HypervisorError::new(kind(abort), what + whereabouts(monitor, errand).as_str()))
         }
     }
 }

@@ -1,0 +1,58 @@
+//! A host of the fleet.
+
+use super::super::fault::Trouble;
+use crate::model::{ActionId, Capacity, Notice, Timestamp, VmId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A simulated host.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Where it stands.
+    pub site: Arc<str>,
+    /// Labels.
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// What it has.
+    pub capacity: Capacity,
+    /// The guests defined on it.
+    pub guests: BTreeSet<VmId>,
+    /// Copies that arrive by live migration: by which order, and the number of their definition here.
+    pub(super) incoming: BTreeMap<VmId, (ActionId, u64)>,
+    /// Live migrations in and out.
+    pub(super) moves: BTreeSet<ActionId>,
+    pub(super) bandwidth_mib_per_s: f64,
+    /// What is wrong with it, and until when.
+    pub(super) troubles: Vec<(Trouble, Timestamp)>,
+    /// Rises whenever readers have to connect anew.
+    pub(super) connection: u64,
+    /// What it will say when it no longer hangs.
+    pub(super) held: Vec<Notice>,
+}
+
+impl Machine {
+    /// Is this wrong with it?
+    pub fn has(&self, trouble: Trouble) -> bool {
+        self.troubles.iter().any(|(present, _)| present.is_like(trouble))
+    }
+
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.has(Trouble::Dies) || self.has(Trouble::Lost)
+    }
+
+    pub(super) fn hangs(&self) -> bool {
+        self.has(Trouble::Hangs)
+    }
+
+    /// Until when this is wrong with it.
+    pub(super) fn until(&self, trouble: Trouble) -> Option<Timestamp> {
+        self.troubles.iter().find(|(present, _)| present.is_like(trouble)).map(|(_, until)| *until)
+    }
+
+    /// Where migrations break off at present, as a share.
+    pub(super) fn breaks_migrations_at(&self) -> Option<f64> {
+        self.troubles.iter().find_map(|(trouble, _)| match trouble {
+            Trouble::MigrationsFail(percent) => Some(f64::from(*percent) / 100.0),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,222 @@
+//! The fleet itself: hosts and guests, what they do, and what becomes of orders.
+//!
+//! Pure: no thread, no clock, no I/O. Time is a parameter and only goes forward; whatever is to happen by itself stands on the
+//! agenda, so a caller in virtual time jumps from [`Fleet::next_change_at`] to the next. Same plan, same calls: same answers,
+//! to the byte. All iteration is over ordered maps, and all chance comes from the plan's seed.
+//!
+//! Loads are functions of time and are not on the agenda: they are worked out when a host is asked for a report.
+//!
+//! What an order goes through:
+//!
+//! ```text
+//! begin --checks refuse--> error, nothing happened
+//!   |---host hangs---> Waiting ---host is back---+--checks refuse--> Ended(Failed)
+//!   +--------------------------------------------+--> Working | ShuttingDown | Migrating ---> Ended(Done|Failed|Cancelled)
+//! ```
+//! An order that ended as `Failed` or `Cancelled` has left its guest as it was.
+
+mod build;
+mod checks;
+mod definition;
+mod guest;
+#[cfg(test)]
+mod invariants;
+mod machine;
+mod moves;
+mod orders;
+mod reporting;
+mod troubles;
+
+pub use build::FleetError;
+pub use guest::Guest;
+pub use machine::Machine;
+pub use orders::OrderState;
+pub use reporting::Seen;
+
+use super::effects::{Effect, Outcome};
+use super::fault::{Chances, Fault, Strike, Trouble};
+use super::fleet_plan::Times;
+use crate::model::{ActionId, HostId, Notice, NoticeBody, Reason, Span, Timestamp, VmId, VmState};
+use guest::Heat;
+use orders::Run;
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+
+/// A simulated fleet.
+#[derive(Debug)]
+pub struct Fleet {
+    seed: u64,
+    started: Timestamp,
+    now: Timestamp,
+    times: Times,
+    hosts: BTreeMap<HostId, Machine>,
+    guests: BTreeMap<VmId, Guest>,
+    orders: BTreeMap<ActionId, Run>,
+    agenda: BTreeMap<(Timestamp, u64), Occurrence>,
+    /// Entries ever put on the agenda: what falls on the same instant happens in the order it was put there.
+    entries: u64,
+    /// Rises with every change of a definition, so that a reader who knows up to a number knows what it has missed.
+    definitions: u64,
+    faults: Vec<Repeated<Fault>>,
+    heats: Vec<Repeated<Heat>>,
+    chances: Chances,
+    dice: BTreeMap<Strike, ChaCha8Rng>,
+    order_dice: ChaCha8Rng,
+    notices: Vec<(HostId, Notice)>,
+    ended: Vec<ActionId>,
+    effects: Vec<Effect>,
+}
+
+/// What happens by itself when its time has come.
+#[derive(Debug, Clone, PartialEq)]
+enum Occurrence {
+    /// An order is due; void where the order was planned anew meanwhile and has another ticket.
+    Order(ActionId, u64),
+    /// A guest has booted; void where it was started anew meanwhile.
+    Booted(VmId, Timestamp),
+    /// A host's trouble may be over.
+    TroubleEnds(HostId),
+    /// A guest's agent is back.
+    AgentBack(VmId),
+    /// A fault of the schedule.
+    Fault(usize),
+    /// A fault by chance.
+    Strike(Strike),
+    /// A heat of the schedule, for the so manieth time.
+    Heat(usize, u64),
+}
+
+#[derive(Debug, Clone)]
+struct Repeated<T> {
+    what: T,
+    every: Option<Span>,
+}
+
+/// What happened since it was last asked for.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Changes {
+    /// What hosts say, in order.
+    pub notices: Vec<(HostId, Notice)>,
+    /// Orders that ended; [`Fleet::poll`] says how.
+    pub ended: Vec<ActionId>,
+}
+
+/// Ended orders that are remembered; the oldest numbers are forgotten first.
+const ENDED_KEPT: usize = 65_536;
+
+impl Fleet {
+    /// The time it has come to.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The hosts, by name.
+    pub fn hosts(&self) -> impl Iterator<Item = (&HostId, &Machine)> {
+        self.hosts.iter()
+    }
+
+    /// A host.
+    pub fn host(&self, host: &HostId) -> Option<&Machine> {
+        self.hosts.get(host)
+    }
+
+    /// The guests, by UUID.
+    pub fn guests(&self) -> impl Iterator<Item = &Guest> {
+        self.guests.values()
+    }
+
+    /// A guest.
+    pub fn guest(&self, vm: VmId) -> Option<&Guest> {
+        self.guests.get(&vm)
+    }
+
+    /// A guest by name.
+    pub fn guest_named(&self, name: &str) -> Option<&Guest> {
+        self.guests.values().find(|guest| &*guest.description.name == name)
+    }
+
+    /// When something happens next by itself, or has happened and was not yet fetched by [`Fleet::advance`].
+    pub fn next_change_at(&self) -> Option<Timestamp> {
+        if !self.notices.is_empty() || !self.ended.is_empty() {
+            return Some(self.now);
+        }
+        self.agenda.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Lets time pass up to and including `to`, and says what happened since the last call. An earlier time than the present
+    /// one changes nothing.
+    pub fn advance(&mut self, to: Timestamp) -> Changes {
+        self.run_to(to);
+        Changes { notices: std::mem::take(&mut self.notices), ended: std::mem::take(&mut self.ended) }
+    }
+
+    /// The effects logged since the last call.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    fn run_to(&mut self, to: Timestamp) {
+        while let Some(entry) = self.agenda.first_entry().filter(|entry| entry.key().0 <= to) {
+            let ((at, _), occurrence) = entry.remove_entry();
+            self.now = self.now.max(at);
+            self.occur(occurrence);
+        }
+        self.now = self.now.max(to);
+    }
+
+    fn occur(&mut self, occurrence: Occurrence) {
+        match occurrence {
+            Occurrence::Order(action, ticket) => self.order_due(action, ticket),
+            Occurrence::Booted(vm, booted_at) => self.booted(vm, booted_at),
+            Occurrence::TroubleEnds(host) => self.troubles_end(&host),
+            Occurrence::AgentBack(vm) => self.set_agent(vm, true),
+            Occurrence::Fault(index) => self.scheduled_fault(index),
+            Occurrence::Strike(strike) => self.strike(strike),
+            Occurrence::Heat(index, time) => self.heat(index, time),
+        }
+    }
+
+    fn at(&mut self, when: Timestamp, occurrence: Occurrence) {
+        self.entries += 1;
+        self.agenda.insert((when.max(self.now), self.entries), occurrence);
+    }
+
+    /// A host says something. What a host says that is cut off is lost; one that hangs says it later.
+    fn say(&mut self, host: &HostId, vm: VmId, body: NoticeBody) {
+        let Some(machine) = self.hosts.get_mut(host) else { return };
+        if machine.is_cut_off() {
+            return;
+        }
+        let notice = Notice { vm, at: self.now, body };
+        if machine.hangs() {
+            machine.held.push(notice);
+        } else {
+            self.notices.push((host.clone(), notice));
+        }
+    }
+
+    /// Puts a guest into a state, and lets its host say so.
+    fn set_state(&mut self, vm: VmId, state: VmState, reason: Reason) {
+        let Some(guest) = self.guests.get_mut(&vm) else { return };
+        (guest.state, guest.reason) = (state, reason);
+        guest.agent_up &= guest.is_active();
+        let host = guest.host.clone();
+        self.say(&host, vm, NoticeBody::State(state, reason));
+    }
+
+    /// A guest's definition has changed: numbers it anew, and lets its host say so.
+    fn redefined(&mut self, vm: VmId) {
+        self.definitions += 1;
+        let Some(guest) = self.guests.get_mut(&vm) else { return };
+        guest.definition = self.definitions;
+        let (host, description) = (guest.host.clone(), Box::new(guest.description.clone()));
+        self.say(&host, vm, NoticeBody::Described(description));
+    }
+
+    fn log(&mut self, run: &Run, outcome: Outcome) {
+        let Some(vm) = run.order.kind.vm() else { return };
+        let target = run.order.destination.as_ref().map(|destination| destination.host.clone());
+        let (action, verb, host) = (run.order.action, run.order.kind.verb(), run.host.clone());
+        self.effects.push(Effect { at: self.now, action, verb, vm, host, target, outcome });
+    }
+}

@@ -1,0 +1,374 @@
+//! Orders: checked at the last moment, carried out in their time, ended in one place.
+
+use super::super::migration::Migration;
+use super::*;
+use crate::hypervisor::{ErrorKind, HypervisorError, Order};
+use crate::model::{ActionKind, Mark, Progress};
+
+/// What has become of an order.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub enum OrderState {
+    /// Its host hangs and has not begun it.
+    Waiting,
+    /// It was begun.
+    Running(Progress),
+    /// What it wanted is so.
+    Done,
+    /// It is not so.
+    Failed(HypervisorError),
+    /// It is not so, by request.
+    Cancelled,
+}
+
+impl OrderState {
+    /// Is it over?
+    pub fn is_final(&self) -> bool {
+        matches!(self, OrderState::Done | OrderState::Failed(_) | OrderState::Cancelled)
+    }
+}
+
+/// An order and where it stands.
+#[derive(Debug, Clone)]
+pub(super) struct Run {
+    pub(super) order: Order,
+    /// The host that was asked.
+    pub(super) host: HostId,
+    pub(super) stage: Stage,
+    /// Was it ever begun?
+    pub(super) begun: bool,
+    /// The valid entry on the agenda.
+    pub(super) ticket: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Stage {
+    /// The host hangs.
+    Waiting,
+    /// Takes effect when it is due.
+    Working,
+    /// The guest was asked to shut down: it goes, is switched off or is given up on, whichever comes first.
+    ShuttingDown { goes_at: Option<Timestamp>, forced_at: Option<Timestamp> },
+    /// Memory is under way.
+    Migrating(Box<Migration>),
+    /// It is over.
+    Ended(OrderState),
+}
+
+/// An error about a guest.
+pub(super) fn error(kind: ErrorKind, what: impl Into<String>) -> HypervisorError {
+    HypervisorError::new(kind, what)
+}
+
+impl Fleet {
+    /// Gives an order to a host. An error means that nothing was done and nothing will be; else the order runs until
+    /// [`Fleet::poll`] tells its end. An action that was begun before is refused and logged as `double`.
+    pub fn begin(&mut self, host: &HostId, order: &Order, now: Timestamp) -> Result<(), HypervisorError> {
+        self.run_to(now);
+        self.reachable(host)?;
+        let mut run = Run { order: order.clone(), host: host.clone(), stage: Stage::Waiting, begun: false, ticket: 0 };
+        if let Some(known) = self.orders.get(&order.action) {
+            let ended = matches!(known.stage, Stage::Ended(_));
+            if known.begun || !ended {
+                self.log(&run, Outcome::Double);
+                let what = format!("action {} was begun before; it is not done again", order.action);
+                return Err(error(ErrorKind::Failed, what));
+            }
+        }
+        let target_hangs = order.destination.as_ref().and_then(|to| self.hosts.get(&to.host)).is_some_and(Machine::hangs);
+        if target_hangs || self.hosts.get(host).is_some_and(Machine::hangs) {
+            self.orders.insert(order.action, run);
+            return Ok(());
+        }
+        self.check(host, order)?;
+        run.begun = true;
+        self.start(run);
+        Ok(())
+    }
+
+    /// Where an order stands; `None` where none of this number is known.
+    pub fn poll(&self, action: ActionId) -> Option<OrderState> {
+        let run = self.orders.get(&action)?;
+        Some(match &run.stage {
+            Stage::Waiting => OrderState::Waiting,
+            Stage::Working | Stage::ShuttingDown { .. } => OrderState::Running(Progress::default()),
+            Stage::Migrating(migration) => OrderState::Running(migration.progress(self.now)),
+            Stage::Ended(state) => state.clone(),
+        })
+    }
+
+    /// Withdraws an order, where that is still possible: a migration, a save, a wait for a shutdown, or what was not begun.
+    /// Everything else runs to its end. Returns whether it was withdrawn.
+    pub fn cancel(&mut self, action: ActionId, now: Timestamp) -> bool {
+        self.run_to(now);
+        let Some(run) = self.orders.get(&action) else { return false };
+        let possible = match &run.stage {
+            Stage::Waiting | Stage::ShuttingDown { .. } | Stage::Migrating(_) => true,
+            Stage::Working => matches!(run.order.kind, ActionKind::Save { .. } | ActionKind::Migrate { .. }),
+            Stage::Ended(_) => false,
+        };
+        if possible {
+            self.end(action, OrderState::Cancelled);
+        }
+        possible
+    }
+
+    /// The mark in a guest's metadata.
+    pub fn mark(&self, host: &HostId, vm: VmId) -> Result<Option<Mark>, HypervisorError> {
+        self.answers(host)?;
+        let machine = self.hosts.get(host);
+        let known = machine.is_some_and(|machine| machine.guests.contains(&vm) || machine.incoming.contains_key(&vm));
+        let guest = self.guests.get(&vm).filter(|_| known);
+        let guest = guest.ok_or_else(|| error(ErrorKind::NotFound, format!("no guest {vm} on host {host}")))?;
+        Ok(guest.description.mark.clone())
+    }
+
+    /// Begins an order that passed all checks.
+    fn start(&mut self, run: Run) {
+        let (action, kind) = (run.order.action, run.order.kind.clone());
+        let Some(vm) = kind.vm() else { return };
+        self.log(&run, Outcome::Begun);
+        self.orders.insert(action, run);
+        let mut lasts = self.times.quick;
+        if let Some(guest) = self.guests.get_mut(&vm) {
+            guest.work = Some(action);
+            let on_disk = Span((guest.balloon_mib as f64 / self.times.disk_mib_per_s.max(0.001) * 1_000.0).ceil() as u64);
+            match &kind {
+                ActionKind::Start { .. } | ActionKind::Restore { .. } => {
+                    guest.starting = true;
+                    lasts = if guest.saved { on_disk } else { self.times.start };
+                }
+                ActionKind::Save { .. } => lasts = on_disk,
+                ActionKind::Shutdown { force_after, .. } => {
+                    let hears_at = self.now.max(guest.booted_at);
+                    let goes_at = (!guest.ignores_shutdown).then(|| hears_at + self.times.shutdown);
+                    let forced_at = force_after.map(|after| self.now + after);
+                    let given_up_at = self.now + self.times.shutdown_patience;
+                    let due = [goes_at, forced_at].into_iter().flatten().fold(given_up_at, Timestamp::min);
+                    if let Some(run) = self.orders.get_mut(&action) {
+                        run.stage = Stage::ShuttingDown { goes_at, forced_at };
+                    }
+                    return self.order_at(action, due);
+                }
+                ActionKind::Migrate { live: true, .. } => return self.start_migration(action, vm),
+                ActionKind::Migrate { .. } => lasts = Span(lasts.0 * 10),
+                _ => {}
+            }
+        }
+        if let Some(run) = self.orders.get_mut(&action) {
+            run.stage = Stage::Working;
+        }
+        self.order_at(action, self.now + lasts);
+    }
+
+    /// Puts an order on the agenda; an earlier entry of it becomes void.
+    pub(super) fn order_at(&mut self, action: ActionId, when: Timestamp) {
+        let Some(run) = self.orders.get_mut(&action) else { return };
+        run.ticket += 1;
+        let ticket = run.ticket;
+        self.at(when, Occurrence::Order(action, ticket));
+    }
+
+    pub(super) fn order_due(&mut self, action: ActionId, ticket: u64) {
+        let Some(run) = self.orders.get(&action).filter(|run| run.ticket == ticket) else { return };
+        let target = run.order.destination.as_ref().map(|destination| &destination.host);
+        let stalled = [Some(&run.host), target].into_iter().flatten().filter_map(|host| self.stalled_until(host)).max();
+        if let Some(until) = stalled {
+            return self.at(until, Occurrence::Order(action, ticket));
+        }
+        match &run.stage {
+            Stage::Working => {
+                let end = self.take_effect(action).map_or_else(OrderState::Failed, |()| OrderState::Done);
+                self.end(action, end);
+            }
+            Stage::ShuttingDown { goes_at, forced_at } => {
+                let vm = run.order.kind.vm();
+                let reason = match (goes_at, forced_at) {
+                    (Some(at), _) if *at <= self.now => Some(Reason::Shutdown),
+                    (_, Some(at)) if *at <= self.now => Some(Reason::Asked),
+                    _ => None,
+                };
+                let end = match (vm, reason) {
+                    (Some(vm), Some(reason)) => {
+                        self.set_state(vm, VmState::Off, reason);
+                        OrderState::Done
+                    }
+                    _ => {
+                        let what = format!("the guest did not shut down within {}", self.times.shutdown_patience);
+                        OrderState::Failed(error(ErrorKind::TimedOut, what))
+                    }
+                };
+                self.end(action, end);
+            }
+            Stage::Migrating(_) => self.migration_due(action),
+            Stage::Waiting | Stage::Ended(_) => {}
+        }
+    }
+
+    /// Does what a short order wants.
+    fn take_effect(&mut self, action: ActionId) -> Result<(), HypervisorError> {
+        let Some(run) = self.orders.get(&action) else { return Ok(()) };
+        let (order, host) = (run.order.clone(), run.host.clone());
+        let Some(vm) = order.kind.vm() else { return Ok(()) };
+        let mark = Mark { plane: order.plane.clone(), epoch: order.epoch };
+        if let ActionKind::Define { xml, .. } = &order.kind {
+            self.check_define(&host, vm, xml)?;
+            return self.define(&host, vm, xml, mark);
+        }
+        let Some(guest) = self.guests.get_mut(&vm) else {
+            return Err(error(ErrorKind::NotFound, format!("no guest {vm} on host {host}")));
+        };
+        match &order.kind {
+            ActionKind::Start { .. } | ActionKind::Restore { .. } => self.started(vm),
+            ActionKind::Destroy { .. } => self.set_state(vm, VmState::Off, Reason::Asked),
+            ActionKind::Suspend { .. } => self.set_state(vm, VmState::Paused, Reason::Asked),
+            ActionKind::Resume { .. } => self.set_state(vm, VmState::Running, Reason::Asked),
+            ActionKind::Reset { .. } => {
+                self.boots(vm);
+                self.say(&host, vm, NoticeBody::Rebooted);
+            }
+            ActionKind::Save { .. } => {
+                guest.saved = true;
+                self.set_state(vm, VmState::Off, Reason::Saved);
+            }
+            ActionKind::SetVcpus { vcpus, .. } => {
+                guest.description.vcpus = *vcpus;
+                self.redefined(vm);
+            }
+            ActionKind::SetMemory { memory_mib, .. } => {
+                guest.description.memory_mib = *memory_mib;
+                let held = guest.balloon_mib;
+                guest.balloon_mib = held.min(*memory_mib);
+                self.redefined(vm);
+                if held > *memory_mib {
+                    self.say(&host, vm, NoticeBody::Balloon(*memory_mib));
+                }
+            }
+            ActionKind::Balloon { memory_mib, .. } => {
+                let (more, name) = (memory_mib.saturating_sub(guest.balloon_mib), guest.description.name.clone());
+                self.check_room(&host, more, &name)?;
+                if let Some(guest) = self.guests.get_mut(&vm) {
+                    guest.balloon_mib = *memory_mib;
+                }
+                self.say(&host, vm, NoticeBody::Balloon(*memory_mib));
+            }
+            ActionKind::Undefine { .. } => {
+                self.guests.remove(&vm);
+                if let Some(machine) = self.hosts.get_mut(&host) {
+                    machine.guests.remove(&vm);
+                }
+                self.say(&host, vm, NoticeBody::Undefined);
+            }
+            ActionKind::Adopt { .. } => {
+                guest.description.mark = Some(mark);
+                self.redefined(vm);
+            }
+            ActionKind::Migrate { .. } => self.move_cold(action, vm)?,
+            ActionKind::Define { .. } | ActionKind::Notify { .. } | ActionKind::Shutdown { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn define(&mut self, host: &HostId, vm: VmId, xml: &str, mark: Mark) -> Result<(), HypervisorError> {
+        let mut guest = definition::read(vm, xml).map_err(|what| error(ErrorKind::Failed, what))?;
+        guest.host = host.clone();
+        guest.description.mark = Some(mark);
+        self.guests.insert(vm, guest);
+        if let Some(machine) = self.hosts.get_mut(host) {
+            machine.guests.insert(vm);
+        }
+        self.redefined(vm);
+        Ok(())
+    }
+
+    /// A guest that was being started runs now: anew, or where it was saved.
+    fn started(&mut self, vm: VmId) {
+        let Some(guest) = self.guests.get_mut(&vm) else { return };
+        guest.starting = false;
+        if std::mem::take(&mut guest.saved) {
+            guest.booted_at = self.now;
+            self.set_state(vm, VmState::Running, Reason::Saved);
+        } else {
+            self.set_state(vm, VmState::Running, Reason::Booted);
+            self.boots(vm);
+        }
+    }
+
+    /// A guest that runs begins to boot.
+    pub(super) fn boots(&mut self, vm: VmId) {
+        let booted_at = self.now + self.times.boot;
+        let Some(guest) = self.guests.get_mut(&vm) else { return };
+        guest.booted_at = booted_at;
+        if guest.state == VmState::Paused {
+            let reason = Reason::Asked;
+            self.set_state(vm, VmState::Running, reason);
+        }
+        self.set_agent(vm, false);
+        self.at(booted_at, Occurrence::Booted(vm, booted_at));
+    }
+
+    /// Ends an order, whatever stage it is in, and cleans up after it.
+    pub(super) fn end(&mut self, action: ActionId, state: OrderState) {
+        let Some(run) = self.orders.get(&action).filter(|run| !matches!(run.stage, Stage::Ended(_))) else { return };
+        if matches!(run.stage, Stage::Migrating(_)) && state != OrderState::Done {
+            self.abort_migration(action);
+        }
+        let Some(run) = self.orders.get_mut(&action) else { return };
+        run.stage = Stage::Ended(state.clone());
+        let run = run.clone();
+        if let Some(guest) = run.order.kind.vm().and_then(|vm| self.guests.get_mut(&vm))
+            && guest.work == Some(action)
+        {
+            (guest.work, guest.starting) = (None, false);
+        }
+        if run.begun {
+            let outcome = match state {
+                OrderState::Done => Outcome::Done,
+                OrderState::Failed(error) => Outcome::Failed { reason: error.what },
+                OrderState::Cancelled | OrderState::Waiting | OrderState::Running(_) => Outcome::Cancelled,
+            };
+            self.log(&run, outcome);
+        }
+        self.ended.push(action);
+        self.forget_old();
+    }
+
+    fn forget_old(&mut self) {
+        if self.orders.len() > ENDED_KEPT
+            && let Some(oldest) = self.orders.first_entry()
+            && matches!(oldest.get().stage, Stage::Ended(_))
+        {
+            oldest.remove();
+        }
+    }
+
+    /// Fails whatever works on a guest.
+    pub(super) fn interrupt(&mut self, vm: VmId, why: &str) {
+        if let Some(action) = self.guests.get(&vm).and_then(|guest| guest.work) {
+            self.end(action, OrderState::Failed(error(ErrorKind::Failed, why)));
+        }
+    }
+
+    /// The orders of a host, or to it, that are not over.
+    pub(super) fn open_orders(&self, host: &HostId) -> Vec<ActionId> {
+        let concerns = |run: &Run| run.host == *host || run.order.destination.as_ref().is_some_and(|to| to.host == *host);
+        let open = self.orders.iter().filter(|(_, run)| !matches!(run.stage, Stage::Ended(_)) && concerns(run));
+        open.map(|(action, _)| *action).collect()
+    }
+
+    /// Takes up the orders that waited for a host to answer.
+    pub(super) fn release_waiting(&mut self, host: &HostId) {
+        for action in self.open_orders(host) {
+            let Some(run) = self.orders.get(&action).filter(|run| matches!(run.stage, Stage::Waiting)).cloned() else {
+                continue;
+            };
+            let target = run.order.destination.as_ref().map(|destination| &destination.host);
+            if [Some(&run.host), target].into_iter().flatten().any(|host| self.stalled_until(host).is_some()) {
+                continue;
+            }
+            match self.check(&run.host, &run.order) {
+                Ok(()) => self.start(Run { begun: true, ..run }),
+                Err(error) => self.end(action, OrderState::Failed(error)),
+            }
+        }
+    }
+}

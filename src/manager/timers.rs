@@ -1,0 +1,63 @@
+//! Timers that embots set: by when they are due, and by whose they are.
+
+use crate::model::{EmbotId, TimerRow, Timestamp};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// All timers that are not due. An embot has one timer of a name.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    due: BTreeMap<(Timestamp, u64), TimerRow>,
+    of: BTreeMap<EmbotId, BTreeMap<Arc<str>, (Timestamp, u64)>>,
+}
+
+impl Timers {
+    /// Adds a timer under its number; gives the number of the one it replaces.
+    pub(super) fn set(&mut self, number: u64, timer: TimerRow) -> Option<u64> {
+        let replaced = self.cancel(&timer.embot, &timer.name);
+        let key = (timer.due, number);
+        self.of.entry(timer.embot.clone()).or_default().insert(timer.name.clone(), key);
+        self.due.insert(key, timer);
+        replaced
+    }
+
+    /// Removes a timer; gives its number.
+    pub(super) fn cancel(&mut self, embot: &EmbotId, name: &str) -> Option<u64> {
+        let theirs = self.of.get_mut(embot)?;
+        let key = theirs.remove(name)?;
+        if theirs.is_empty() {
+            self.of.remove(embot);
+        }
+        self.due.remove(&key);
+        Some(key.1)
+    }
+
+    /// Removes all timers of an embot; gives their numbers.
+    pub(super) fn cancel_all(&mut self, embot: &EmbotId) -> Vec<u64> {
+        let keys = self.of.remove(embot).unwrap_or_default().into_values();
+        keys.inspect(|key| drop(self.due.remove(key))).map(|(_, number)| number).collect()
+    }
+
+    /// Takes the first timer that is due.
+    pub(super) fn take_due(&mut self, now: Timestamp) -> Option<(u64, TimerRow)> {
+        self.next_due().filter(|due| *due <= now)?;
+        let ((_, number), timer) = self.due.pop_first()?;
+        if let Some(theirs) = self.of.get_mut(&timer.embot) {
+            theirs.remove(&timer.name);
+            if theirs.is_empty() {
+                self.of.remove(&timer.embot);
+            }
+        }
+        Some((number, timer))
+    }
+
+    /// When the first is due.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.due.keys().next().map(|(due, _)| *due)
+    }
+
+    /// An embot's timers: names and when they are due.
+    pub(super) fn of(&self, embot: &EmbotId) -> Vec<(Arc<str>, Timestamp)> {
+        self.of.get(embot).into_iter().flatten().map(|(name, (due, _))| (name.clone(), *due)).collect()
+    }
+}

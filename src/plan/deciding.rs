@@ -1,0 +1,115 @@
+//! A batch while it is decided: what is under way already, and what the batch itself has accepted so far.
+
+use super::fleet::Fleet;
+use super::memory::Memory;
+use super::planner::Situation;
+use super::{Decided, No};
+use crate::model::{Action, ActionKind, Mode, Proposal, Vm, VmId};
+use std::collections::BTreeMap;
+
+/// A batch while it is decided.
+pub(super) struct Deciding<'a> {
+    pub(super) situation: Situation<'a>,
+    /// Actions that are not over, by guest.
+    open_for: BTreeMap<VmId, Vec<&'a Action>>,
+    pub(super) accepted: Vec<Action>,
+    fleet: Option<Fleet<'a>>,
+}
+
+impl<'a> Deciding<'a> {
+    pub(super) fn new(situation: Situation<'a>) -> Deciding<'a> {
+        let mut open_for: BTreeMap<VmId, Vec<&Action>> = BTreeMap::new();
+        for action in situation.open.values() {
+            if let Some(vm) = action.proposal.kind.vm() {
+                open_for.entry(vm).or_default().push(action);
+            }
+        }
+        Deciding { situation, open_for, accepted: Vec::new(), fleet: None }
+    }
+
+    /// The fleet, made when it is first asked for.
+    pub(super) fn fleet(&mut self, memory: &Memory) -> &Fleet<'a> {
+        let (situation, accepted) = (self.situation, &self.accepted);
+        self.fleet.get_or_insert_with(|| {
+            let mut fleet = Fleet::new(situation, memory);
+            accepted.iter().filter(|action| action.state.is_open()).for_each(|action| fleet.reserve(action));
+            fleet
+        })
+    }
+
+    /// From here on, an accepted action counts.
+    pub(super) fn accept(&mut self, action: Action) {
+        if let Some(fleet) = self.fleet.as_mut().filter(|_| action.state.is_open()) {
+            fleet.reserve(&action);
+        }
+        self.accepted.push(action);
+    }
+
+    /// Is nothing else being done, or about to be, with this guest? Advice stands in the way of the same advice only.
+    pub(super) fn is_free(&self, vm: &Vm, kind: &ActionKind, mode: Mode) -> Decided<()> {
+        let is_advice = mode != Mode::Act;
+        for action in self.open_for.get(&vm.id).into_iter().flatten() {
+            let since = self.situation.now.since(action.state_at);
+            let what = format!(
+                "action {} ({}, {} {since} ago, for {})",
+                action.id,
+                what(action),
+                action.state.word(),
+                who(&action.proposal)
+            );
+            if action.state.is_open() {
+                return No::because("busy", format!("{}: {what} is not over; one action at a time for a guest", vm.name));
+            }
+            if is_advice && action.proposal.kind.verb() == kind.verb() {
+                return No::because(
+                    "advised",
+                    format!(
+                        "{}: {what} says the same and waits; `embot plan approve {1}` or `embot plan reject {1}`",
+                        vm.name, action.id
+                    ),
+                );
+            }
+        }
+        let of_same_guest =
+            |action: &&Action| action.proposal.kind.vm() == Some(vm.id) && (action.state.is_open() || is_advice);
+        let Some(winner) = self.accepted.iter().find(of_same_guest) else { return Ok(()) };
+        let what = format!("action {} ({}, for {})", winner.id, what(winner), who(&winner.proposal));
+        let is_same_place = kind.destination().is_none_or(|to| winner.proposal.kind.destination() == Some(to));
+        if winner.proposal.kind.verb() == kind.verb() && is_same_place {
+            return No::because("duplicate", format!("{}: {what}, accepted a moment ago, does it already", vm.name));
+        }
+        No::because(
+            "conflict",
+            format!("{}: {what} was more urgent, or proposed first; one action at a time for a guest", vm.name),
+        )
+    }
+
+    /// Is there room for a guest to grow where it is?
+    pub(super) fn grows(&mut self, memory: &Memory, vm: &Vm, vcpus: u64, memory_mib: u64) -> Decided<()> {
+        let fleet = self.fleet(memory);
+        let Some(seat) = fleet.seat(&vm.host) else { return Ok(()) };
+        if vcpus == 0 && memory_mib == 0 {
+            return Ok(());
+        }
+        fleet
+            .room(seat, vcpus, memory_mib)
+            .map(|_| ())
+            .map_err(|obstacle| obstacle.refusal(&format!("{} on", vm.name), &vm.host))
+    }
+}
+
+fn what(action: &Action) -> String {
+    let kind = &action.proposal.kind;
+    match kind.destination() {
+        Some(host) => format!("{} to {host}", kind.verb()),
+        None => kind.verb().to_string(),
+    }
+}
+
+fn who(proposal: &Proposal) -> String {
+    match (&proposal.embot, &proposal.admin) {
+        (Some(embot), _) => format!("module {}", embot.module),
+        (None, Some(admin)) => format!("admin {admin}"),
+        (None, None) => "an admin".to_owned(),
+    }
+}

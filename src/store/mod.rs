@@ -1,0 +1,166 @@
+//! The store: rows of what is, and the journal of what happened, in one redb file.
+//!
+//! ```text
+//! manager --Batch--> writer (thread) --one transaction for all that wait--> file
+//!                       +--Committed--> manager: outputs of these batches may leave
+//! ```
+//! Guarantees:
+//! - [`Store::commit`] puts batches into one transaction that is on disk when it returns: all of them, or none.
+//! - After a crash at any moment, [`Store::open`] gives the state after some prefix of the batches; that prefix holds every
+//!   batch whose commit returned. The crash tests try a crash at every write and every sync.
+//! - The journal is whole and readable while batches are committed; old entries go by the bytes they take.
+//! - A file of a newer program, of another program, in use, or damaged is refused with an error that says what to do.
+//!
+//! Disk forms are versioned and kept apart from the model in `record`; `tables` knows the file's layout.
+
+mod commit;
+mod disk;
+mod error;
+mod journal;
+mod record;
+mod recovery;
+mod tables;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use disk::{Crash, SimulatedDisk};
+pub use error::{Doing, StoreError};
+pub use journal::{Batches, Journal, JournalExtent, export_batch};
+pub use recovery::Recovered;
+pub use writer::{Committed, Writer};
+
+use crate::model::Batch;
+use error::{Fault, Name};
+use redb::{Database, Durability, StorageBackend};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Memory for the file's pages. Rows live in the manager's memory as well, so this only has to hold what commits touch.
+const CACHE_BYTES: usize = 16 * 1_024 * 1_024;
+
+/// How much of the past is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Journal entries are dropped, the oldest first, when together they take more than this. The file can be twice as large:
+    /// it grows by doubling and does not shrink.
+    pub journal_bytes: u64,
+    /// So many actions that have ended are kept, those with the highest numbers.
+    pub ended_actions: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Retention {
+        Retention { journal_bytes: 1_024 * 1_024 * 1_024, ended_actions: 10_000 }
+    }
+}
+
+/// Makes an empty store under another name and links it to its own once it is whole. (redb cannot open what a crash left of
+/// a file it was creating.)
+fn create(path: &Path, name: &Name) -> Result<(), StoreError> {
+    let refused = |source| StoreError::Io { store: name.clone(), doing: Doing::Open, source };
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(format!(".new-{}", std::process::id()));
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(true);
+    // Policies and what they remember are nobody else's business.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(&unfinished).map_err(refused)?;
+    let made = Store::prepare(name.clone(), |builder| builder.create_file(file)).map(drop);
+    let linked = made.and_then(|()| match std::fs::hard_link(&unfinished, path) {
+        // Another embot was quicker; whether it still runs on it shows next.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result.map_err(refused),
+    });
+    let removed = std::fs::remove_file(&unfinished).map_err(refused);
+    linked.and(removed)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(refused)
+}
+
+/// An open store. Exactly one process has it open.
+#[derive(Debug)]
+pub struct Store {
+    database: Arc<Database>,
+    name: Name,
+    retention: Retention,
+}
+
+impl Store {
+    /// Opens the store at `path`, or creates it where there is none, and reads the state it holds.
+    pub fn open(path: &Path) -> Result<(Store, Recovered), StoreError> {
+        let name: Name = path.display().to_string().into();
+        let refused = |source| StoreError::Io { store: name.clone(), doing: Doing::Open, source };
+        if !path.try_exists().map_err(refused)? {
+            create(path, &name)?;
+        }
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(refused)?;
+        Store::prepare(name, |builder| builder.create_file(file))
+    }
+
+    /// An empty store without a file; what it holds ends with it.
+    pub fn in_memory() -> Result<Store, StoreError> {
+        Store::with_backend("in memory", redb::backends::InMemoryBackend::new()).map(|(store, _)| store)
+    }
+
+    /// A store on a disk that fails as it is told; to reopen it, drop the store and give the same disk again.
+    pub fn on_disk(disk: &SimulatedDisk) -> Result<(Store, Recovered), StoreError> {
+        Store::with_backend("on a simulated disk", disk.clone())
+    }
+
+    /// A store on any storage that redb can use; `name` is for messages.
+    pub fn with_backend(name: &str, backend: impl StorageBackend) -> Result<(Store, Recovered), StoreError> {
+        Store::prepare(name.into(), |builder| builder.create_with_backend(backend))
+    }
+
+    fn prepare(
+        name: Name,
+        open: impl FnOnce(&redb::Builder) -> Result<Database, redb::DatabaseError>,
+    ) -> Result<(Store, Recovered), StoreError> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        let database = open(&builder).map_err(|error| Fault::from(error).on(&name, Doing::Open))?;
+        tables::prepare(&database, &name)?;
+        let recovered = recovery::recover(&database).map_err(|fault| fault.on(&name, Doing::Read))?;
+        Ok((Store { database: Arc::new(database), name, retention: Retention::default() }, recovered))
+    }
+
+    /// The same with other limits on what it keeps.
+    pub fn keeping(self, retention: Retention) -> Store {
+        Store { retention, ..self }
+    }
+
+    /// Commits batches, in order, in one transaction that is durable when this returns. Their numbers must rise. After an
+    /// error nothing more can be committed: open the store again to see what it holds.
+    pub fn commit(&mut self, batches: &[Batch]) -> Result<(), StoreError> {
+        if batches.is_empty() {
+            return Ok(());
+        }
+        self.transact(batches).map_err(|fault| fault.on(&self.name, Doing::Write))
+    }
+
+    fn transact(&self, batches: &[Batch]) -> Result<(), Fault> {
+        // redb's quick repair stays off: it costs every commit a second sync (twice the time), to save 2 s of opening after a
+        // crash with a 2 GiB file.
+        let mut write = self.database.begin_write()?;
+        write.set_durability(Durability::Immediate).map_err(|error| Fault::Redb(error.into()))?;
+        let mut tables = tables::Tables::open(&write)?;
+        commit::apply(&mut tables, batches, self.retention)?;
+        drop(tables);
+        Ok(write.commit()?)
+    }
+
+    /// The journal, to be read from any thread.
+    pub fn journal(&self) -> Journal {
+        Journal { database: self.database.clone(), name: self.name.clone() }
+    }
+
+    /// The store's path, or what it is where it has none.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}

@@ -1,0 +1,10 @@
+//! Tests of the store, by what they are about.
+
+mod crash;
+mod files;
+mod form;
+mod journal;
+mod properties;
+mod samples;
+mod state;
+mod writer;

@@ -1,0 +1,5 @@
+//! The plane in virtual time: the daemon's own manager, embots, planner, journal and store over a simulated fleet.
+
+mod crash;
+mod kit;
+mod same;
