@@ -2,9 +2,11 @@
 
 use super::description::{self, Marked};
 use super::failure::Trouble;
-use super::job::{Follow, Outcome};
+use super::ffi;
+use super::job::{self, Follow, Outcome};
 use super::order::{ACT, Errand, Found, act_on, find, look, lookup, permit, write_mark};
 use super::session::Session;
+use super::state;
 use crate::hypervisor::{ErrorKind, HypervisorError};
 use crate::model::{Mark, Reason, Span, VmState};
 use std::sync::Arc;
@@ -134,14 +136,23 @@ pub fn reset(errand: &Errand<'_>) -> Result<(), HypervisorError> {
 pub fn suspend(errand: &Errand<'_>) -> Result<(), HypervisorError> {
     errand.act("suspend", |domain, found| {
         need_active(found, "suspend")?;
-        Ok(domain.suspend()?)
+        // libvirt would take it for help with the switch-over, and let the guest run on at the end.
+        let busy = || {
+            let name = &found.name;
+            format!("cannot suspend guest {name}: it is just being migrated or saved; wait for the end of that")
+        };
+        need(!job::is_active(domain)?, ErrorKind::Precondition, busy)?;
+        domain.suspend()?;
+        let (state, reason) = ffi::state(domain)?;
+        let moving = state::of(state, reason) == (VmState::Paused, Reason::Migration) && job::is_active(domain)?;
+        need(!moving, ErrorKind::Precondition, busy)
     })
 }
 
 /// Lets a guest run on, or wakes it.
 pub fn resume(errand: &Errand<'_>) -> Result<(), HypervisorError> {
     errand.act("resume", |domain, found| {
-        let moving = found.state == VmState::Paused && found.reason == Reason::Migration;
+        let moving = found.state == VmState::Paused && found.reason == Reason::Migration && job::is_active(domain)?;
         need(!moving, ErrorKind::Precondition, || {
             format!("cannot resume guest {}: it is paused only while it moves", found.name)
         })?;
