@@ -103,5 +103,5 @@ impl fmt::Display for Diagnostic {
 /// The known name nearest to `name`, if one is near enough to be what was meant.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let near = known.into_iter().map(|known| (strsim::damerau_levenshtein(name, known), known)).min()?;
-    (near.0 <= 1 + name.chars().count() / 3).then_some(near.1)
+    (near.0 <= (name.chars().count() / 3).max(1)).then_some(near.1)
 }

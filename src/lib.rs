@@ -1,7 +1,13 @@
 //! The map of the house, in the order data flows.
 #![deny(missing_docs)]
 
+pub mod api;
+pub mod cli;
 pub mod clock;
+// pub mod embot;
+pub mod config;
+pub mod daemon;
+pub mod effectors;
 pub mod embot;
 pub mod error;
 pub mod hypervisor;

@@ -1,1 +1,7 @@
-fn main() {}
+//! `embot`: parse and run.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    embot::cli::main()
+}

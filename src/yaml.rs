@@ -79,6 +79,17 @@ impl Document {
         self.at(self.key_place(path), message)
     }
 
+    /// The number of the item of the list at `path` that is this text.
+    pub fn position(&self, path: &[&str], item: &str) -> Option<String> {
+        let mut node = &self.root;
+        for step in path {
+            node = node.child(step)?.1;
+        }
+        let Kind::List(items) = &node.kind else { return None };
+        let found = items.iter().position(|one| matches!(&one.kind, Kind::Scalar(text) if text == item))?;
+        Some(found.to_string())
+    }
+
     /// The keys of the mapping at `path`.
     pub fn keys(&self, path: &[&str]) -> Vec<&str> {
         let mut node = &self.root;

@@ -3,12 +3,17 @@
 //! An admin deploys a *module* ([`Manifest`]); loading it makes *embots* ([`Embot`]), by default one for each element the
 //! module covers; the [`Roster`] knows who hears of what. An embot takes one step for each event it hears.
 
+pub mod check;
+mod effective;
 pub mod manifest;
 mod module;
+mod reading;
 mod roster;
 mod step;
 
+pub use effective::effective;
 pub use manifest::{Cover, Manifest};
 pub use module::Module;
+pub use reading::SHAPE;
 pub use roster::Roster;
 pub use step::{Embot, FAULTS, FORGIVEN_AFTER, Stepped};

@@ -83,12 +83,17 @@ impl Context {
 
     /// Charges native work, before it is done.
     pub(super) fn charge(&self, units: u64) -> Outcome<()> {
-        if self.meter.charge(units) { Ok(()) } else { terminated() }
+        self.charge_at(units, Position::NONE)
+    }
+
+    /// The same, by who knows where the script is.
+    pub(super) fn charge_at(&self, units: u64, at: Position) -> Outcome<()> {
+        if self.meter.charge(units, at) { Ok(()) } else { terminated() }
     }
 
     /// Ends the step for good.
-    pub(super) fn stop<T>(&self, why: Stop) -> Outcome<T> {
-        self.meter.stop(why);
+    pub(super) fn stop<T>(&self, why: Stop, at: Position) -> Outcome<T> {
+        self.meter.stop_at(why, at);
         terminated()
     }
 }

@@ -1,23 +1,28 @@
 //! The engine: one for all policies of the plane, living in the thread that steps embots.
 
+use super::check::{self, Facts};
 use super::context::Context;
-use super::error::{at, failed, place, stopped};
+use super::error::{at, failed, stopped, unreadable};
 use super::functions::{self, EventView, HostView, PlaneView, VmView, bounded};
 use super::limits::{Limits, Meter, Stop};
-use super::script::{Compiled, Handler, Parameter, Policy, read};
-use super::state::{State, holds_shared, same, stored_bytes, to_dynamic, to_value};
+use super::script::{Compiled, Handler, Parameter, Policy, Read, assignment, read};
+use super::state::{State, Unstorable, holds_shared, same, stored_bytes, to_dynamic, to_value};
 use super::step::{Fault, Sheet, Step, StepInput};
 use super::surface::REFUSED;
-use crate::error::{Diagnostic, nearest};
+use super::witness::Witness;
+use crate::error::{Diagnostic, Severity, nearest};
 use crate::model::{ElementId, HostId, Span, Value, World};
 use crate::usage::Usage;
 use rhai::{CallFnOptions, Dynamic, FuncArgs, OptimizationLevel, Position, Scope};
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+
+/// A step that failed without a place runs again for no longer than this: within a loop that never ends, any round will do.
+const WATCHED_OPERATIONS: u64 = 20_000;
 
 /// Compiles policies and takes their steps. A script gets at nothing but what is registered here; see the
 /// [module](super) for what is guaranteed.
@@ -25,6 +30,18 @@ pub struct Engine {
     rhai: rhai::Engine,
     context: Rc<Context>,
     scope: RefCell<Scope<'static>>,
+    witness: OnceCell<Witness>,
+}
+
+/// What is known of a policy's text.
+#[derive(Debug)]
+pub struct Inspection {
+    /// What is wrong with it, errors and warnings, by place.
+    pub diagnostics: Vec<Diagnostic>,
+    /// What it does.
+    pub facts: Facts,
+    /// The policy, where it is sound.
+    pub policy: Option<Policy>,
 }
 
 /// A policy with the settings of one module: what an embot's steps are taken with.
@@ -72,31 +89,56 @@ fn raw(limits: &Limits) -> rhai::Engine {
     engine
 }
 
+/// An engine in which policies can run.
+pub(super) fn furnished(context: &Rc<Context>) -> rhai::Engine {
+    let mut engine = raw(&context.limits);
+    engine
+        .set_strict_variables(true)
+        .set_fail_on_invalid_map_property(true)
+        .set_fast_operators(true)
+        // The check must see what was written; what is called is optimized afterwards.
+        .set_optimization_level(OptimizationLevel::None);
+    bounded::register(&mut engine, raw(&context.limits), context);
+    for (word, _) in REFUSED {
+        engine.disable_symbol(*word);
+    }
+    functions::register(&mut engine, context);
+    let here = context.clone();
+    engine.on_progress(move |_| here.meter.operation());
+    engine
+}
+
 impl Engine {
     /// An engine whose scripts look at this world and this history.
     pub fn new(world: Rc<RefCell<World>>, usage: Rc<RefCell<Usage>>, limits: Limits) -> Engine {
         let meter = Meter::new(limits.clone());
         let context = Rc::new(Context { world, usage, limits, meter, sheet: RefCell::new(Sheet::default()) });
-        let limits = &context.limits;
-        let mut rhai = raw(limits);
-        rhai.set_strict_variables(true)
-            .set_fail_on_invalid_map_property(true)
-            .set_fast_operators(true)
-            // The check must see what was written; what is called is optimized afterwards.
-            .set_optimization_level(OptimizationLevel::None);
-        bounded::register(&mut rhai, raw(limits), &context);
-        for (word, _) in REFUSED {
-            rhai.disable_symbol(*word);
-        }
-        functions::register(&mut rhai, &context);
-        let here = context.clone();
-        rhai.on_progress(move |_| here.meter.operation());
-        Engine { rhai, context, scope: RefCell::new(Scope::new()) }
+        let rhai = furnished(&context);
+        Engine { rhai, context, scope: RefCell::new(Scope::new()), witness: OnceCell::new() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn context(&self) -> &Rc<Context> {
+        &self.context
     }
 
     /// Reads and checks a policy. All errors that were found, or the policy with its warnings.
     pub fn compile(&self, file: &str, text: &str) -> Result<Policy, Vec<Diagnostic>> {
         let read = read(&self.rhai, file, text)?;
+        let errors: Vec<Diagnostic> = read.found.iter().filter(|found| found.severity == Severity::Error).cloned().collect();
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        self.compiled(file, read)
+    }
+
+    /// The same without heeding the check, whose complaints are the policy's warnings. What the check would refuse must do no
+    /// harm when it runs all the same; this is how that is tested.
+    pub fn compile_unchecked(&self, file: &str, text: &str) -> Result<Policy, Vec<Diagnostic>> {
+        self.compiled(file, read(&self.rhai, file, text)?)
+    }
+
+    fn compiled(&self, file: &str, read: Read) -> Result<Policy, Vec<Diagnostic>> {
         let stem = Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or(file);
         let mut compiled = Compiled {
             name: Arc::from(stem),
@@ -105,7 +147,7 @@ impl Engine {
             handlers: read.handlers,
             settings: read.settings,
             defaults: BTreeMap::new(),
-            warnings: read.warnings,
+            warnings: read.found,
             verbs: read.verbs,
             docs: read.docs,
         };
@@ -113,14 +155,36 @@ impl Engine {
         Ok(Policy(Rc::new(compiled)))
     }
 
+    /// All that can be told of a policy without running it, whether it is sound or not.
+    pub fn inspect(&self, file: &str, text: &str) -> Inspection {
+        let (mut diagnostics, facts) = match self.rhai.compile(text) {
+            Ok(ast) => check::inspect(&ast, file, text),
+            Err(error) => (vec![unreadable(file, text, &error)], Facts::default()),
+        };
+        let mut policy = None;
+        if diagnostics.iter().all(|found| found.severity != Severity::Error) {
+            match self.compile(file, text) {
+                Ok(sound) => policy = Some(sound),
+                // Its settings cannot be computed.
+                Err(errors) => diagnostics.extend(errors.into_iter().map(|error| match error.hint {
+                    Some(_) => error,
+                    None => error.with_hint("settings are computed once, when the policy is loaded; give them plain defaults"),
+                })),
+            }
+        }
+        Inspection { diagnostics, facts, policy }
+    }
+
     /// What `fn settings()` gives.
     fn defaults(&self, policy: &Compiled) -> Result<BTreeMap<String, Value>, Diagnostic> {
         let Some(settings) = &policy.settings else { return Ok(BTreeMap::new()) };
         self.context.meter.reset();
         self.context.sheet.borrow_mut().begin(&policy.file, None);
-        let given = self.call(policy, settings, None, Args::default()).map_err(|fault| fault.error)?;
+        let located = |fault| self.located(fault, policy, settings, &State::default(), Args::default).error;
+        let given = self.call(policy, settings, None, Args::default()).map_err(located)?;
         let whole = |message: String| {
-            Diagnostic::error(&policy.file, 0, 0, 1, message)
+            settings
+                .located(at(&policy.file, Position::NONE, message))
                 .with_hint("write `fn settings() { #{ hot: 0.85, wait: minutes(2) } }`")
         };
         match to_value(&given) {
@@ -166,18 +230,15 @@ impl Engine {
         self.context.meter.reset();
         self.context.sheet.borrow_mut().begin(&policy.file, Some(input));
         let args = self.args(handler, bound, &input);
-        let changed = if handler.stateful {
-            let mut after = state.0.clone();
-            let _ = self.call(policy, handler, Some(&mut after), args)?;
-            let changed = !same(&state.0, &after);
-            if changed {
-                state.0 = self.keepable(policy, handler, after)?;
-            }
-            changed
-        } else {
-            let _ = self.call(policy, handler, None, args)?;
-            false
-        };
+        let mut after = handler.stateful.then(|| state.0.clone());
+        if let Err(fault) = self.call(policy, handler, after.as_mut(), args) {
+            return Err(self.located(fault, policy, handler, state, || self.args(handler, bound, &input)));
+        }
+        let after = after.filter(|after| !same(&state.0, after));
+        let changed = after.is_some();
+        if let Some(after) = after {
+            state.0 = self.keepable(policy, handler, after)?;
+        }
         Ok(self.result(changed))
     }
 
@@ -223,46 +284,68 @@ impl Engine {
         }));
         scope.clear();
         // A stop counts even where the error that told of it was swallowed.
-        let why = self.context.meter.stopped();
-        match (outcome, why) {
+        let meter = &self.context.meter;
+        match (outcome, meter.stopped()) {
             (Ok(Ok(result)), None) => Ok(result),
-            (outcome, Some(why)) => {
-                let position = outcome.ok().and_then(Result::err).map_or(Position::NONE, |error| place(&error));
-                let error = handler.located(stopped(&policy.file, position, why, &self.context.limits));
+            (_, Some(why)) => {
+                let error = stopped(&policy.file, meter.stopped_at(), why, &self.context.limits);
                 Err(Fault { error, deadline: why == Stop::Deadline })
             }
-            (Ok(Err(error)), None) => Err(Fault { error: handler.located(failed(&policy.file, &error)), deadline: false }),
+            (Ok(Err(error)), None) => Err(Fault { error: failed(&policy.file, &error), deadline: false }),
             (Err(_), None) => {
                 let error = at(&policy.file, Position::NONE, "a function of the policy engine failed; the state is as before");
                 let error = error.with_hint("this is a fault of the program, not of the policy: please report it");
-                Err(Fault { error: handler.located(error), deadline: false })
+                Err(Fault { error, deadline: false })
             }
         }
+    }
+
+    /// Gives a fault its place, where it has none yet. The errors of limits lose theirs on their way out of Rhai's functions;
+    /// so the handler runs once more, watched. At worst the fault is at least that of the handler.
+    fn located(&self, fault: Fault, policy: &Compiled, handler: &Handler, state: &State, args: impl FnOnce() -> Args) -> Fault {
+        if fault.error.line > 0 {
+            return fault;
+        }
+        let witness = self.witness.get_or_init(|| Witness::new(&self.context));
+        let operations = self.context.meter.operations().min(WATCHED_OPERATIONS);
+        self.context.sheet.borrow_mut().restart();
+        self.context.meter.reset();
+        self.context.meter.end_after(operations);
+        let this = handler.stateful.then(|| state.0.clone());
+        let place = witness.last_place(policy, handler, this, args());
+        let error =
+            Diagnostic { line: place.line().unwrap_or(0) as u32, column: place.position().unwrap_or(0) as u32, ..fault.error };
+        Fault { error: handler.located(error), ..fault }
     }
 
     /// A changed state, where it can be kept.
     fn keepable(&self, policy: &Compiled, handler: &Handler, state: Dynamic) -> Result<Dynamic, Fault> {
         let limit = self.context.limits.state_bytes;
-        let refuse = |message: String, hint: &str| {
-            let error = at(&policy.file, Position::NONE, message).with_hint(hint);
+        let refuse = |path: &str, message: String, hint: &str| {
+            let error = at(&policy.file, assignment(&policy.ast, path), message).with_hint(hint);
             Err(Fault { error: handler.located(error), deadline: false })
         };
+        let unstorable = |bad: Unstorable| {
+            refuse(
+                &bad.path,
+                format!("`this{}` is {}: it cannot be kept", bad.path, bad.what),
+                "keep plain data: numbers, texts, lists and maps; of a guest its `id`, of a host its `name`",
+            )
+        };
         if !state.is_map() {
-            return refuse("`this` must remain a map".to_owned(), "set its keys, as in `this.count = 1`");
+            return refuse("", "`this` must remain a map".to_owned(), "set its keys, as in `this.count = 1`");
         }
         match stored_bytes(&state) {
-            Err(bad) => refuse(
-                format!("`this{}` is {}, which cannot be kept", bad.path, bad.what),
-                "keep plain data: numbers, texts, lists and maps; of a guest its `id`, of a host its `name`",
-            ),
+            Err(bad) => unstorable(bad),
             Ok(bytes) if bytes > limit => refuse(
+                "",
                 format!("the state has grown to {bytes} bytes, more than the {limit} it may have"),
                 "forget what is old: `this.list.shift()`, `this.map.remove(key)`; usage history is kept for you (`vm.usage`)",
             ),
             // A closure that still holds a part of the state could change it later.
             Ok(_) if holds_shared(&state) => match to_value(&state) {
                 Ok(value) => Ok(to_dynamic(&value)),
-                Err(bad) => refuse(format!("`this{}` is {}, which cannot be kept", bad.path, bad.what), "keep plain data"),
+                Err(bad) => unstorable(bad),
             },
             Ok(_) => Ok(state),
         }
@@ -285,7 +368,7 @@ impl Engine {
 
 /// Arguments of a handler: at most one of each kind.
 #[derive(Default)]
-struct Args([Option<Dynamic>; 5]);
+pub(super) struct Args([Option<Dynamic>; 5]);
 
 impl FuncArgs for Args {
     fn parse<ARGS: Extend<Dynamic>>(self, args: &mut ARGS) {

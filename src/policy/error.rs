@@ -17,10 +17,8 @@ pub(super) fn unreadable(file: &str, text: &str, error: &ParseError) -> Diagnost
     let found = at(file, error.position(), message);
     let length = word_length(text, &found);
     let found = Diagnostic { length, ..found };
-    match hint {
-        Some(hint) => found.with_hint(hint),
-        None => found,
-    }
+    // Where no better advice is known, some is still better than none.
+    found.with_hint(hint.unwrap_or_else(|| "compare this place with the examples in the reference".to_owned()))
 }
 
 /// How long the word at a place is, so that all of it is underlined.
@@ -55,6 +53,19 @@ fn unreadable_words(text: &str, error: &ParseErrorType) -> (String, Option<Strin
         }
         ParseErrorType::FnDuplicatedDefinition(name, _) => {
             (format!("`{name}` is defined twice"), Some("keep one of them, or merge the two".to_owned()))
+        }
+        ParseErrorType::PropertyExpected => (
+            lower_first(&error.to_string()),
+            Some(
+                "words of the language (`for`, `in`, `if`, ...) are no names; a map's key may be read as `map[\"for\"]`"
+                    .to_owned(),
+            ),
+        ),
+        ParseErrorType::AssignmentToConstant(_) => {
+            (lower_first(&error.to_string()), Some("compare with `==`; what is to change is declared with `let`".to_owned()))
+        }
+        ParseErrorType::MissingToken(token, place) => {
+            (format!("a `{token}` is missing here, {place}"), Some(format!("add `{token}` before this place")))
         }
         ParseErrorType::UnexpectedEOF => {
             ("the file ends in the midst of something".to_owned(), Some("is a `}`, `)` or `\"` missing?".to_owned()))
@@ -129,7 +140,7 @@ fn innermost(error: &EvalAltResult) -> &EvalAltResult {
 }
 
 /// The innermost place that is known.
-pub(super) fn place(error: &EvalAltResult) -> Position {
+fn place(error: &EvalAltResult) -> Position {
     let inner = match error {
         EvalAltResult::ErrorInFunctionCall(_, _, inner, _) => place(inner),
         _ => Position::NONE,
@@ -162,6 +173,7 @@ fn words(error: &EvalAltResult) -> (String, Option<String>) {
             "`this` is the state only in handlers".to_owned(),
             Some("call the function as `this.name()`, or give it what it needs as a parameter".to_owned()),
         ),
+        E::ErrorParsing(kind, _) => unreadable_words("", kind),
         E::ErrorArithmetic(text, _) => (lower_first(text), None),
         E::ErrorStackOverflow(_) => {
             ("functions call each other too deeply".to_owned(), Some("does a function call itself without end?".to_owned()))
@@ -196,6 +208,10 @@ fn unknown_property(text: &str) -> (String, Option<String>) {
         let message = format!("`{property}` of {} cannot be set", type_words(kind));
         return (message, Some("policies propose changes, as in `vm.set_vcpus(4, \"why\")`".to_owned()));
     }
+    if kind == "()" {
+        let message = format!("this is nothing, `()`, and has no property `{property}`");
+        return (message, Some("ask first whether there is one: `if x != () { ... }`".to_owned()));
+    }
     let table = TYPES.iter().find(|table| table.name == kind);
     let properties = table.into_iter().flat_map(|table| table.properties).map(|property| property.name);
     let method = table.and_then(|table| table.methods_named(property).next());
@@ -209,32 +225,45 @@ fn unknown_property(text: &str) -> (String, Option<String>) {
 /// From "usage (vm, i64)".
 fn unknown_function(signature: &str) -> (String, Option<String>) {
     let (name, rest) = signature.split_once(" (").unwrap_or((signature, ")"));
-    let arguments: Vec<String> =
-        rest.trim_end_matches(')').split(", ").filter(|kind| !kind.is_empty()).map(type_words).collect();
+    let kinds: Vec<&str> = rest.trim_end_matches(')').split(", ").filter(|kind| !kind.is_empty()).collect();
+    let arguments: Vec<String> = kinds.iter().map(|kind| type_words(kind)).collect();
     if !name.starts_with(|c: char| c.is_alphabetic() || c == '_') {
-        return (format!("`{name}` does not work with {}", arguments.join(" and ")), None);
+        let hint = kinds
+            .contains(&"()")
+            .then(|| "what is not there yet is `()`; for a key of a map write `.get(\"key\", 0)`".to_owned());
+        return (format!("`{name}` does not work with {}", arguments.join(" and ")), hint);
     }
-    let methods = TYPES.iter().flat_map(|table| table.methods.iter());
-    let forms: Vec<String> = FUNCTIONS
-        .iter()
-        .chain(methods.clone())
-        .filter(|function| function.name == name)
-        .map(|function| {
-            let parameters: Vec<&str> = function.parameters.iter().map(|parameter| parameter.name).collect();
-            format!("`{name}({})`", parameters.join(", "))
-        })
-        .collect();
-    let hint = if forms.is_empty() {
-        let names = FUNCTIONS.iter().chain(methods).map(|function| function.name);
-        nearest(name, names).map(|near| format!("did you mean `{near}`?"))
-    } else {
-        Some(format!("it is called as {}", forms.join(" or ")))
-    };
+    let table = kinds.first().and_then(|first| TYPES.iter().find(|table| table.name == *first));
+    if let Some(table) = table {
+        let forms = forms(table.methods, name, &format!("{}.", table.name));
+        return match forms {
+            Some(forms) => (format!("`{name}` is not called like this"), Some(forms)),
+            None => {
+                let near = nearest(name, table.methods.iter().map(|method| method.name));
+                let message = format!("{} has no method `{name}`", type_words(table.name));
+                (message, near.map(|near| format!("did you mean `{near}`?")))
+            }
+        };
+    }
+    let hint = forms(FUNCTIONS, name, "").or_else(|| {
+        let near = nearest(name, FUNCTIONS.iter().map(|function| function.name))?;
+        Some(format!("did you mean `{near}`?"))
+    });
     let message = match arguments[..] {
         [] => format!("there is no function `{name}` without arguments"),
         _ => format!("there is no function `{name}` for {}", arguments.join(", ")),
     };
     (message, hint)
+}
+
+/// How the functions of a name are called.
+fn forms(functions: &[surface::Function], name: &str, object: &str) -> Option<String> {
+    let form = |function: &surface::Function| {
+        let parameters: Vec<&str> = function.parameters.iter().map(|parameter| parameter.name).collect();
+        format!("`{object}{name}({})`", parameters.join(", "))
+    };
+    let forms: Vec<String> = functions.iter().filter(|function| function.name == name).map(form).collect();
+    (!forms.is_empty()).then(|| format!("it is called as {}", forms.join(" or ")))
 }
 
 /// A Rhai type in words.
@@ -250,5 +279,97 @@ fn type_words(kind: &str) -> String {
         "Fn" => "a function".to_owned(),
         "vm" => "a guest (vm)".to_owned(),
         other => format!("`{other}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::State;
+    use crate::policy::testing::{Bench, load};
+
+    /// Each text, with what an admin is told.
+    fn told(texts: &[&str], checked: bool) -> String {
+        let bench = Bench::new();
+        let say = |text: &&str| {
+            let said = match if checked { bench.checked(text) } else { bench.bound(text) } {
+                Err(errors) => errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+                Ok(bound) => match bench.step(&bound, &mut State::default(), &load()) {
+                    Ok(_) => "no complaint".to_owned(),
+                    Err(fault) => fault.error.to_string(),
+                },
+            };
+            format!("{text}\n  -> {said}\n")
+        };
+        texts.iter().map(say).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn admins_are_told_what_does_not_compile() {
+        insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!(told(&[
+            "fn on_load(vm) { if vm.cpu > { } }",
+            "fn on_load(vm { }",
+            "fn on_load(vm) { let s = \"abc; }",
+            "fn on_load(vm) { vm.reset(\"x\"",
+            "fn on_load(vm) { 5 = 6; }",
+            "fn on_load(vm) { if cpu > 5 { } }",
+            "fn on_load() { if vm.cpu > 5 { } }",
+            "const HOT = 0.8; fn on_load(vm) { if vm.cpu > HOT { } }",
+            "let hot = 0.8; fn on_load(vm) { }",
+            "on_load(5);",
+            "fn on_load(vm) { } fn on_load(host) { }",
+            "fn on_load(vm) { } fn on_load(vm, host) { }",
+            "fn on_load(vn) { }",
+            "fn label(vm) { vm.name }",
+            "fn notify(what, whom) { }",
+            "fn on_load(vm) { sleep(5); }",
+            "fn on_load(vm) { import \"other\" as other; }",
+            "fn settings() { #{ hot: 1 / 0 } }",
+            "fn settings() { #{ hot: 1, later: || 5 } }",
+            "fn settings() { notify(\"hello\"); #{} }",
+            "fn on_load(vm) { ((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((1)))))))))))))))))))))))))))))))))))))))))))))))))))))))))))))))))))))) }",
+        ], true)) });
+    }
+
+    #[test]
+    fn admins_are_told_what_failed() {
+        insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!(told(&[
+            "fn on_load(vm) { if vm.cpuu > 0.5 { } }",
+            "fn on_load(vm) { if vm.usage > 0.5 { } }",
+            "fn on_load(vm) { vm.usage(\"cpus\"); }",
+            "fn on_load(vm) { vm.usage(\"cpu\").mean(\"10m\"); }",
+            "fn on_load(vm) { vm.usage(\"cpu\").average(minutes(10)); }",
+            "fn on_load(vm) { vm.migrate(); }",
+            "fn on_load(vm) { vm.migrate_to(\"c\", \"why\"); }",
+            "fn on_load(vm) { vm.migrate(\" \"); }",
+            "fn on_load(vm) { vm.set_vcpus(0, \"why\"); }",
+            "fn on_load(vm) { vm.vcpus = 4; }",
+            "fn on_load(vm) { notify(\"loud\", \"x\"); }",
+            "fn on_load(vm) { notfy(\"x\"); }",
+            "fn on_load(vm) { this.count += 1; }",
+            "fn on_load(vm) { if this.count > 1 { } }",
+            "fn helper() { this.x } fn on_load(vm) { helper(); }",
+            "fn on_load(vm) { let l = []; l[0]; }",
+            "fn on_load(vm) { let l = [1]; l[5]; }",
+            "fn on_load(vm) { for x in 5 { } }",
+            "fn on_load(vm) { let x = vm + 1; }",
+            "fn on_load(vm) { if vm { print(1); } }",
+            "fn on_load(vm) { 1 % 0; }",
+            "fn on_load(vm) { 9223372036854775807 + 1; }",
+            "fn on_load(vm) { throw #{ code: 7 }; }",
+            "fn on_load(vm) { throw; }",
+            "fn on_load(vm) { loop { } }",
+            "fn on_load(vm) { let l = []; loop { l.push(1); } }",
+            "fn again() { again() } fn on_load(vm) { again(); }",
+            "fn on_load(vm) { let l = []; l.pad(1000, 1); loop { l.contains(2); } }",
+            "fn on_load(vm) { loop { vm.reset(\"x\"); } }",
+            "fn on_load(vm) { this.guest = vm; }",
+            "fn on_load(vm) { this.steps = [#{ what: |x| x }]; }",
+            "fn on_load(vm) { send(\"c\", #{ guest: vm }); }",
+            "fn on_load(vm) { after(seconds(-5), \"x\"); }",
+            "fn on_load(vm) { format(1.5, 99); }",
+            "fn on_load(vm) { [1].map(\"helper\"); }",
+            "fn on_load(vm, settings) { settings.hot; }",
+            "fn on_load(vm, plane) { plane.vm(\"nobody\").name; }",
+        ], false)) });
     }
 }

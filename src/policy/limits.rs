@@ -7,7 +7,7 @@
 //! large values); all else stops at the same place in every run.
 
 use crate::clock::Deadline;
-use rhai::Dynamic;
+use rhai::{Dynamic, Position};
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
@@ -86,20 +86,34 @@ pub(super) struct Meter {
     limits: Limits,
     operations: Cell<u64>,
     units: Cell<u64>,
+    /// Where the present run ends: at the limit, or earlier where only its way there is of interest.
+    ceiling: Cell<u64>,
     stopped: Cell<Option<Stop>>,
+    stopped_at: Cell<Position>,
     deadline: RefCell<Option<Deadline>>,
 }
 
 impl Meter {
     pub(super) fn new(limits: Limits) -> Meter {
-        Meter { limits, operations: Cell::new(0), units: Cell::new(0), stopped: Cell::new(None), deadline: RefCell::new(None) }
+        let (ceiling, stopped_at) = (Cell::new(limits.operations), Cell::new(Position::NONE));
+        Meter {
+            limits,
+            ceiling,
+            stopped_at,
+            operations: Cell::new(0),
+            units: Cell::new(0),
+            stopped: Cell::new(None),
+            deadline: RefCell::new(None),
+        }
     }
 
     /// Begins a step.
     pub(super) fn reset(&self) {
         self.operations.set(0);
+        self.ceiling.set(self.limits.operations);
         self.units.set(0);
         self.stopped.set(None);
+        self.stopped_at.set(Position::NONE);
         // Most steps never set a deadline; the borrow is cheaper than a needless write of it.
         if self.deadline.borrow().is_some() {
             *self.deadline.borrow_mut() = None;
@@ -111,7 +125,7 @@ impl Meter {
         let count = self.operations.get() + 1;
         self.operations.set(count);
         if self.stopped.get().is_none() {
-            if count > self.limits.operations {
+            if count > self.ceiling.get() {
                 self.stop(Stop::Operations);
             } else if count.is_multiple_of(CLOCK_EVERY) {
                 self.check_clock();
@@ -129,20 +143,41 @@ impl Meter {
     }
 
     /// Counts work of a native function, before it is done. `false`: it must not be done.
-    pub(super) fn charge(&self, units: u64) -> bool {
+    pub(super) fn charge(&self, units: u64, at: Position) -> bool {
         let total = self.units.get().saturating_add(units);
         self.units.set(total);
         if total > self.limits.units {
-            self.stop(Stop::Units);
+            self.stop_at(Stop::Units, at);
         }
         self.stopped.get().is_none()
     }
 
     /// Ends the step. The first reason counts.
     pub(super) fn stop(&self, why: Stop) {
+        self.stop_at(why, Position::NONE);
+    }
+
+    /// The same, by who knows where the script is.
+    pub(super) fn stop_at(&self, why: Stop, at: Position) {
         if self.stopped.get().is_none() {
             self.stopped.set(Some(why));
+            self.stopped_at.set(at);
         }
+    }
+
+    /// Where it was stopped, if that is known.
+    pub(super) fn stopped_at(&self) -> Position {
+        self.stopped_at.get()
+    }
+
+    /// Operations so far.
+    pub(super) fn operations(&self) -> u64 {
+        self.operations.get()
+    }
+
+    /// Lets the present run go no further than so many operations.
+    pub(super) fn end_after(&self, operations: u64) {
+        self.ceiling.set(operations.min(self.limits.operations));
     }
 
     pub(super) fn stopped(&self) -> Option<Stop> {

@@ -15,6 +15,7 @@
 //!
 //! Of the whole program only this folder names `rhai`.
 
+pub mod check;
 mod context;
 mod engine;
 mod error;
@@ -26,8 +27,10 @@ mod step;
 pub mod surface;
 #[cfg(test)]
 mod testing;
+mod witness;
 
-pub use engine::{Bound, Engine};
+pub use check::Facts;
+pub use engine::{Bound, Engine, Inspection};
 pub use limits::Limits;
 pub use script::Policy;
 pub use state::State;

@@ -1,10 +1,9 @@
 //! From text to a policy that can be called: reading, refusing what could never work, finding the handlers.
 
-use super::error::{at, unreadable};
-use super::surface::{FUNCTIONS, HANDLER_PARAMETERS, REFUSED, TYPES};
-use crate::error::{Diagnostic, Severity};
+use super::error::unreadable;
+use crate::error::Diagnostic;
 use crate::model::{EventBody, EventKind, Value, Verb};
-use rhai::{AST, ASTNode, Engine, Expr, OptimizationLevel, Scope, ScriptFuncDef, Stmt};
+use rhai::{AST, ASTNode, Engine, Expr, OptimizationLevel, Position, Scope, ScriptFuncDef, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -121,7 +120,8 @@ pub(super) struct Read {
     pub(super) ast: AST,
     pub(super) handlers: Vec<Option<Handler>>,
     pub(super) settings: Option<Handler>,
-    pub(super) warnings: Vec<Diagnostic>,
+    /// What the check found, errors and warnings.
+    pub(super) found: Vec<Diagnostic>,
     pub(super) verbs: BTreeSet<Verb>,
     pub(super) docs: Vec<(String, String)>,
 }
@@ -129,11 +129,7 @@ pub(super) struct Read {
 /// Reads a script and finds its handlers.
 pub(super) fn read(engine: &Engine, file: &str, text: &str) -> Result<Read, Vec<Diagnostic>> {
     let written = engine.compile(text).map_err(|error| vec![unreadable(file, text, &error)])?;
-    let found = check(&written, file, text);
-    let (errors, warnings): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| found.severity == Severity::Error);
-    if !errors.is_empty() {
-        return Err(errors);
-    }
+    let (found, facts) = super::check::inspect(&written, file, text);
     let mut handlers: Vec<Option<Handler>> = EventKind::ALL.iter().map(|_| None).collect();
     let mut settings = None;
     for function in functions(&written) {
@@ -149,11 +145,11 @@ pub(super) fn read(engine: &Engine, file: &str, text: &str) -> Result<Read, Vec<
             handlers[kind] = Some(handler());
         }
     }
-    let verbs = verbs(&written);
+    let verbs = facts.verbs.iter().map(|(verb, _)| *verb).collect();
     let docs = docs(&written);
     // The check looks at what was written; what runs has its constants folded.
     let ast = engine.optimize_ast(&Scope::new(), written, OptimizationLevel::Simple);
-    Ok(Read { ast, handlers, settings, warnings, verbs, docs })
+    Ok(Read { ast, handlers, settings, found, verbs, docs })
 }
 
 /// The position in [`EventKind::ALL`] of the kind a function handles.
@@ -162,78 +158,12 @@ fn kind_of(function: &str) -> Option<usize> {
     EventKind::ALL.iter().position(|kind| kind.name == name)
 }
 
-/// Everything that is wrong with a script that Rhai could read.
-fn check(ast: &AST, file: &str, text: &str) -> Vec<Diagnostic> {
-    let mut found = statements_outside(ast, file);
-    found.extend(unusable_functions(ast, file, text));
-    found
-}
-
 /// The script's functions, those made of closures not counted, by name.
 pub(super) fn functions(ast: &AST) -> Vec<&ScriptFuncDef> {
     let named = ast.iter_fn_def().map(|function| &**function);
     let mut named: Vec<&ScriptFuncDef> = named.filter(|function| !function.name.starts_with(ANONYMOUS)).collect();
     named.sort_by(|a, b| (&a.name, a.params.len()).cmp(&(&b.name, b.params.len())));
     named
-}
-
-/// Statements outside functions would never run.
-fn statements_outside(ast: &AST, file: &str) -> Vec<Diagnostic> {
-    let statement = |statement: &Stmt| match statement {
-        Stmt::Noop(_) => None,
-        Stmt::Var(variable, ..) => {
-            let name = &variable.0.name;
-            let found =
-                at(file, statement.position(), format!("`{name}` is defined outside the functions, where they cannot see it"));
-            Some(found.with_hint(format!(
-                "make it a setting (`fn settings() {{ #{{ {name}: ... }} }}`) or a function (`fn {name}() {{ ... }}`)"
-            )))
-        }
-        _ => {
-            let found = at(file, statement.position(), "this stands outside the functions and would never run");
-            Some(found.with_hint("put it in a handler, such as `fn on_loaded()`"))
-        }
-    };
-    ast.statements().iter().filter_map(statement).collect()
-}
-
-/// Functions that hide the surface, or that cannot be called as handlers.
-fn unusable_functions(ast: &AST, file: &str, text: &str) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    let mut seen: BTreeSet<&str> = BTreeSet::new();
-    for function in functions(ast) {
-        let name = function.name.as_str();
-        let (line, column) = definition(text, name, function.params.len());
-        let complain = |message: String| Diagnostic::error(file, line, column, name.len() as u32, message);
-        if hides_surface(name, function.params.len()) {
-            let complaint = complain(format!("`{name}` is a function of the policy language, which this one would hide"));
-            found.push(complaint.with_hint(format!("give it another name, such as `my_{name}`")));
-        }
-        if (name == SETTINGS || name.starts_with("on_")) && !seen.insert(name) {
-            found.push(
-                complain(format!("`{name}` is defined twice")).with_hint("merge the two: a kind of event has one handler"),
-            );
-        }
-        if name == SETTINGS && !function.params.is_empty() {
-            found.push(complain("`settings` takes no parameters".to_owned()).with_hint("write `fn settings() { #{ ... } }`"));
-        }
-        if kind_of(name).is_some() {
-            for parameter in function.params.iter().filter(|parameter| Parameter::named(parameter).is_none()) {
-                let known: Vec<&str> = HANDLER_PARAMETERS.iter().map(|parameter| parameter.name).collect();
-                let complaint = complain(format!("a handler cannot take `{parameter}`"));
-                found.push(complaint.with_hint(format!("handlers take, by name: {}", known.join(", "))));
-            }
-        }
-    }
-    found
-}
-
-/// Would a script's function be called where the surface's is meant? Rhai looks among the script's functions first.
-fn hides_surface(name: &str, parameters: usize) -> bool {
-    let methods = || TYPES.iter().flat_map(|table| table.methods).filter(|method| method.name == name);
-    FUNCTIONS.iter().any(|function| function.name == name)
-        || REFUSED.iter().any(|(refused, _)| *refused == name)
-        || methods().any(|method| method.verb.is_some() || method.parameters.len() == parameters)
 }
 
 /// Where a function is defined, line and column from 1: Rhai keeps only where its body begins.
@@ -258,31 +188,42 @@ pub(super) fn definition(text: &str, name: &str, parameters: usize) -> (u32, u32
 
 /// One function alone, to be walked: Rhai gives no way into a function's body but through a whole script's walk.
 pub(super) fn alone(ast: &AST, function: &ScriptFuncDef) -> AST {
-    let (wanted, arity) = (function.name.as_str(), function.params.len());
-    ast.clone_functions_only_filtered(|_, _, _, name, parameters| name == wanted && parameters == arity)
+    // `clone_functions_only_filtered` of Rhai 1.27 ignores its filter.
+    let mut alone = ast.clone();
+    alone.clear_statements();
+    alone.retain_functions(|_, _, name, parameters| *name == *function.name && parameters == function.params.len());
+    alone
+}
+
+/// Where the first key of a path into the state (`.seen[2].host`) is set; none where that is not plain to see.
+pub(super) fn assignment(ast: &AST, path: &str) -> Position {
+    let key = path.trim_start_matches('.').split(['.', '[']).next().unwrap_or("");
+    let is_key = |target: &Expr| match target {
+        Expr::ThisPtr(_) => key.is_empty(),
+        Expr::Dot(parts, ..) => {
+            let key_is = |part: &Expr| matches!(part, Expr::Property(names, _) if names.2 == key);
+            let deeper = |part: &Expr| matches!(part, Expr::Dot(rest, ..) | Expr::Index(rest, ..) if key_is(&rest.lhs));
+            matches!(parts.lhs, Expr::ThisPtr(_)) && (key_is(&parts.rhs) || deeper(&parts.rhs))
+        }
+        Expr::Index(parts, ..) => {
+            matches!(parts.lhs, Expr::ThisPtr(_)) && matches!(&parts.rhs, Expr::StringConstant(text, _) if text == key)
+        }
+        _ => false,
+    };
+    let mut found = Position::NONE;
+    ast.walk(&mut |path: &[ASTNode]| {
+        if let Some(ASTNode::Stmt(statement @ Stmt::Assignment(assigned))) = path.last()
+            && is_key(&assigned.1.lhs)
+        {
+            found = statement.position();
+        }
+        found.is_none()
+    });
+    found
 }
 
 fn mentions_this(ast: &AST, function: &ScriptFuncDef) -> bool {
     !alone(ast, function).walk(&mut |path: &[ASTNode]| !matches!(path.last(), Some(ASTNode::Expr(Expr::ThisPtr(_)))))
-}
-
-/// The names of proposals that are called anywhere, closures included.
-fn verbs(ast: &AST) -> BTreeSet<Verb> {
-    let methods = TYPES.iter().flat_map(|table| table.methods);
-    let proposals: BTreeMap<&str, Verb> =
-        methods.chain(FUNCTIONS).filter_map(|function| Some((function.name, function.verb?))).collect();
-    let mut verbs = BTreeSet::new();
-    ast.walk(&mut |path: &[ASTNode]| {
-        let name = match path.last() {
-            Some(ASTNode::Expr(Expr::FnCall(call, _) | Expr::MethodCall(call, _)) | ASTNode::Stmt(Stmt::FnCall(call, _))) => {
-                call.name.as_str()
-            }
-            _ => return true,
-        };
-        verbs.extend(proposals.get(name));
-        true
-    });
-    verbs
 }
 
 fn docs(ast: &AST) -> Vec<(String, String)> {

@@ -106,7 +106,12 @@ fn convert(value: &Dynamic, depth: usize) -> Result<Value, Unstorable> {
     } else if let Some(bytes) = value.read_lock::<Blob>() {
         Ok(Value::Blob(bytes.clone()))
     } else {
-        let what = if value.is::<FnPtr>() { "a function" } else { "a view or range, which has no meaning later" };
+        let what = match value.type_name() {
+            _ if value.is::<FnPtr>() => "a function",
+            name if name.contains("Range") => "a range",
+            name if name.contains("View") => "a view, which has no meaning later",
+            _ => "not plain data",
+        };
         Err(Unstorable { path: String::new(), what })
     }
 }
@@ -196,4 +201,67 @@ pub(super) fn holds_shared(value: &Dynamic) -> bool {
     value.is_shared()
         || value.read_lock::<Map>().is_some_and(|map| map.values().any(holds_shared))
         || value.read_lock::<Array>().is_some_and(|items| items.iter().any(holds_shared))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Unit),
+            any::<bool>().prop_map(Value::Bool),
+            any::<i64>().prop_map(Value::Int),
+            // Every pattern of bits, so every NaN as well.
+            any::<u64>().prop_map(|bits| Value::Float(f64::from_bits(bits))),
+            any::<char>().prop_map(Value::Char),
+            any::<String>().prop_map(Value::Text),
+            proptest::collection::vec(any::<u8>(), 0..20).prop_map(Value::Blob),
+        ];
+        leaf.prop_recursive(6, 60, 6, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::Array),
+                proptest::collection::btree_map(any::<String>(), inner, 0..6).prop_map(Value::Map),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn values_survive_the_engine_and_the_store_exactly(value in value()) {
+            let live = to_dynamic(&value);
+            prop_assert_eq!(to_value(&live), Ok(value.clone()));
+            prop_assert!(same(&live, &to_dynamic(&value)));
+            let bytes = postcard::to_stdvec(&value).unwrap();
+            prop_assert_eq!(postcard::from_bytes::<Value>(&bytes).unwrap(), value.clone());
+            // The estimate that limits states is near what is stored.
+            let estimate = stored_bytes(&live).unwrap();
+            prop_assert!(bytes.len() <= 4 * estimate && estimate <= 9 * bytes.len(), "{} {}", bytes.len(), estimate);
+        }
+
+        #[test]
+        fn values_are_the_same_only_if_they_are_equal(left in value(), right in value()) {
+            prop_assert_eq!(same(&to_dynamic(&left), &to_dynamic(&right)), left == right);
+        }
+    }
+
+    #[test]
+    fn depth_is_refused_and_not_recursed_into() {
+        let nested = |levels: usize| (0..levels).fold(Dynamic::UNIT, |inner, _| Dynamic::from_array(vec![inner]));
+        assert!(to_value(&nested(MAX_DEPTH)).is_ok() && stored_bytes(&nested(MAX_DEPTH)).is_ok());
+        let refused = to_value(&nested(MAX_DEPTH + 1)).unwrap_err();
+        assert_eq!(refused.what, "nested too deeply");
+        assert!(stored_bytes(&nested(MAX_DEPTH + 1)).is_err());
+    }
+
+    #[test]
+    fn what_is_refused_is_named_with_its_path() {
+        let mut inner = Map::new();
+        inner.insert("now".into(), Dynamic::from(0_i64..5));
+        let mut outer = Map::new();
+        outer.insert("list".into(), Dynamic::from_array(vec![Dynamic::UNIT, Dynamic::from_map(inner)]));
+        let refused = stored_bytes(&Dynamic::from_map(outer)).unwrap_err();
+        assert_eq!(refused.path, ".list[1].now");
+    }
 }

@@ -116,6 +116,16 @@ pub(super) enum What {
 impl Sheet {
     /// Begins a step; `None` of an embot: a policy is being loaded.
     pub(super) fn begin(&mut self, file: &Arc<str>, input: Option<StepInput>) {
+        if !Arc::ptr_eq(&self.file, file) {
+            self.file = file.clone();
+        }
+        self.now = input.map_or(Timestamp::default(), |input| input.now);
+        self.seed = input.map(|input| (input.embot.clone(), input.event.seq));
+        self.restart();
+    }
+
+    /// Begins the same step anew.
+    pub(super) fn restart(&mut self) {
         self.proposals.clear();
         self.timers.clear();
         self.messages.clear();
@@ -123,14 +133,6 @@ impl Sheet {
         self.notes.clear();
         self.noted = 0;
         self.chance = None;
-        if !Arc::ptr_eq(&self.file, file) {
-            self.file = file.clone();
-        }
-        self.now = input.map_or(Timestamp::default(), |input| input.now);
-        self.seed = None;
-        if let Some(input) = input {
-            self.seed = Some((input.embot.clone(), input.event.seq));
-        }
     }
 
     /// Remembers that a value was read.

@@ -15,7 +15,7 @@ pub(super) struct Node {
 /// What a value is. The scalars' meaning is left to `serde_yaml`.
 #[derive(Debug)]
 pub(super) enum Kind {
-    Scalar,
+    Scalar(String),
     List(Vec<Node>),
     Map(Vec<Entry>),
 }
@@ -32,7 +32,7 @@ impl Node {
     /// A child by its key or number, with the place of the key (of the item itself in a list).
     pub(super) fn child(&self, step: &str) -> Option<(Spot, &Node)> {
         match &self.kind {
-            Kind::Scalar => None,
+            Kind::Scalar(_) => None,
             Kind::List(items) => items.get(step.parse::<usize>().ok()?).map(|item| (item.place, item)),
             Kind::Map(entries) => entries.iter().find(|entry| entry.name == step).map(|entry| (entry.place, &entry.node)),
         }
@@ -54,7 +54,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Node, Diagnostic> {
             Err(error) => return Err(builder.syntax(&error)),
         }
     }
-    Ok(builder.root.unwrap_or(Node { place: Spot::START, kind: Kind::Scalar }))
+    Ok(builder.root.unwrap_or(Node { place: Spot::START, kind: Kind::Scalar(String::new()) }))
 }
 
 struct Builder<'a> {
@@ -135,7 +135,7 @@ impl Builder<'_> {
             *key = Some((text, place));
             return Ok(());
         }
-        self.value(Node { place, kind: Kind::Scalar })
+        self.value(Node { place, kind: Kind::Scalar(text) })
     }
 
     fn value(&mut self, node: Node) -> Result<(), Diagnostic> {

@@ -107,7 +107,10 @@ impl Migration {
     pub(super) fn set_rate(&mut self, now: Timestamp, rate: f64) {
         self.send_until(now);
         self.rate = rate.max(0.001);
-        self.plan_end();
+        // Where nothing is left to be sent, the end does not depend on the rate.
+        if self.left_mib > 0.0 {
+            self.plan_end();
+        }
     }
 
     /// When to call [`Migration::turn`] again.

@@ -4,6 +4,7 @@
 //! time within this process; [`serve`] does the same as a process of its own, which outlives a killed daemon, and
 //! [`RemoteFleet`] is the way to it. Either gives a [`SimulatedHost`], a [`super::Hypervisor`], for each host.
 
+mod address;
 mod client;
 mod contention;
 mod effects;
@@ -14,9 +15,11 @@ mod host;
 mod live;
 mod load;
 mod migration;
+mod reading;
 mod server;
 mod wire;
 
+pub use address::{Address, AddressError};
 pub use client::RemoteFleet;
 
 pub use effects::{Effect, Outcome};

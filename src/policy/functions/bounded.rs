@@ -100,11 +100,11 @@ impl PluginFunc for Bounded {
             // Texts made of numbers are the most frequent call of all.
             return Ok(number.to_string().into());
         }
-        self.context.charge(self.cost(args))?;
+        let Some(call) = call else { return complaint(format!("`{}` was called out of context", self.name)) };
+        self.context.charge_at(self.cost(args), call.call_position())?;
         if self.dear == Dear::Replaces {
             check_replacement(args, self.context.limits.string_bytes)?;
         }
-        let Some(call) = call else { return complaint(format!("`{}` was called out of context", self.name)) };
         let inside = NativeCallContext::new_with_all_fields(
             &self.inner,
             &self.name,

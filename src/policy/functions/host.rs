@@ -11,6 +11,9 @@ use std::rc::Rc;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::policy) struct HostView(pub(in crate::policy) HostId);
 
+/// A property's name and how it is read.
+type Property = (&'static str, fn(&Host) -> Value);
+
 pub(super) fn register_view(engine: &mut Engine) {
     engine.register_type_with_name::<HostView>("host");
     for name in ["to_string", "to_debug"] {
@@ -21,7 +24,7 @@ pub(super) fn register_view(engine: &mut Engine) {
 }
 
 pub(super) fn register(engine: &mut Engine, context: &Rc<Context>) {
-    let properties: [(&'static str, fn(&Host) -> Value); 11] = [
+    let properties: [Property; 11] = [
         ("site", |host| Value::Text(host.site.to_string())),
         ("labels", |host| vm::labels(&host.labels)),
         ("cpus", |host| Value::Int(host.capacity.cpus.into())),

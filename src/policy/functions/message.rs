@@ -6,7 +6,7 @@ use crate::policy::context::{Context, Outcome, complaint, span};
 use crate::policy::limits::Stop;
 use crate::policy::state::{stored_bytes, to_value};
 use crate::policy::step::TimerChange;
-use rhai::{Dynamic, Engine, NativeCallContext};
+use rhai::{Dynamic, Engine, NativeCallContext, Position};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub(super) fn register(engine: &mut Engine, context: &Rc<Context>) {
         let content = content(&here, &message)?;
         let mut sheet = here.sheet.borrow_mut();
         if sheet.messages.len() >= here.limits.messages {
-            return here.stop(Stop::Messages);
+            return here.stop(Stop::Messages, Position::NONE);
         }
         sheet.messages.push((channel, content));
         Ok(())
@@ -62,7 +62,7 @@ fn set_timer(context: &Context, ms: i64, name: &str, attached: Dynamic) -> Outco
 fn change_timer(context: &Context, change: TimerChange) -> Outcome<()> {
     let mut sheet = context.sheet.borrow_mut();
     if sheet.timers.len() >= context.limits.timers {
-        return context.stop(Stop::Timers);
+        return context.stop(Stop::Timers, Position::NONE);
     }
     sheet.timers.push(change);
     Ok(())

@@ -42,3 +42,95 @@ pub(super) fn register_views(engine: &mut Engine, context: &Rc<Context>) {
     usage::register_view(engine);
     event::register_view(engine);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::EventKind;
+    use crate::policy::surface::{FUNCTIONS, TYPES, Type, event_field};
+    use crate::policy::testing::Bench;
+    use std::any::TypeId;
+    use std::collections::BTreeSet;
+
+    /// On what, name, number of parameters (that on which it is called not counted).
+    type Entry = (&'static str, String, usize);
+
+    fn listed() -> BTreeSet<Entry> {
+        let mut listed = BTreeSet::new();
+        for table in TYPES.iter().filter(|table| table.kind != Type::Settings) {
+            listed.extend(table.properties.iter().map(|property| (table.name, format!("get${}", property.name), 0)));
+            listed.extend(table.methods.iter().map(|method| (table.name, method.name.to_owned(), method.parameters.len())));
+        }
+        let fields = EventKind::ALL.iter().flat_map(|kind| kind.fields);
+        listed.extend(fields.map(|(name, _)| ("event", format!("get${name}"), 0)));
+        listed.extend(FUNCTIONS.iter().map(|function| ("", function.name.to_owned(), function.parameters.len())));
+        listed
+    }
+
+    fn registered(bench: &Bench) -> BTreeSet<Entry> {
+        let mut engine = Engine::new_raw();
+        register(&mut engine, bench.engine.context());
+        let views = [
+            (TypeId::of::<VmView>(), "vm"),
+            (TypeId::of::<HostView>(), "host"),
+            (TypeId::of::<PlaneView>(), "plane"),
+            (TypeId::of::<EventView>(), "event"),
+            (usage::type_id(), "usage"),
+        ];
+        let entry = |function: rhai::FuncInfo| {
+            let types = &function.metadata.param_types;
+            let view = types.first().and_then(|first| views.iter().find(|(id, _)| id == first)).map(|(_, name)| *name);
+            let parameters = types.len() - usize::from(view.is_some());
+            Some((view.unwrap_or(""), function.metadata.name.to_string(), parameters))
+        };
+        let common = ["to_string", "to_debug", "==", "!="];
+        engine.collect_fn_metadata(None, entry, true).into_iter().filter(|(_, name, _)| !common.contains(&&**name)).collect()
+    }
+
+    #[test]
+    fn what_is_registered_is_listed_and_the_reverse() {
+        let (listed, registered) = (listed(), registered(&Bench::new()));
+        let unlisted: Vec<&Entry> = registered.difference(&listed).collect();
+        let missing: Vec<&Entry> = listed.difference(&registered).collect();
+        assert!(unlisted.is_empty() && missing.is_empty(), "not in the surface: {unlisted:?}; not registered: {missing:?}");
+    }
+
+    #[test]
+    fn every_event_field_has_a_type() {
+        for (name, _) in EventKind::ALL.iter().flat_map(|kind| kind.fields) {
+            assert!(event_field(name).is_some(), "{name}");
+        }
+    }
+
+    /// Calls everything in the table once, in the forms it promises, so that the types in it are those that are taken.
+    #[test]
+    fn everything_can_be_called_as_the_surface_says() {
+        let bench = Bench::new();
+        let example = |kind: Type, name: &str| match kind {
+            Type::Text if name == "metric" => "\"cpu\"".to_owned(),
+            Type::Text if name == "level" => "\"info\"".to_owned(),
+            Type::Text | Type::Any => "\"text\"".to_owned(),
+            Type::Int | Type::Number => "2".to_owned(),
+            Type::Float => "0.5".to_owned(),
+            Type::Span => "minutes(1)".to_owned(),
+            Type::Map => "#{}".to_owned(),
+            Type::HostOrText => "host".to_owned(),
+            other => panic!("no example of {other:?}"),
+        };
+        let call = |function: &crate::policy::surface::Function| {
+            let arguments: Vec<String> =
+                function.parameters.iter().map(|parameter| example(parameter.kind, parameter.name)).collect();
+            format!("{}({})", function.name, arguments.join(", "))
+        };
+        let mut lines: Vec<String> = FUNCTIONS.iter().map(|function| format!("print({});", call(function))).collect();
+        for table in TYPES {
+            let object = if table.kind == Type::Usage { "vm.usage(\"cpu\")" } else { table.name };
+            lines.extend(table.properties.iter().map(|property| format!("print({object}.{});", property.name)));
+            lines.extend(table.methods.iter().map(|method| format!("{object}.{};", call(method))));
+        }
+        for line in lines {
+            let fault = bench.load(&format!("fn on_load(vm, host, plane, event, settings) {{ {line} }}")).err();
+            assert!(fault.is_none(), "{line}: {}", fault.unwrap().error);
+        }
+    }
+}

@@ -12,8 +12,11 @@ use std::sync::Arc;
 /// A reason is cut after so many characters.
 const REASON_CHARACTERS: usize = 500;
 
+/// A proposal that needs nothing but a guest and a reason: its name and what it is.
+type Simple = (&'static str, fn(VmId) -> ActionKind);
+
 pub(super) fn register(engine: &mut Engine, context: &Rc<Context>) {
-    let simple: [(&'static str, fn(VmId) -> ActionKind); 8] = [
+    let simple: [Simple; 8] = [
         ("start", |vm| ActionKind::Start { vm }),
         ("shutdown", |vm| ActionKind::Shutdown { vm, force_after: None }),
         ("destroy", |vm| ActionKind::Destroy { vm }),
@@ -90,7 +93,7 @@ pub(super) fn draft(context: &Context, call: &NativeCallContext, kind: ActionKin
     }
     let mut sheet = context.sheet.borrow_mut();
     if sheet.proposals.len() >= context.limits.proposals {
-        return context.stop(Stop::Proposals);
+        return context.stop(Stop::Proposals, call.call_position());
     }
     let at = call.call_position();
     let place =

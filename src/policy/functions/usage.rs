@@ -18,6 +18,9 @@ struct UsageView {
 /// Longer than any history.
 const ALL: Span = Span::hours(24 * 365);
 
+/// A figure's name and how it is computed.
+type Figure = (&'static str, fn(&Window) -> Option<f64>);
+
 pub(super) fn register_view(engine: &mut Engine) {
     engine.register_type_with_name::<UsageView>("usage");
     for name in ["to_string", "to_debug"] {
@@ -32,7 +35,7 @@ pub(super) fn register(engine: &mut Engine, context: &Rc<Context>) {
     engine.register_fn("usage", |host: &mut HostView, name: &str| -> Outcome<UsageView> {
         Ok(UsageView { element: ElementId::Host(host.0.clone()), metric: metric(name)? })
     });
-    let figures: [(&'static str, fn(&Window) -> Option<f64>); 5] = [
+    let figures: [Figure; 5] = [
         ("mean", Window::mean),
         ("max", Window::max),
         ("min", Window::min),
@@ -96,4 +99,9 @@ impl UsageView {
 
 fn metric(name: &str) -> Outcome<Metric> {
     name.parse().or_else(complaint)
+}
+
+#[cfg(test)]
+pub(super) fn type_id() -> std::any::TypeId {
+    std::any::TypeId::of::<UsageView>()
 }

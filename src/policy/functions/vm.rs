@@ -13,6 +13,9 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::policy) struct VmView(pub(in crate::policy) VmId);
 
+/// A property's name and how it is read.
+type Property = (&'static str, fn(&Vm) -> Value);
+
 pub(super) fn register_view(engine: &mut Engine, context: &Rc<Context>) {
     engine.register_type_with_name::<VmView>("vm");
     for name in ["to_string", "to_debug"] {
@@ -24,7 +27,7 @@ pub(super) fn register_view(engine: &mut Engine, context: &Rc<Context>) {
 }
 
 pub(super) fn register(engine: &mut Engine, context: &Rc<Context>) {
-    let properties: [(&'static str, fn(&Vm) -> Value); 22] = [
+    let properties: [Property; 22] = [
         ("state", |vm| Value::Text(vm.state.to_string())),
         ("reason", |vm| Value::Text(vm.reason.to_string())),
         ("since", |vm| Value::Int(vm.since.0)),

@@ -100,10 +100,9 @@ fn a_journal_can_be_read_while_batches_are_committed() {
     let mut store = Store::in_memory().unwrap();
     let batch = |seq| Batch { seq, inputs: vec![Input::Tick], ..Batch::default() };
     store.commit(&(1..=600).map(batch).collect::<Vec<_>>()).unwrap();
-    let mut reader = store.journal().batches(0);
     let mut read = Vec::new();
     let mut seq = 600;
-    while let Some(batch_read) = reader.next() {
+    for batch_read in store.journal().batches(0) {
         read.push(batch_read.unwrap().seq);
         // A commit between any two reads, as long as the first chunk lasts.
         if read.len() <= 100 {

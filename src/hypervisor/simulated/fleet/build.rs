@@ -30,12 +30,16 @@ const SIGNAL_STREAM: u64 = 1_000;
 impl Fleet {
     /// The fleet that `plan` describes, as it is at `start`.
     pub fn new(plan: &FleetPlan, start: Timestamp) -> Result<Fleet, FleetError> {
+        if let Some(complaint) = plan.complaint() {
+            return Err(FleetError(complaint.what));
+        }
         let dice = |stream: u64| {
             let mut random = ChaCha8Rng::seed_from_u64(plan.seed);
             random.set_stream(stream);
             random
         };
         let mut fleet = Fleet {
+            seed: plan.seed,
             started: start,
             now: start,
             times: plan.times,
@@ -78,9 +82,8 @@ impl Fleet {
             }
         }
         for entry in &plan.guests {
-            fleet.add_guests(plan.seed, entry, &hosts)?;
+            fleet.add_guests(entry, &hosts)?;
         }
-        fleet.check_memory()?;
         for entry in &plan.heats {
             fleet.add_heat(entry, &hosts)?;
         }
@@ -93,7 +96,18 @@ impl Fleet {
         Ok(fleet)
     }
 
-    fn add_guests(&mut self, seed: u64, entry: &GuestPlan, hosts: &[HostId]) -> Result<(), FleetError> {
+    /// Adds guests while the fleet runs. Where one of several does not fit, those before it stay.
+    pub fn add(&mut self, entry: &GuestPlan) -> Result<Vec<VmId>, FleetError> {
+        let hosts: Vec<HostId> = self.hosts.keys().cloned().collect();
+        let added = self.add_guests(entry, &hosts)?;
+        for vm in &added {
+            self.redefined(*vm);
+        }
+        Ok(added)
+    }
+
+    fn add_guests(&mut self, entry: &GuestPlan, hosts: &[HostId]) -> Result<Vec<VmId>, FleetError> {
+        let mut added = Vec::new();
         let hosts = matching_hosts(&entry.on, hosts).map_err(|what| FleetError(format!("guest {}: {what}", entry.name)))?;
         for member in 0..entry.count {
             let name = name_of(&entry.name, member);
@@ -103,7 +117,7 @@ impl Fleet {
             let mut stream = SIGNAL_STREAM + number * 8;
             let mut signal = |shape| {
                 stream += 1;
-                Signal::new(shape, u64::from(member), seed, stream)
+                Signal::new(shape, u64::from(member), self.seed, stream)
             };
             let guest = Guest {
                 id,
@@ -129,6 +143,7 @@ impl Fleet {
                 booted_at: self.now,
                 disk_mib: entry.disk_mib,
                 has_agent: entry.agent,
+                agent_up: entry.agent && entry.running,
                 ignores_shutdown: entry.ignores_shutdown,
                 dirty_mib_per_s: entry.load.dirty_mib_per_s,
                 heated: None,
@@ -140,27 +155,21 @@ impl Fleet {
                     net_mib_per_s: signal(&entry.load.net_mib_per_s),
                 },
             };
-            if let Some(machine) = self.hosts.get_mut(host) {
-                machine.guests.insert(id);
-            }
-            if self.guests.insert(id, guest).is_some() {
+            if self.guests.contains_key(&id) {
                 let what = format!("guest {name} is described twice, or has the UUID {id} of another guest");
                 return Err(FleetError(format!("{what}; give it a name and a UUID of its own")));
             }
-        }
-        Ok(())
-    }
-
-    /// No host may hold more memory than it has, at first as later.
-    fn check_memory(&self) -> Result<(), FleetError> {
-        for (id, machine) in &self.hosts {
-            let (held, has) = (self.held_mib(id), machine.capacity.memory_mib);
-            if held > has {
-                let what = format!("the running guests of host {id} hold {held} MiB, and it has {has} MiB");
-                return Err(FleetError(format!("{what}; give it more memory or fewer guests")));
+            // No host may hold more memory than it has, at first as later.
+            if let Err(error) = self.check_room(host, guest.held_mib(), &guest.description.name) {
+                return Err(FleetError(format!("{}; give it more memory or fewer guests", error.what)));
             }
+            added.push(id);
+            if let Some(machine) = self.hosts.get_mut(host) {
+                machine.guests.insert(id);
+            }
+            self.guests.insert(id, guest);
         }
-        Ok(())
+        Ok(added)
     }
 
     fn add_heat(&mut self, entry: &HeatPlan, hosts: &[HostId]) -> Result<(), FleetError> {

@@ -59,6 +59,7 @@ pub(super) fn read(vm: VmId, xml: &str) -> Result<Guest, String> {
         booted_at: Timestamp::default(),
         disk_mib: plan.disk_mib,
         has_agent: plan.agent,
+        agent_up: false,
         ignores_shutdown: false,
         dirty_mib_per_s: plan.load.dirty_mib_per_s,
         heated: None,

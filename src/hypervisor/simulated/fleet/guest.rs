@@ -29,6 +29,8 @@ pub struct Guest {
     pub(super) booted_at: Timestamp,
     pub(super) disk_mib: u64,
     pub(super) has_agent: bool,
+    /// Its agent is connected.
+    pub(super) agent_up: bool,
     pub(super) ignores_shutdown: bool,
     pub(super) dirty_mib_per_s: f64,
     /// Heated until then: it wants at least this share of its processors.

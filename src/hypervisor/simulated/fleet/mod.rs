@@ -16,6 +16,7 @@
 //! An order that ended as `Failed` or `Cancelled` has left its guest as it was.
 
 mod build;
+mod checks;
 mod definition;
 mod guest;
 #[cfg(test)]
@@ -44,6 +45,7 @@ use std::collections::BTreeMap;
 /// A simulated fleet.
 #[derive(Debug)]
 pub struct Fleet {
+    seed: u64,
     started: Timestamp,
     now: Timestamp,
     times: Times,
@@ -197,6 +199,7 @@ impl Fleet {
     fn set_state(&mut self, vm: VmId, state: VmState, reason: Reason) {
         let Some(guest) = self.guests.get_mut(&vm) else { return };
         (guest.state, guest.reason) = (state, reason);
+        guest.agent_up &= guest.is_active();
         let host = guest.host.clone();
         self.say(&host, vm, NoticeBody::State(state, reason));
     }

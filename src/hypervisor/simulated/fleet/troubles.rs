@@ -38,7 +38,7 @@ impl Fleet {
                 let guests = self.hosts.get(host).map(|machine| machine.guests.clone()).unwrap_or_default();
                 for vm in guests {
                     let Some(guest) = self.guests.get_mut(&vm).filter(|guest| guest.state != VmState::Off) else { continue };
-                    (guest.state, guest.reason) = (VmState::Off, Reason::Unknown);
+                    (guest.state, guest.reason, guest.agent_up) = (VmState::Off, Reason::Unknown, false);
                 }
             }
             Trouble::Lost => self.give_up_orders(host, "the connection to the hypervisor was lost"),
@@ -149,10 +149,13 @@ impl Fleet {
     }
 
     pub(super) fn set_agent(&mut self, vm: VmId, connected: bool) {
-        let Some(guest) = self.guests.get(&vm).filter(|guest| guest.has_agent) else { return };
+        let Some(guest) = self.guests.get_mut(&vm).filter(|guest| guest.has_agent && guest.agent_up != connected) else {
+            return;
+        };
         if connected && (guest.state != VmState::Running || guest.booted_at > self.now) {
             return;
         }
+        guest.agent_up = connected;
         let host = guest.host.clone();
         let state = if connected { AgentState::Connected } else { AgentState::Disconnected };
         self.say(&host, vm, NoticeBody::Agent(state));

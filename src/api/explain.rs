@@ -1,0 +1,159 @@
+//! `GET /v1/actions/{id}`: why an action was decided, and what became of it.
+
+use super::actions::{ActionView, RefusalView};
+use super::error::ApiError;
+use super::recent::RecordView;
+use super::stamp::Stamp;
+use super::state::Api;
+use super::words;
+use crate::manager::Manager;
+use crate::model::{ActionId, ElementId, Place, Read};
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::{Deserialize, Serialize};
+
+/// A place in a policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceView {
+    /// The script's file.
+    pub file: String,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column, from 1.
+    pub column: u32,
+    /// The line itself; absent where that version of the module is no longer kept.
+    pub source: Option<String>,
+}
+
+/// A value the step had read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReadView {
+    /// Whose, for people: a host's or a guest's name.
+    pub of: String,
+    /// What: `cpu`, `usage(cpu).mean(10m)`.
+    pub what: String,
+    /// What it was.
+    pub value: serde_json::Value,
+}
+
+/// The event that led to an action.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CauseView {
+    /// The event's number.
+    pub seq: u64,
+    /// When.
+    pub at: Stamp,
+    /// The event's kind, as in `on_<kind>`.
+    pub kind: String,
+    /// About which element.
+    pub element: String,
+    /// In words.
+    pub text: String,
+}
+
+/// A step of the action's life.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Milestone {
+    /// When.
+    pub at: Stamp,
+    /// What.
+    pub text: String,
+}
+
+/// The whole chain behind an action.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The action and where it stands.
+    pub action: ActionView,
+    /// The event that led to it; absent where an admin asked.
+    pub cause: Option<CauseView>,
+    /// Where the script proposed it.
+    pub place: Option<PlaceView>,
+    /// The values the step had read.
+    pub reads: Vec<ReadView>,
+    /// What the same step wanted and did not get.
+    pub refused: Vec<RefusalView>,
+    /// What the planner weighed.
+    pub weighed: Vec<String>,
+    /// What happened to it, in order.
+    pub timeline: Vec<Milestone>,
+}
+
+fn place(place: &Place, module: Option<&str>, manager: &Manager) -> PlaceView {
+    let modules = manager.modules();
+    let texts = modules
+        .iter()
+        .filter(|one| module.is_none_or(|module| module == &*one.module))
+        .flat_map(|module| module.versions.iter().rev())
+        .flat_map(|version| &version.policies);
+    let text = texts.into_iter().find(|(file, _)| *file == place.file).map(|(_, text)| text);
+    let line = text.and_then(|text| text.lines().nth((place.line as usize).checked_sub(1)?));
+    PlaceView {
+        file: place.file.to_string(),
+        line: place.line,
+        column: place.column,
+        source: line.map(|line| line.trim_end().to_owned()),
+    }
+}
+
+fn read(read: &Read, label: words::Label<'_>) -> ReadView {
+    ReadView { of: label(&read.element), what: read.what.to_string(), value: read.value.to_json() }
+}
+
+/// Explains an action. `recent` are the records still at hand; they give the times between decision and end.
+pub fn explain(manager: &Manager, id: ActionId, recent: &[RecordView]) -> Result<Explanation, ApiError> {
+    let action = manager.action(id).ok_or_else(|| {
+        let newest = manager.actions().map(|action| action.id).max();
+        ApiError::not_found(format!("there is no action {id}")).with_hint(match newest {
+            Some(newest) => format!("the newest is {newest}; older ones than are kept are in `embot journal export`"),
+            None => "no action was decided yet; `embot plan` shows what was refused, and why".to_owned(),
+        })
+    })?;
+    let world = manager.world();
+    let label = |element: &ElementId| world.label(element);
+    let proposal = &action.proposal;
+    let module = proposal.embot.as_ref().map(|embot| &*embot.module);
+    let view = ActionView::new(action, &world);
+    Ok(Explanation {
+        cause: proposal.cause.as_ref().map(|event| CauseView {
+            seq: event.seq,
+            at: event.at.into(),
+            kind: event.body.kind().name.to_owned(),
+            element: event.element.to_string(),
+            text: words::event(event, &label),
+        }),
+        place: proposal.place.as_ref().map(|at| place(at, module, manager)),
+        reads: proposal.reads.iter().map(|one| read(one, &label)).collect(),
+        refused: action.refused.iter().map(|refusal| RefusalView::new(None, refusal, 1, &world)).collect(),
+        weighed: action.weighed.clone(),
+        timeline: timeline(&view, recent),
+        action: view,
+    })
+}
+
+/// Decision and present state are always known; what lies between, as far as the records at hand tell.
+fn timeline(action: &ActionView, recent: &[RecordView]) -> Vec<Milestone> {
+    let first = if action.mode == "advise" && !action.by.starts_with("admin") { "decided, as advice" } else { "decided" };
+    let mut timeline = vec![Milestone { at: action.decided_at, text: first.to_owned() }];
+    let last = {
+        let more = action.state_reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        Milestone { at: action.state_at, text: format!("{}{more}", action.state) }
+    };
+    for record in recent.iter().filter(|record| record.action == Some(action.id)) {
+        let step = record.milestone.as_deref().filter(|step| !step.starts_with("progress"));
+        timeline.extend(step.map(|step| Milestone { at: record.at, text: step.to_owned() }));
+    }
+    let told = timeline.last().is_some_and(|told| told.text.split([' ', ':', ',']).next() == Some(action.state.as_str()));
+    if !told && !matches!(action.state.as_str(), "planned" | "advised") {
+        timeline.push(last);
+    }
+    timeline
+}
+
+pub(super) async fn get_one(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Explanation>, ApiError> {
+    let id = id.parse().map(ActionId).map_err(|_| {
+        ApiError::bad_request(format!("`{id}` is no action's number")).with_hint("`embot plan` and `embot events` show them")
+    })?;
+    let recent = api.recent.about(id);
+    api.ask(move |manager| explain(manager, id, &recent)).await?.map(Json)
+}

@@ -1,0 +1,72 @@
+//! Reading requests: bodies and queries, with complaints in the API's own form, and who asks.
+
+use super::error::ApiError;
+use axum::extract::connect_info::Connected;
+use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::serve::IncomingStream;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use tokio::net::UnixListener;
+
+/// The largest request body.
+pub const BODY_LIMIT_BYTES: usize = 1024 * 1024;
+
+/// A JSON body. The content type does not matter, an empty body is `{}`, unknown fields are refused by the types themselves.
+#[derive(Debug, Clone, Copy)]
+pub struct Body<T>(pub T);
+
+/// Reads a body. Separate from the extractor, so that tests can throw anything at it.
+pub fn read_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let bytes = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes };
+    serde_json::from_slice(bytes).map_err(|error| {
+        let what = if error.is_data() { "the request is not understood" } else { "the request is not JSON" };
+        ApiError::bad_request(format!("{what}: {error}"))
+    })
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Body<T>, ApiError> {
+        let bytes = axum::body::Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
+            BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
+                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the request is larger than {BODY_LIMIT_BYTES} bytes"))
+                    .with_hint("a module's manifest and policies together must fit; split the module")
+            }
+            other => ApiError::bad_request(format!("the request broke off: {}", other.body_text())),
+        })?;
+        read_body(&bytes).map(Body)
+    }
+}
+
+/// A query string.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Query<T>, ApiError> {
+        axum::extract::Query::try_from_uri(&parts.uri).map(|axum::extract::Query(query)| Query(query)).map_err(|rejection| {
+            let text = rejection.body_text();
+            let what = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+            ApiError::bad_request(format!("the query is not understood: {what}"))
+        })
+    }
+}
+
+/// Who asks: the name of the user at the other end of the socket, as the kernel tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller(pub Arc<str>);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Caller {
+        let Ok(credentials) = stream.io().peer_cred() else { return Caller("unknown user".into()) };
+        let id = nix::unistd::Uid::from_raw(credentials.uid());
+        let name = nix::unistd::User::from_uid(id).ok().flatten().map(|user| user.name);
+        Caller(name.unwrap_or_else(|| format!("user {id}")).into())
+    }
+}

@@ -1,0 +1,75 @@
+//! What every route needs: the way to the manager, the recent records, and the doors to what is not the manager's.
+
+use super::error::ApiError;
+use super::recent::Recent;
+use crate::clock::Clock;
+use crate::manager::{Handle, Manager};
+use crate::model::{Command, Reply};
+use crate::store::Journal;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+
+/// The manager must answer within this. It normally takes less than a millisecond; past this something is badly wrong, and
+/// whoever asked should hear so instead of waiting on.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the daemon lends the API beside the manager.
+#[derive(Clone)]
+pub struct Doors {
+    /// Reads the journal.
+    pub journal: Journal,
+    /// Tells the plane's time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What came of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplyView {
+    /// What was done, in words.
+    pub message: String,
+    /// The actions that follow from it.
+    pub actions: Vec<u64>,
+}
+
+/// Shared by all routes; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Api {
+    pub(super) handle: Handle,
+    pub(super) recent: Arc<Recent>,
+    pub(super) doors: Doors,
+    /// Becomes `true` when the daemon stops: streams end then, so that the stop need not wait for their readers.
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+impl Api {
+    /// Has the manager look something up.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Manager) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        answer(self.handle.ask(question)).await
+    }
+
+    /// Gives a command; the answer comes once the journal has it.
+    pub(super) async fn command(&self, command: Command, by: Arc<str>) -> Result<ReplyView, ApiError> {
+        match answer(self.handle.command(command, by)).await? {
+            Reply::Done { message, actions } => {
+                Ok(ReplyView { message, actions: actions.into_iter().map(|action| action.0).collect() })
+            }
+            Reply::Refused { reason } => Err(ApiError::refused(reason)),
+        }
+    }
+}
+
+async fn answer<T>(receiver: oneshot::Receiver<T>) -> Result<T, ApiError> {
+    match tokio::time::timeout(PATIENCE, receiver).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) => {
+            Err(ApiError::unavailable("the plane is stopping, or too busy to answer").with_hint("ask again in a moment"))
+        }
+        Err(_) => Err(ApiError::unavailable(format!("the plane did not answer within {} s", PATIENCE.as_secs()))
+            .with_hint("what was asked may still happen; look at `embot status` and at the daemon's log")),
+    }
+}

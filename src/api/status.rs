@@ -1,0 +1,141 @@
+//! `GET /v1/status`: the plane at a glance.
+
+use super::actions::{ViolationView, violations};
+use super::error::ApiError;
+use super::stamp::Stamp;
+use super::state::Api;
+use crate::manager::{Figures, Manager};
+use crate::model::{ActionState, Link, Timestamp};
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A host that does not answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DownView {
+    /// Its name.
+    pub host: String,
+    /// Why; absent where it was not heard of yet.
+    pub reason: Option<String>,
+}
+
+/// What the loop does.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct FiguresView {
+    /// Events handled since the daemon started.
+    pub events: u64,
+    /// Steps of embots since then.
+    pub steps: u64,
+    /// Policy faults since then.
+    pub faults: u64,
+    /// Actions planned or advised since then.
+    pub planned: u64,
+    /// Proposals refused since then.
+    pub refused: u64,
+    /// Actions done since then.
+    pub done: u64,
+    /// Actions that failed, were cancelled, rejected or expired since then.
+    pub failed: u64,
+    /// Batches since then.
+    pub batches: u64,
+    /// Events that wait now.
+    pub waiting: usize,
+}
+
+/// The plane at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// The plane's name.
+    pub plane: String,
+    /// The daemon's version.
+    pub version: String,
+    /// The plane's time.
+    pub now: Stamp,
+    /// `false`: the kill switch is on, nothing new is started.
+    pub armed: bool,
+    /// `true`: just started, still finding out what is true; nothing is decided yet.
+    pub starting: bool,
+    /// Hosts configured.
+    pub hosts: usize,
+    /// Hosts that do not answer.
+    pub hosts_down: Vec<DownView>,
+    /// Hosts in maintenance.
+    pub hosts_in_maintenance: Vec<String>,
+    /// Guests by state.
+    pub guests: BTreeMap<String, usize>,
+    /// Guests by mode.
+    pub guests_by_mode: BTreeMap<String, usize>,
+    /// Modules loaded.
+    pub modules: usize,
+    /// Embots.
+    pub embots: usize,
+    /// Embots that are suspended.
+    pub embots_suspended: Vec<String>,
+    /// Actions that wait for an admin.
+    pub advised: usize,
+    /// Actions planned or under way.
+    pub open: usize,
+    /// Affinity rules that the present placement breaks.
+    pub violations: Vec<ViolationView>,
+    /// What the loop does.
+    pub figures: FiguresView,
+}
+
+impl FiguresView {
+    fn new(figures: Figures, waiting: usize) -> FiguresView {
+        FiguresView {
+            events: figures.events,
+            steps: figures.steps,
+            faults: figures.faults,
+            planned: figures.planned,
+            refused: figures.refused,
+            done: figures.done,
+            failed: figures.failed,
+            batches: figures.batches,
+            waiting,
+        }
+    }
+}
+
+/// The plane at a glance.
+pub fn status(manager: &Manager, now: Timestamp) -> StatusView {
+    let world = manager.world();
+    let mut guests: BTreeMap<String, usize> = BTreeMap::new();
+    let mut guests_by_mode: BTreeMap<String, usize> = BTreeMap::new();
+    for vm in world.vms() {
+        *guests.entry(vm.state.to_string()).or_default() += 1;
+        *guests_by_mode.entry(vm.mode.to_string()).or_default() += 1;
+    }
+    let down = |host: &crate::model::Host| match &host.link {
+        Link::Up => None,
+        Link::Unknown => Some(DownView { host: host.id.to_string(), reason: None }),
+        Link::Down(reason) => Some(DownView { host: host.id.to_string(), reason: Some(reason.clone()) }),
+    };
+    let count = |wanted: &dyn Fn(&ActionState) -> bool| manager.open().filter(|action| wanted(&action.state)).count();
+    let embots = manager.embots(None);
+    StatusView {
+        plane: world.plane.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        now: now.into(),
+        armed: world.armed,
+        starting: manager.is_starting(),
+        hosts: world.hosts().count(),
+        hosts_down: world.hosts().filter_map(down).collect(),
+        hosts_in_maintenance: world.hosts().filter(|host| host.in_maintenance()).map(|host| host.id.to_string()).collect(),
+        guests,
+        guests_by_mode,
+        modules: manager.modules().len(),
+        embots: embots.len(),
+        embots_suspended: embots.iter().filter(|embot| embot.suspended.is_some()).map(|embot| embot.id.to_string()).collect(),
+        advised: count(&|state| matches!(state, ActionState::Advised { .. })),
+        open: count(&ActionState::is_open),
+        violations: violations(&world),
+        figures: FiguresView::new(manager.figures(), manager.waiting()),
+    }
+}
+
+pub(super) async fn get(State(api): State<Api>) -> Result<Json<StatusView>, ApiError> {
+    let now = api.doors.clock.now();
+    api.ask(move |manager| status(manager, now)).await.map(Json)
+}

@@ -1,0 +1,67 @@
+//! `embot migrate`: move a guest to another host of the plane, and watch it move.
+
+use super::context::{Context, print};
+use super::failure::Failure;
+use super::waiting::wait;
+use crate::api::commands::Migrate as Request;
+use crate::api::state::ReplyView;
+
+/// Move a guest to another host of the plane.
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "Examples:\n  embot migrate web-3                    to the host that suits best\n  embot migrate web-3 --to host-c --wait and show how far it is\n  embot plan cancel 17                   end it: the guest stays where it was"
+)]
+pub struct Migrate {
+    /// The guest: its name, UUID, or a beginning only one guest has.
+    vm: String,
+    /// The host to move it to; without it the planner chooses.
+    #[arg(long, value_name = "HOST")]
+    to: Option<String>,
+    /// Wait for the end, and show how far it is.
+    #[arg(long)]
+    wait: bool,
+    /// Why, for the journal.
+    #[arg(long)]
+    reason: Option<String>,
+    /// While it is off (it must be).
+    #[arg(long, conflicts_with = "live")]
+    cold: bool,
+    /// While it runs (it must). Without either, as it is now.
+    #[arg(long)]
+    live: bool,
+}
+
+impl Migrate {
+    /// Asks, and waits where that is wanted.
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let client = context.client()?;
+        let live = if self.cold { Some(false) } else { self.live.then_some(true) };
+        let request = Request { vm: self.vm, to: self.to, live, reason: self.reason };
+        let reply: ReplyView = client.post("/v1/commands/migrate", &request).await?;
+        match reply.actions.first().filter(|_| self.wait) {
+            Some(action) => wait(context, &client, *action).await,
+            None => context.show(&reply, |_| said(&reply)),
+        }
+    }
+}
+
+/// A reply, with where to look for its actions.
+pub fn said(reply: &ReplyView) -> String {
+    let more = match reply.actions.as_slice() {
+        [] => String::new(),
+        [one] => format!(" (action {one}: `embot explain {one}`)"),
+        several => {
+            let all: Vec<String> = several.iter().map(ToString::to_string).collect();
+            format!(" (actions {})", all.join(", "))
+        }
+    };
+    format!("{}{more}\n", super::screen::printable(&reply.message))
+}
+
+/// Shows a reply.
+pub fn show(context: &Context, reply: &ReplyView) -> Result<(), Failure> {
+    match context.output {
+        super::context::Output::Table => print(&said(reply)),
+        super::context::Output::Json => context.show(reply, |_| String::new()),
+    }
+}

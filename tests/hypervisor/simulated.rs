@@ -1,0 +1,190 @@
+//! The simulated fleet within this process, twenty times as fast as time.
+
+use crate::contract::{Ability, EPOCH, Fixture, PLANE, Side, Wanted, Watcher, eventually, migration, order};
+use embot::clock::SystemClock;
+use embot::hypervisor::simulated::{
+    Fault, Fleet, FleetPlan, GuestPlan, HostPlan, LiveFleet, LiveOptions, LoadPlan, Mishap, OrderState, Outcome, SimulatedHost,
+    Trouble,
+};
+use embot::hypervisor::{Destination, ErrorKind, Hypervisor, MigrationLimits, Order};
+use embot::model::{ActionKind, HostId, Mark, Span, Timestamp, VmId};
+use std::sync::Arc;
+
+/// A simulated fleet, and a way to its hosts.
+pub struct Simulated<F: Fn(&HostId) -> SimulatedHost + Send + Sync> {
+    pub fleet: Arc<LiveFleet>,
+    pub connect: F,
+}
+
+pub const SPEED: f64 = 20.0;
+
+pub fn host(side: Side) -> HostId {
+    match side {
+        Side::A => "a".into(),
+        Side::B => "b".into(),
+    }
+}
+
+pub fn plan() -> FleetPlan {
+    let hosts = ["a", "b"].map(|name| HostPlan { name: name.to_owned(), ..HostPlan::default() });
+    FleetPlan { hosts: hosts.into(), ..FleetPlan::default() }
+}
+
+impl<F: Fn(&HostId) -> SimulatedHost + Send + Sync> Fixture for Simulated<F> {
+    fn connect(&self, side: Side) -> Box<dyn Hypervisor> {
+        Box::new((self.connect)(&host(side)))
+    }
+
+    fn destination(&self, side: Side) -> Destination {
+        Destination { host: host(side), uri: "simulated:".into(), migration_uri: None }
+    }
+
+    fn guest(&self, side: Side, wanted: &Wanted) -> VmId {
+        let plan = GuestPlan {
+            name: wanted.name.clone(),
+            on: vec![host(side).to_string()],
+            memory_mib: 256,
+            running: wanted.running,
+            ignores_shutdown: wanted.deaf,
+            mark: wanted.mark.clone(),
+            load: LoadPlan { dirty_mib_per_s: 2.0, ..LoadPlan::default() },
+            ..GuestPlan::default()
+        };
+        self.fleet.with(|fleet| fleet.add(&plan)).unwrap()[0]
+    }
+
+    fn xml(&self, vm: VmId, name: &str) -> String {
+        format!("<domain><name>{name}</name><uuid>{vm}</uuid><memory unit='MiB'>64</memory><vcpu>2</vcpu></domain>")
+    }
+
+    fn crash(&self, vm: VmId) {
+        self.fleet.inject(&Fault::Guest { vm, mishap: Mishap::Crashes });
+    }
+
+    fn slowly(&self) -> MigrationLimits {
+        MigrationLimits { bandwidth_mib_per_s: Some(20), ..MigrationLimits::default() }
+    }
+
+    fn can(&self, _ability: Ability) -> bool {
+        true
+    }
+
+    fn refuse(&self, side: Side) {
+        self.break_host(side, Trouble::Refuses, Span::hours(1));
+    }
+
+    fn lose(&self, side: Side) {
+        self.break_host(side, Trouble::Lost, Span::seconds(2));
+    }
+
+    fn remove(&self, _vm: VmId) {}
+}
+
+impl<F: Fn(&HostId) -> SimulatedHost + Send + Sync> Simulated<F> {
+    pub fn break_host(&self, side: Side, trouble: Trouble, lasts: Span) {
+        self.fleet.inject(&Fault::Host { host: host(side), trouble, lasts });
+    }
+}
+
+fn in_process() -> Option<Simulated<impl Fn(&HostId) -> SimulatedHost + Send + Sync>> {
+    let options = LiveOptions { speed: SPEED, ..LiveOptions::new(SystemClock::start(Timestamp(0))) };
+    let fleet = LiveFleet::start(&plan(), options).unwrap();
+    let way = fleet.clone();
+    Some(Simulated { fleet, connect: move |host: &HostId| way.host(host) })
+}
+
+contract_tests!(in_process());
+
+fn guest<F: Fn(&HostId) -> SimulatedHost + Send + Sync>(fixture: &Simulated<F>, name: &str) -> VmId {
+    let mark = Some(Mark { plane: PLANE.into(), epoch: EPOCH });
+    fixture.guest(Side::A, &Wanted { name: name.to_owned(), running: true, deaf: false, mark })
+}
+
+#[test]
+fn a_host_that_hangs_answers_when_it_is_back() {
+    let fixture = in_process().unwrap();
+    let vm = guest(&fixture, "waits");
+    fixture.break_host(Side::A, Trouble::Hangs, Span::seconds(4));
+    let a = fixture.connect(Side::A);
+    std::thread::scope(|scope| {
+        let report = scope.spawn(|| a.report(Timestamp(1)));
+        let suspends = scope.spawn(|| a.execute(&order(ActionKind::Suspend { vm }), &Watcher::default()));
+        report.join().unwrap().expect("it waited");
+        suspends.join().unwrap().expect("and so did the order");
+    });
+}
+
+#[test]
+fn patience_ends_and_what_was_not_begun_is_withdrawn() {
+    let fixture = in_process().unwrap();
+    let vm = guest(&fixture, "waits-in-vain");
+    fixture.break_host(Side::A, Trouble::Hangs, Span::hours(1));
+    let a = (fixture.connect)(&host(Side::A)).with_patience(Span(50));
+    assert_eq!(a.report(Timestamp(1)).unwrap_err().kind, ErrorKind::Unreachable);
+    let order = order(ActionKind::Suspend { vm });
+    assert_eq!(a.execute(&order, &Watcher::default()).unwrap_err().kind, ErrorKind::Unreachable);
+    assert_eq!(fixture.fleet.with(|fleet| fleet.poll(order.action)), Some(OrderState::Cancelled));
+}
+
+#[test]
+fn a_host_that_dies_takes_its_guests_and_orders_along() {
+    let fixture = in_process().unwrap();
+    let vm = guest(&fixture, "goes-down");
+    let (a, b) = (fixture.connect(Side::A), fixture.connect(Side::B));
+    let moves = Order { limits: fixture.slowly(), ..migration(&fixture, vm, Side::B, true) };
+    let watcher = Watcher::default();
+    std::thread::scope(|scope| {
+        let moving = scope.spawn(|| a.execute(&moves, &watcher));
+        eventually("it moves", || !watcher.progress.lock().unwrap().is_empty());
+        fixture.break_host(Side::A, Trouble::Dies, Span::seconds(10));
+        assert_eq!(moving.join().unwrap().unwrap_err().kind, ErrorKind::Unreachable);
+    });
+    assert_eq!(a.report(Timestamp(1)).unwrap_err().kind, ErrorKind::Unreachable);
+    assert!(b.report(Timestamp(1)).unwrap().domains.is_empty(), "the copy is gone");
+    eventually("it is back", || a.report(Timestamp(1)).is_ok());
+    let domain = a.report(Timestamp(1)).unwrap().domains.remove(0);
+    assert_eq!(domain.state, embot::model::VmState::Off);
+}
+
+#[test]
+fn a_host_that_is_mute_reports_guests_without_figures() {
+    let fixture = in_process().unwrap();
+    guest(&fixture, "mute");
+    fixture.break_host(Side::A, Trouble::StatisticsMissing, Span::hours(1));
+    let report = fixture.connect(Side::A).report(Timestamp(1)).unwrap();
+    assert_eq!((report.load, report.domains.len()), (None, 1));
+    assert_eq!(report.domains[0].load, embot::model::VmLoad::default());
+}
+
+#[test]
+fn bandwidth_is_honoured_and_shared() {
+    // Virtual time: 256 MiB at 20 MiB/s take 12.8 s, plus a last round of what 2 MiB/s dirtied meanwhile, 25.6 MiB, and another.
+    let plan = FleetPlan {
+        guests: vec![GuestPlan {
+            name: "moves-{n}".to_owned(),
+            count: 2,
+            on: vec!["a".to_owned()],
+            memory_mib: 256,
+            mark: Some(Mark { plane: PLANE.into(), epoch: EPOCH }),
+            load: LoadPlan { dirty_mib_per_s: 0.0, ..LoadPlan::default() },
+            ..GuestPlan::default()
+        }],
+        ..plan()
+    };
+    let ended_after = |limit: Option<u64>, how_many: usize| -> Vec<i64> {
+        let mut fleet = Fleet::new(&plan, Timestamp(0)).unwrap();
+        let vms: Vec<VmId> = fleet.guests().map(|guest| guest.id).take(how_many).collect();
+        for vm in vms {
+            let destination = Some(Destination { host: "b".into(), uri: "simulated:".into(), migration_uri: None });
+            let limits = MigrationLimits { bandwidth_mib_per_s: limit, ..MigrationLimits::default() };
+            let order = Order { destination, limits, ..order(ActionKind::Migrate { vm, to: Some("b".into()), live: true }) };
+            fleet.begin(&"a".into(), &order, Timestamp(0)).unwrap();
+        }
+        fleet.advance(Timestamp(60_000));
+        let done = fleet.take_effects().into_iter().filter(|effect| effect.outcome == Outcome::Done);
+        done.map(|effect| effect.at.0).collect()
+    };
+    assert_eq!(ended_after(None, 1), [256 + 50], "the whole link");
+    assert_eq!(ended_after(Some(20), 1), [12_800 + 50], "no more than was permitted");
+    assert_eq!(ended_after(None, 2), [512 + 50, 512 + 50], "half the link each");
+}

@@ -1,0 +1,89 @@
+//! Planes and fleets for the tests of this folder.
+
+use embot::hypervisor::MigrationLimits;
+use embot::hypervisor::simulated::{Fleet, FleetPlan};
+use embot::manager::{HostSettings, Manager, Settings};
+use embot::model::{AffinityRule, Command, Mode, Reply, Span, Timestamp};
+use embot::plan::Guardrails;
+use embot::simulate::Simulation;
+use embot::store::Recovered;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How the plane of a test differs from the default.
+#[derive(Debug, Clone, Default)]
+pub struct Plane {
+    /// Its guardrails.
+    pub guardrails: Guardrails,
+    /// Its affinity rules.
+    pub rules: Vec<AffinityRule>,
+}
+
+impl Plane {
+    /// The manager of the plane over a fleet, going on from what a store holds.
+    pub fn manager(&self, fleet: &Fleet, recovered: Recovered) -> Manager {
+        let hosts = fleet.hosts();
+        let hosts = hosts.map(|(id, machine)| HostSettings {
+            id: id.clone(),
+            site: machine.site.clone(),
+            labels: machine.labels.clone(),
+        });
+        let settings = Settings {
+            plane: "home".into(),
+            hosts: hosts.collect(),
+            rules: self.rules.clone(),
+            guardrails: self.guardrails.clone(),
+            adopt: Mode::Act,
+            ..Settings::default()
+        };
+        Manager::new(settings, recovered)
+    }
+
+    /// A fresh plane over a fleet.
+    pub fn over(&self, plan: &FleetPlan) -> Simulation {
+        let fleet = Fleet::new(plan, Timestamp(0)).expect("a sound fleet");
+        Simulation::new(self.manager(&fleet, Recovered::nothing()), fleet, Span::seconds(5), MigrationLimits::default())
+            .with_journal()
+    }
+}
+
+/// A fleet from its description.
+pub fn fleet(text: &str) -> FleetPlan {
+    FleetPlan::parse("fleet.yaml", text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The fleet that ships.
+pub fn demo() -> FleetPlan {
+    fleet(FleetPlan::DEMO)
+}
+
+/// The command that loads a module from its texts.
+pub fn module(manifest: &str, policies: &[(&str, &str)]) -> Command {
+    let policies = policies.iter().map(|(file, text)| (Arc::from(*file), Arc::from(*text)));
+    Command::LoadModule { file: "module.yaml".into(), manifest: manifest.into(), policies: policies.collect() }
+}
+
+/// The command that loads a module that ships.
+pub fn shipped(name: &str) -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: String| std::fs::read_to_string(root.join(&path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let policy = format!("{name}.rhai");
+    module(&read(format!("embots/{name}.yaml")), &[(&policy, &read(format!("policies/{policy}")))])
+}
+
+/// Gives a command that must be obeyed.
+pub fn must(simulation: &mut Simulation, command: Command) -> String {
+    match simulation.command(command).expect("a sound store") {
+        Some(Reply::Done { message, .. }) => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Loads a module and lets it act.
+pub fn act(simulation: &mut Simulation, load: Command) {
+    must(simulation, load);
+    let names: Vec<Arc<str>> = simulation.manager().modules().into_iter().map(|module| module.module).collect();
+    for module in names {
+        must(simulation, Command::ModuleMode { module, mode: Mode::Act });
+    }
+}
