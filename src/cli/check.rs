@@ -7,8 +7,8 @@ use super::context::{Context, Output, print};
 use super::failure::Failure;
 use super::screen::{Screen, Tone, count};
 use crate::config::{self, Config};
-use crate::embot::check::{Report, check_tree, policy_path};
 use crate::embot::Manifest;
+use crate::embot::check::{Report, check_tree, policy_path};
 use crate::error::{Diagnostic, Severity, Style, render};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -184,7 +184,8 @@ impl Files {
             Err(error) => {
                 let whole = error.utf8_error().valid_up_to();
                 let line = 1 + error.as_bytes()[..whole].iter().filter(|byte| **byte == b'\n').count();
-                let complaint = Diagnostic::error(&shown, u32::try_from(line).unwrap_or(0), 0, 1, "this line is not UTF-8 text");
+                let complaint =
+                    Diagnostic::error(&shown, u32::try_from(line).unwrap_or(0), 0, 1, "this line is not UTF-8 text");
                 self.complaints.push(complaint.with_hint("save the file as UTF-8"));
                 self.texts.insert(shown, String::new());
             }
@@ -260,7 +261,9 @@ mod tests {
     fn site() -> tempfile::TempDir {
         let site = tempfile::tempdir().unwrap();
         let manifest = |name: &str| {
-            format!("module: {name}\nversion: \"1\"\ndescription: d\npolicies: [{name}.rhai]\ncovers: {{ each: host }}\npermits: [migrate]\n")
+            format!(
+                "module: {name}\nversion: \"1\"\ndescription: d\npolicies: [{name}.rhai]\ncovers: {{ each: host }}\npermits: [migrate]\n"
+            )
         };
         for (path, text) in [
             ("plane.yaml", "plane: home\nfleet: demo\npol: 5s\n"),
@@ -316,12 +319,8 @@ mod tests {
         let site = site();
         std::fs::rename(site.path().join("policies"), site.path().join("rules")).unwrap();
         std::fs::write(site.path().join("plane.yaml"), "plane: home\nfleet: demo\npolicies: rules\n").unwrap();
-        let context = Context {
-            socket: None,
-            config: Some(site.path().join("plane.yaml")),
-            output: Output::Table,
-            screen: plain(80),
-        };
+        let context =
+            Context { socket: None, config: Some(site.path().join("plane.yaml")), output: Output::Table, screen: plain(80) };
         let mut files = Files::default();
         files.configured(&context).unwrap();
         let (report, texts) = files.check();
