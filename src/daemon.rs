@@ -72,7 +72,9 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> 
         Workers::default(),
         Arc::new(LogNotifier),
         clock.clone(),
-        Arc::new(move |action, update| drop(updates.send(Input::Update(action, update)))),
+        Arc::new(move |action, update| {
+            updates.send(Input::Update(action, update));
+        }),
     )?;
     let settings = settings(config, &hosts.settings);
     let manager = {

@@ -248,7 +248,7 @@ fn rendered(report: &Report, texts: &BTreeMap<String, String>, configurations: u
         (errors, 0) => screen.paint(Tone::Bad, &count(errors, "error")),
         (errors, warnings) => screen.paint(Tone::Bad, &format!("{}, {}", count(errors, "error"), count(warnings, "warning"))),
     };
-    text + &format!("{}: {verdict}\n", checked.join(", "))
+    format!("{text}{}: {verdict}\n", checked.join(", "))
 }
 
 #[cfg(test)]
