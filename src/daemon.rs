@@ -11,10 +11,10 @@ pub use folder::Folder;
 use crate::api;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::effectors::Effectors;
+use crate::effectors::{Effectors, LogNotifier, Workers};
 use crate::manager::{Handle, HostSettings, Manager, Outlet, RunError, Settings};
 use crate::model::{Action, Input, Output, Span};
-use crate::sensors::Sensors;
+use crate::sensors::{Polling, Sensors};
 use crate::store::{Recovered, Store, StoreError, Writer};
 use std::io;
 use std::sync::Arc;
@@ -54,7 +54,8 @@ pub enum DaemonError {
 pub fn run(config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> Result<(), DaemonError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let listener = runtime.block_on(api::listen(&config.socket))?;
-    let (store, recovered) = Store::open(&config.store, config.retention())?;
+    let (store, recovered) = Store::open(&config.store)?;
+    let store = store.keeping(config.retention());
     let clock: Arc<SystemClock> = SystemClock::start(recovered.last_now);
     let journal = store.journal();
     let hosts = hosts::open(config, clock.clone()).map_err(DaemonError::Hosts)?;
@@ -68,32 +69,44 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> 
     let effectors = Effectors::new(
         hosts.connections.clone(),
         hosts.catalog,
-        Arc::new(move |action, update| drop(updates.send(Input::Update(action, update)))),
-    );
+        Workers::default(),
+        Arc::new(LogNotifier),
+        clock.clone(),
+        Arc::new(move |action, update| {
+            updates.send(Input::Update(action, update));
+        }),
+    )?;
     let settings = settings(config, &hosts.settings);
     let manager = {
         let (handle, clock) = (handle.clone(), clock.clone());
         let mut outlet = ToEffectors(effectors);
         thread::Builder::new().name("manager".into()).spawn(move || {
             let result = manage(settings, recovered, &handle, &inbox, &commits, &committed, &mut outlet, &*clock);
-            outlet.0.stop(FAREWELL);
+            // Nobody listens any more; effectors must not wait to be heard.
+            drop(inbox);
+            let left = outlet.0.stop(FAREWELL);
+            if !left.is_empty() {
+                let left: Vec<String> = left.iter().map(ToString::to_string).collect();
+                tracing::info!("left to the hypervisors, to be found again at the next start: actions {}", left.join(", "));
+            }
             result
         })?
     };
     let sensors = {
-        let (to_manager, try_manager) = (handle.clone(), handle.clone());
-        Sensors::start(hosts.connections, config.poll, clock.clone(), move |input| to_manager.send(input), move |input| try_manager.try_send(input))?
+        let (send, try_send) = (handle.clone(), handle.clone());
+        let (send, try_send) = (move |input| send.send(input), move |input| try_send.try_send(input));
+        Sensors::start(hosts.connections, Polling::every(config.poll), clock.clone(), send, try_send)?
     };
 
     let served = runtime.block_on(async {
         let folder = tokio::spawn(Folder::new(&config.modules, &config.policies).watch(handle.clone()));
         on_ready(&handle);
         let doors = api::Doors { journal, clock: clock.clone() };
-        let served = api::serve(listener, handle.clone(), doors, stop_signal(handle.clone())).await;
+        let served = api::serve(listener, handle.clone(), doors, stop_signal()).await;
         folder.abort();
         served
     });
-    sensors.stop();
+    sensors.stop(FAREWELL);
     handle.stop();
     let managed = manager.join().map_err(|_| DaemonError::Panicked("manager"))?;
     let written = writer.join();
@@ -123,7 +136,8 @@ fn manage(
     }
     let result = crate::manager::run(manager, handle, inbox, commits, committed, outlet, clock);
     if let Err(error) = &result {
-        tracing::error!(error = &error as &dyn std::error::Error, "the plane stops");
+        let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
+        tracing::error!("{error}{cause}");
         // Whoever waits for the daemon's end must not wait for a signal.
         nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGTERM).ok();
     }
@@ -161,7 +175,7 @@ fn settings(config: &Config, hosts: &[HostSettings]) -> Settings {
 }
 
 /// Resolves when the daemon is asked to stop.
-async fn stop_signal(_handle: Handle) {
+async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
         tracing::error!("signals cannot be received; stop the daemon with SIGKILL, nothing is lost by it");

@@ -4,8 +4,10 @@
 pub mod api;
 pub mod cli;
 pub mod clock;
-pub mod effectors;
+// pub mod embot;
 pub mod config;
+pub mod daemon;
+pub mod effectors;
 pub mod embot;
 pub mod error;
 pub mod hypervisor;

@@ -314,7 +314,7 @@ impl Manager {
                 (EventBody::Appeared | EventBody::Changed, _) => self.register(&element),
                 _ => {}
             }
-            if let (EventBody::Appeared, ElementId::Vm(vm)) = (&body, &element) {
+            if let (EventBody::Appeared | EventBody::Changed, ElementId::Vm(vm)) = (&body, &element) {
                 self.adopt(*vm);
             }
             self.event(at, element, None, body);

@@ -75,7 +75,7 @@ pub(super) async fn get_list(
                 && filter.suspended.is_none_or(|suspended| suspended == embot.suspended.is_some())
         };
         let embots = manager.embots(filter.module.as_deref());
-        Ok(embots.iter().filter(|embot| wanted(embot)).map(|embot| EmbotView::new(embot)).collect())
+        Ok(embots.iter().filter(|embot| wanted(embot)).map(EmbotView::new).collect())
     });
     found.await?.map(Json)
 }

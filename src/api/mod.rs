@@ -34,8 +34,6 @@ pub mod state;
 pub mod status;
 #[cfg(test)]
 pub mod testing;
-#[cfg(test)]
-mod tests;
 pub mod usage;
 pub mod words;
 

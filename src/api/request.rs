@@ -50,13 +50,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Query<T>, ApiError> {
-        axum::extract::Query::try_from_uri(&parts.uri)
-            .map(|axum::extract::Query(query)| Query(query))
-            .map_err(|rejection| {
-                let text = rejection.body_text();
-                let what = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
-                ApiError::bad_request(format!("the query is not understood: {what}"))
-            })
+        axum::extract::Query::try_from_uri(&parts.uri).map(|axum::extract::Query(query)| Query(query)).map_err(|rejection| {
+            let text = rejection.body_text();
+            let what = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+            ApiError::bad_request(format!("the query is not understood: {what}"))
+        })
     }
 }
 

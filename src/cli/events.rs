@@ -34,6 +34,11 @@ pub struct Events {
 }
 
 impl Events {
+    /// What comes from now on.
+    pub fn following() -> Events {
+        Events { follow: true, record: None, text: None, since: None, limit: 20, progress: false }
+    }
+
     /// Asks and shows, until Ctrl-C where it follows.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.client()?;

@@ -42,6 +42,12 @@ impl Failure {
         Failure::Wrong(Problem { error: error.into(), hint: None })
     }
 
+    /// An error of another part, with all that led to it.
+    pub fn of(error: &dyn std::error::Error) -> Failure {
+        let causes = std::iter::successors(error.source(), |cause| cause.source());
+        Failure::wrong(causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}")))
+    }
+
     /// The same with what to do next.
     pub fn with_hint(mut self, text: impl Into<String>) -> Failure {
         if let Failure::No(problem) | Failure::Wrong(problem) = &mut self {

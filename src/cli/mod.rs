@@ -15,6 +15,8 @@ pub mod events;
 pub mod explain;
 pub mod failure;
 pub mod guest;
+pub mod hypervisor;
+pub mod init;
 pub mod journal;
 pub mod maintenance;
 pub mod manage;
@@ -27,6 +29,8 @@ pub mod status;
 pub mod table;
 pub mod usage;
 pub mod waiting;
+#[cfg(test)]
+mod with_daemon;
 
 use crate::error::Style;
 use clap::Parser;
@@ -61,8 +65,10 @@ pub struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Init(init::Init),
     Run(run::Run),
     Check(check::Check),
+    Hypervisor(hypervisor::Hypervisor),
     Status(status::Status),
     Elements(elements::Elements),
     Events(events::Events),
@@ -134,8 +140,10 @@ pub fn main() -> ExitCode {
 impl Command {
     fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
+            Command::Init(init) => init.run(context),
             Command::Run(run) => run.run(context),
             Command::Check(check) => check.run(context),
+            Command::Hypervisor(hypervisor) => hypervisor.run(),
             Command::Completions(completions) => completions.run(),
             asking => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -174,7 +182,7 @@ impl Command {
             Command::Disarm(disarm) => disarm.run(context).await,
             Command::Arm(arm) => arm.run(context).await,
             Command::Journal(journal) => journal.run(context).await,
-            Command::Run(_) | Command::Check(_) | Command::Completions(_) => Ok(()),
+            Command::Init(_) | Command::Run(_) | Command::Check(_) | Command::Hypervisor(_) | Command::Completions(_) => Ok(()),
         }
     }
 }

@@ -2,11 +2,17 @@
 //!
 //! A [`Hypervisor`] is a connection to one host. It states what is (reports, notices) and carries out orders; it decides
 //! nothing. All implementations pass the same contract suite, `tests/hypervisor`. To add one: implement the trait,
-//! name its URI scheme in [`open`], and add it to the suite.
+//! name its URI scheme in [`Registry::open`], and add it to the suite.
 //!
 //! Every call may block; callers use threads that may wait (one poller and a few workers a host).
 
+mod adjusted;
+pub mod libvirt;
+mod registry;
 pub mod simulated;
+
+pub use adjusted::Adjusted;
+pub use registry::{EMBEDDED, Registry};
 
 use crate::model::{ActionId, ActionKind, HostId, HostReport, Mark, Notice, Progress, Span, Timestamp, VmId, VmState};
 use serde::{Deserialize, Serialize};

@@ -192,11 +192,8 @@ impl Manager {
             };
             self.planner.approve(&situation, action, by)
         };
-        approved.map_err(|refusal| refusal.reason)?;
-        let now = self.now;
-        let Some(action) = self.open.get_mut(&id) else { return Err(self.no_such_action(id)) };
-        (action.state, action.state_at, action.approved_by) = (ActionState::Planned, now, Some(by.clone()));
-        let action = action.clone();
+        let action = approved.map_err(|refusal| refusal.reason)?;
+        self.open.insert(id, action.clone());
         self.turn.actions.insert(id);
         self.turn.records.push(Record::Settled { action: id, how: "approved".into(), by: by.clone() });
         self.send_out(action);
@@ -235,9 +232,12 @@ impl Manager {
         }
     }
 
-    /// A guest was seen for the first time: where the configuration says so, the plane puts its mark on it.
+    /// A guest was seen for the first time, or its definition changed: where the configuration says that guests are adopted,
+    /// the plane puts its mark on one that carries none.
     pub(super) fn adopt(&mut self, vm: VmId) {
-        let wanted = self.world.borrow().vm(vm).is_some_and(|guest| guest.mode > Mode::Observe);
+        let adopts = self.settings.adopt > Mode::Observe;
+        let wanted =
+            adopts && self.world.borrow().vm(vm).is_some_and(|guest| guest.mode > Mode::Observe && guest.mark.is_none());
         if wanted {
             let _ = self.mark(vm, &Arc::from("plane"), "adopted at first sight, as `adopt` in the configuration says");
         }

@@ -4,12 +4,12 @@
 //! the pure [`Fleet`], asked directly, and time jumps from one thing that happens to the next. So a simulation with the same
 //! fleet, configuration and seed writes the same journal, to the byte.
 
+use crate::effectors::Catalog;
+use crate::hypervisor::EMBEDDED;
 use crate::hypervisor::simulated::{Fleet, OrderState, Seen};
-use crate::hypervisor::{Destination, MigrationLimits, Order};
+use crate::hypervisor::{Destination, MigrationLimits};
 use crate::manager::Manager;
-use crate::model::{
-    Action, ActionId, ActionKind, ActionUpdate, Batch, Command, HostId, Input, Output, Reply, Span, Ticket, Timestamp,
-};
+use crate::model::{Action, ActionId, ActionUpdate, Batch, Command, HostId, Input, Output, Reply, Span, Ticket, Timestamp};
 use crate::store::{Store, StoreError, export_batch};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub struct Simulation {
     manager: Manager,
     fleet: Fleet,
     poll: Span,
-    limits: MigrationLimits,
+    catalog: Catalog,
     polls: BTreeMap<HostId, Poll>,
     running: BTreeSet<ActionId>,
     inbox: VecDeque<Input>,
@@ -51,12 +51,18 @@ impl Simulation {
             .hosts()
             .enumerate()
             .map(|(index, (host, _))| (host.clone(), Poll { due: spread(index), seen: None, failures: 0 }));
+        let destination = |host: &HostId| Destination { host: host.clone(), uri: Arc::from(EMBEDDED), migration_uri: None };
+        let catalog = Catalog {
+            plane: manager.settings().plane.clone(),
+            destinations: fleet.hosts().map(|(host, _)| (host.clone(), destination(host))).collect(),
+            migration: limits,
+        };
         Simulation {
             polls: polls.collect(),
+            catalog,
             manager,
             fleet,
             poll,
-            limits,
             running: BTreeSet::new(),
             inbox: VecDeque::new(),
             replies: BTreeMap::new(),
@@ -255,29 +261,10 @@ impl Simulation {
             // A notification: the journal keeps it, there is nobody to tell.
             return self.inbox.push_back(Input::Update(id, ActionUpdate::Done));
         };
-        let destination = match &action.proposal.kind {
-            ActionKind::Migrate { to: Some(to), .. } => {
-                Some(Destination { host: to.clone(), uri: Arc::from("simulated:"), migration_uri: None })
-            }
-            _ => None,
-        };
-        let plane = self.manager.settings().plane.clone();
-        let order = order(&action, &plane, destination, self.limits);
+        let order = self.catalog.order(&action);
         match self.fleet.begin(&host, &order, self.now) {
             Ok(()) => drop(self.running.insert(id)),
             Err(error) => self.inbox.push_back(Input::Update(id, ActionUpdate::Failed(error.what.into()))),
         }
-    }
-}
-
-fn order(action: &Action, plane: &Arc<str>, destination: Option<Destination>, limits: MigrationLimits) -> Order {
-    Order {
-        action: action.id,
-        kind: action.proposal.kind.clone(),
-        plane: plane.clone(),
-        epoch: action.epoch,
-        expects: action.expects,
-        destination,
-        limits,
     }
 }

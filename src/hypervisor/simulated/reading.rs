@@ -1,13 +1,210 @@
 //! Reads and checks the description of a fleet. Complaints name file, line and remedy.
 
 use super::fleet_plan::{FaultPlan, FleetPlan, GuestPlan, HeatPlan, HostPlan};
-use super::load::Shape;
-use crate::error::{Diagnostic, nearest};
+use super::load;
+use crate::error::Diagnostic;
 use crate::model::Span;
+use crate::yaml::{self, Key, Shape};
 use std::path::Path;
 
 /// No entry makes more hosts or guests: more is a slip of the pen.
 const MOST: u32 = 1_000_000;
+
+const PATTERNS: Shape = Shape::List(&Shape::Pattern);
+
+const FLEET: Shape = Shape::Keys(&[
+    Key::optional("seed", Shape::Whole),
+    Key::required("hosts", Shape::List(&HOST)),
+    Key::optional("guests", Shape::List(&GUEST)),
+    Key::optional("heats", Shape::List(&HEAT)),
+    Key::optional("faults", Shape::List(&FAULT)),
+    Key::optional("chances", Shape::Keys(CHANCES)),
+    Key::optional("times", Shape::Keys(TIMES)),
+]);
+
+const HOST: Shape = Shape::Keys(&[
+    Key::required("name", Shape::Text),
+    Key::optional("count", Shape::Whole),
+    Key::optional("site", Shape::Text),
+    Key::optional("labels", Shape::Named(&Shape::Text)),
+    Key::optional("cpus", Shape::Whole),
+    Key::optional("memory_mib", Shape::Whole),
+    Key::optional("bandwidth_mib_per_s", Shape::Number),
+]);
+
+const GUEST: Shape = Shape::Keys(&[
+    Key::required("name", Shape::Text),
+    Key::optional("uuid", Shape::Text),
+    Key::optional("count", Shape::Whole),
+    Key::optional("on", PATTERNS),
+    Key::optional("vcpus", Shape::Whole),
+    Key::optional("memory_mib", Shape::Whole),
+    Key::optional("balloon_mib", Shape::Whole),
+    Key::optional("disk_mib", Shape::Whole),
+    Key::optional("labels", Shape::Named(&Shape::Text)),
+    Key::optional("disks", Shape::List(&Shape::Text)),
+    Key::optional("nics", Shape::List(&Shape::Text)),
+    Key::optional("running", Shape::Bool),
+    Key::optional("autostart", Shape::Bool),
+    Key::optional("agent", Shape::Bool),
+    Key::optional("ignores_shutdown", Shape::Bool),
+    Key::optional("mark", Shape::Keys(&[Key::required("plane", Shape::Text), Key::required("epoch", Shape::Whole)])),
+    // What a load may look like, its own reader says.
+    Key::optional(
+        "load",
+        Shape::Keys(&[
+            Key::optional("cpu", Shape::Any),
+            Key::optional("memory", Shape::Any),
+            Key::optional("disk_mib_per_s", Shape::Any),
+            Key::optional("iops", Shape::Any),
+            Key::optional("net_mib_per_s", Shape::Any),
+            Key::optional("dirty_mib_per_s", Shape::Number),
+        ]),
+    ),
+]);
+
+const HEAT: Shape = Shape::Keys(&[
+    Key::required("at", Shape::Span),
+    Key::required("for", Shape::Span),
+    Key::required("cpu", Shape::Number),
+    Key::optional("every", Shape::Span),
+    Key::optional("hosts", PATTERNS),
+    Key::optional("guests", PATTERNS),
+    Key::optional("count", Shape::Whole),
+]);
+
+const FAULT: Shape = Shape::Keys(&[
+    Key::required("at", Shape::Span),
+    Key::required(
+        "fault",
+        Shape::OneOf(&[
+            "host_dies",
+            "host_hangs",
+            "host_lost",
+            "host_refuses",
+            "statistics_missing",
+            "migrations_fail",
+            "guest_crashes",
+            "guest_stops",
+            "guest_sleeps",
+            "guest_reboots",
+            "watchdog",
+            "io_error",
+            "agent_lost",
+        ]),
+    ),
+    Key::optional("every", Shape::Span),
+    Key::optional("host", Shape::Pattern),
+    Key::optional("guest", Shape::Pattern),
+    Key::optional("for", Shape::Span),
+    Key::optional("at_percent", Shape::Whole),
+    Key::optional("disk", Shape::Text),
+]);
+
+const CHANCES: &[Key] = &[
+    Key::optional("trouble_lasts", Shape::Span),
+    Key::optional("host_dies", Shape::Number),
+    Key::optional("host_hangs", Shape::Number),
+    Key::optional("host_lost", Shape::Number),
+    Key::optional("host_refuses", Shape::Number),
+    Key::optional("statistics_missing", Shape::Number),
+    Key::optional("guest_crashes", Shape::Number),
+    Key::optional("guest_stops", Shape::Number),
+    Key::optional("guest_reboots", Shape::Number),
+    Key::optional("watchdog", Shape::Number),
+    Key::optional("io_error", Shape::Number),
+    Key::optional("agent_lost", Shape::Number),
+    Key::optional("migration_fails", Shape::Number),
+    Key::optional("order_refused", Shape::Number),
+];
+
+const TIMES: &[Key] = &[
+    Key::optional("start", Shape::Span),
+    Key::optional("boot", Shape::Span),
+    Key::optional("shutdown", Shape::Span),
+    Key::optional("shutdown_patience", Shape::Span),
+    Key::optional("quick", Shape::Span),
+    Key::optional("disk_mib_per_s", Shape::Number),
+    Key::optional("migration_cpu", Shape::Number),
+];
+
+/// What is wrong with a description, beyond the form of its file.
+#[derive(Debug)]
+pub(super) struct Complaint {
+    /// The list it is in, and its number there.
+    place: (&'static str, Option<usize>),
+    /// What is wrong, and with whom.
+    pub(super) what: String,
+}
+
+impl FleetPlan {
+    /// The fleet that ships with the program: two sites with four hosts each, and 40 guests.
+    pub const DEMO: &'static str = include_str!("demo-fleet.yaml");
+
+    /// Reads a description; `file` is what complaints call it. All complaints about the form are told, or else the first one
+    /// about the content.
+    pub fn parse_all(file: &str, text: &str) -> Result<FleetPlan, Vec<Diagnostic>> {
+        let (plan, document): (FleetPlan, _) = yaml::read(file, text, &FLEET)?;
+        match plan.complaint() {
+            None => Ok(plan),
+            Some(Complaint { place: (list, number), what }) => {
+                let number = number.map(|number| number.to_string());
+                let path: Vec<&str> = std::iter::once(list).chain(number.as_deref()).collect();
+                Err(vec![document.error(&path, what)])
+            }
+        }
+    }
+
+    /// The same with the first complaint only.
+    pub fn parse(file: &str, text: &str) -> Result<FleetPlan, Diagnostic> {
+        FleetPlan::parse_all(file, text).map_err(|complaints| {
+            let first = complaints.into_iter().next();
+            first.unwrap_or_else(|| Diagnostic::error(file, 0, 0, 1, "this is no description of a fleet"))
+        })
+    }
+
+    /// Reads a description from a file.
+    pub fn read(path: &Path) -> Result<FleetPlan, Diagnostic> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Diagnostic::error(&file, 0, 0, 1, format!("cannot read the fleet's description: {error}")))?;
+        FleetPlan::parse(&file, &text)
+    }
+
+    /// What is wrong with it, if anything, as far as that shows without building the fleet.
+    pub(super) fn complaint(&self) -> Option<Complaint> {
+        let complain = |list, number, what: String| Some(Complaint { place: (list, number), what });
+        if self.hosts.is_empty() {
+            return complain("hosts", None, "a fleet needs at least one host".to_owned());
+        }
+        for (number, host) in self.hosts.iter().enumerate() {
+            if let Some(what) = host.complaint() {
+                return complain("hosts", Some(number), format!("host {}: {what}", host.name));
+            }
+        }
+        for (number, guest) in self.guests.iter().enumerate() {
+            if let Some(what) = guest.complaint() {
+                return complain("guests", Some(number), format!("guest {}: {what}", guest.name));
+            }
+        }
+        for (number, heat) in self.heats.iter().enumerate() {
+            if let Some(what) = heat.complaint() {
+                return complain("heats", Some(number), what);
+            }
+        }
+        for (number, fault) in self.faults.iter().enumerate() {
+            if let Some(what) = fault.complaint() {
+                return complain("faults", Some(number), what);
+            }
+        }
+        let times = &self.times;
+        if !(times.disk_mib_per_s > 0.0 && times.migration_cpu >= 0.0) {
+            let what = "`disk_mib_per_s` must be above 0, and `migration_cpu` not below 0";
+            return complain("times", None, what.to_owned());
+        }
+        None
+    }
+}
 
 impl HeatPlan {
     /// What is wrong with it.
@@ -34,55 +231,6 @@ impl FaultPlan {
             return Some(format!("this fault strikes a {wanted}: remove `{other}`"));
         }
         self.at_percent.filter(|percent| *percent > 100).map(|percent| format!("`at_percent: {percent}` is above 100"))
-    }
-}
-
-impl FleetPlan {
-    /// The fleet that ships with the program: two sites with four hosts each, and 40 guests.
-    pub const DEMO: &'static str = include_str!("demo-fleet.yaml");
-
-    /// Reads a description; `file` is what complaints call it.
-    pub fn parse(file: &str, text: &str) -> Result<FleetPlan, Diagnostic> {
-        let plan: FleetPlan = serde_yaml::from_str(text).map_err(|error| explain(file, &error))?;
-        match plan.complaint() {
-            None => Ok(plan),
-            Some((name, what)) => {
-                let line = line_of(text, &name);
-                Err(Diagnostic::error(file, line, 0, 1, format!("{name}: {what}")))
-            }
-        }
-    }
-
-    /// Reads a description from a file.
-    pub fn read(path: &Path) -> Result<FleetPlan, Diagnostic> {
-        let file = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Diagnostic::error(&file, 0, 0, 1, format!("cannot read the fleet's description: {error}")))?;
-        FleetPlan::parse(&file, &text)
-    }
-
-    /// What is wrong with it, if anything, as far as that shows without building the fleet: whose, and what.
-    pub(super) fn complaint(&self) -> Option<(String, String)> {
-        if self.hosts.is_empty() {
-            return Some(("hosts".to_owned(), "a fleet needs at least one host".to_owned()));
-        }
-        for host in &self.hosts {
-            if let Some(what) = host.complaint() {
-                return Some((or(&host.name, "hosts"), what));
-            }
-        }
-        for guest in &self.guests {
-            if let Some(what) = guest.complaint() {
-                return Some((or(&guest.name, "guests"), what));
-            }
-        }
-        let times = &self.times;
-        if !(times.disk_mib_per_s > 0.0 && times.migration_cpu >= 0.0) {
-            let what = "`disk_mib_per_s` must be above 0, and `migration_cpu` not below 0";
-            return Some(("times".to_owned(), what.to_owned()));
-        }
-        let heats = self.heats.iter().filter_map(|heat| Some(("heats".to_owned(), heat.complaint()?)));
-        heats.chain(self.faults.iter().filter_map(|fault| Some(("faults".to_owned(), fault.complaint()?)))).next()
     }
 }
 
@@ -115,12 +263,8 @@ impl GuestPlan {
         }
         let load = &self.load;
         let shapes = [&load.cpu, &load.memory, &load.disk_mib_per_s, &load.iops, &load.net_mib_per_s];
-        shapes.into_iter().find_map(Shape::complaint)
+        shapes.into_iter().find_map(load::Shape::complaint)
     }
-}
-
-fn or(name: &str, instead: &str) -> String {
-    if name.is_empty() { instead.to_owned() } else { name.to_owned() }
 }
 
 fn name_complaint(name: &str, count: u32) -> Option<String> {
@@ -133,26 +277,6 @@ fn name_complaint(name: &str, count: u32) -> Option<String> {
     (count > 1 && !name.contains("{n}")).then(|| format!("`count: {count}` needs `{{n}}` in the name, as in `{name}-{{n}}`"))
 }
 
-/// The line where an entry's name stands; 0 where it is not found.
-fn line_of(text: &str, name: &str) -> u32 {
-    let line = text.lines().position(|line| line.contains(name));
-    line.map_or(0, |line| u32::try_from(line + 1).unwrap_or(0))
-}
-
-/// serde_yaml's error as a complaint with its place and, for a misspelt key, the one that was meant.
-fn explain(file: &str, error: &serde_yaml::Error) -> Diagnostic {
-    let (line, column) = error.location().map_or((0, 0), |place| (place.line(), place.column()));
-    let number = |n: usize| u32::try_from(n).unwrap_or(0);
-    let message = error.to_string();
-    let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
-    let diagnostic = Diagnostic::error(file, number(line), number(column), 1, message.clone());
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    match quoted.next().and_then(|wrong| nearest(wrong, quoted)) {
-        Some(meant) if message.contains("unknown") => diagnostic.with_hint(format!("did you mean `{meant}`?")),
-        _ => diagnostic,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +287,8 @@ mod tests {
             "hosts: [{ name: a, cpu: 8 }]",
             "seed: 1\nhosts:\n  - name: a\n    cpus: many",
             "hosts: []",
+            "guests: []",
+            "hosts: [{ name: a, memory: 5 }]\nguest: []\nheats:\n  - { at: 5, for: 10s, cpu: 0.5 }",
             "hosts:\n  - name: a\nguests:\n  - name: web\n    count: 3",
             "hosts: [{ name: a }]\nguests:\n  - name: web\n    load: { cpu: { sin: { mean: 1 } } }",
             "hosts: [{ name: a }]\nguests:\n  - name: web\n    load: { cpu: { sine: { mean: 1, amplitude: 1, period: 5 } } }",
@@ -171,7 +297,10 @@ mod tests {
             "hosts: [{ name: a }]\nfaults:\n  - { at: 5s, fault: host_explodes, host: a }",
             "hosts: [{ name: a }]\nheats:\n  - { at: 5s, for: 5s, cpu: 95 }",
         ]
-        .map(|text| FleetPlan::parse("fleet.yaml", text).expect_err(text).to_string())
+        .map(|text| {
+            let complaints = FleetPlan::parse_all("fleet.yaml", text).expect_err(text);
+            complaints.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        })
         .into();
         insta::assert_snapshot!(complaints.join("\n"));
     }
@@ -181,5 +310,43 @@ mod tests {
         let plan = FleetPlan::parse("demo-fleet.yaml", FleetPlan::DEMO).expect("the shipped fleet");
         assert_eq!(plan.hosts.iter().map(|host| host.count).sum::<u32>(), 8);
         assert_eq!(plan.guests.iter().map(|guest| guest.count).sum::<u32>(), 40);
+    }
+
+    #[test]
+    fn every_key_is_known_to_both_readers() {
+        let text = "
+seed: 1
+hosts: [{ name: 'h-{n}', count: 2, site: s, labels: { a: b }, cpus: 4, memory_mib: 4096, bandwidth_mib_per_s: 50.5 }]
+guests:
+  - name: g
+    uuid: 00000000-0000-0000-0000-000000000001
+    count: 1
+    on: ['h-*']
+    vcpus: 1
+    memory_mib: 512
+    balloon_mib: 256
+    disk_mib: 5
+    labels: { a: b }
+    disks: [vda]
+    nics: [vnet0]
+    running: true
+    autostart: true
+    agent: false
+    ignores_shutdown: true
+    mark: { plane: p, epoch: 1 }
+    load: { cpu: 1, memory: 0.5, disk_mib_per_s: 0, iops: 1, net_mib_per_s: 2, dirty_mib_per_s: 3 }
+heats: [{ at: 1s, every: 1m, for: 1s, hosts: [h-1], guests: [g], count: 1, cpu: 0.5 }]
+faults:
+  - { at: 1s, every: 1m, for: 1s, fault: migrations_fail, host: h-1, at_percent: 10 }
+  - { at: 1s, fault: io_error, guest: g, disk: vda }
+chances: { trouble_lasts: 1s, host_dies: 0.1, host_hangs: 0, host_lost: 0, host_refuses: 0, statistics_missing: 0,
+  guest_crashes: 0, guest_stops: 0, guest_reboots: 0, watchdog: 0, io_error: 0, agent_lost: 0, migration_fails: 0, order_refused: 0 }
+times: { start: 1s, boot: 1s, shutdown: 1s, shutdown_patience: 1s, quick: 1s, disk_mib_per_s: 1, migration_cpu: 0 }
+";
+        let plan = FleetPlan::parse_all("fleet.yaml", text).unwrap();
+        assert_eq!(
+            (plan.guests[0].balloon_mib, plan.faults[0].at_percent, plan.times.quick),
+            (Some(256), Some(10), Span::seconds(1))
+        );
     }
 }

@@ -30,8 +30,8 @@ const SIGNAL_STREAM: u64 = 1_000;
 impl Fleet {
     /// The fleet that `plan` describes, as it is at `start`.
     pub fn new(plan: &FleetPlan, start: Timestamp) -> Result<Fleet, FleetError> {
-        if let Some((whose, what)) = plan.complaint() {
-            return Err(FleetError(format!("{whose}: {what}")));
+        if let Some(complaint) = plan.complaint() {
+            return Err(FleetError(complaint.what));
         }
         let dice = |stream: u64| {
             let mut random = ChaCha8Rng::seed_from_u64(plan.seed);
