@@ -95,7 +95,8 @@ impl Usage {
     }
 
     fn record(&mut self, element: ElementId, at: Timestamp, sample: impl Fn(Metric) -> Option<f32>) {
-        let values = std::array::from_fn(|index| Metric::ALL.get(index).and_then(|(metric, ..)| sample(*metric)).unwrap_or(f32::NAN));
+        let values =
+            std::array::from_fn(|index| Metric::ALL.get(index).and_then(|(metric, ..)| sample(*metric)).unwrap_or(f32::NAN));
         self.elements.entry(element).or_default().push(at, &values);
     }
 
@@ -123,6 +124,14 @@ impl Usage {
         let series = postcard::from_bytes(rest).map_err(|error| format!("damaged usage history: {error}"))?;
         self.elements.insert(element, series);
         Ok(())
+    }
+
+    /// What an element's history takes in memory once it is full.
+    pub const FULL_BYTES: usize = Series::FULL_BYTES;
+
+    /// What all histories take in memory.
+    pub fn bytes(&self) -> usize {
+        self.elements.values().map(Series::bytes).sum()
     }
 
     /// The elements with a history, in their order.
