@@ -14,6 +14,6 @@ impl Run {
     /// Runs until told to stop.
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         let config = context.config()?;
-        crate::daemon::run(&config, |_| ()).map_err(Failure::from)
+        crate::daemon::run(&config, |_| ()).map_err(|error| Failure::of(&error))
     }
 }
