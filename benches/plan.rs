@@ -162,7 +162,7 @@ fn decide_one_move(bencher: divan::Bencher, size: (usize, usize)) {
 }
 
 /// A full balancing plan.
-#[divan::bench(args = FLEETS)]
+#[divan::bench(args = FLEETS, sample_count = 10)]
 fn balancing_plan(bencher: divan::Bencher, size: (usize, usize)) {
     let fleet = fleet(size);
     let options = BalanceOptions { moves: 10_000, ..BalanceOptions::default() };

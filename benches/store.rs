@@ -6,7 +6,7 @@
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use embot::model::*;
-use embot::store::Store;
+use embot::store::{Retention, Store};
 use std::collections::BTreeMap;
 
 fn main() {
@@ -53,7 +53,7 @@ fn batch(seq: u64, facts: u64) -> Batch {
 #[divan::bench(args = [1, 100, 1000], min_time = 2)]
 fn facts_made_durable(bencher: Bencher, facts: u64) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (mut store, _) = Store::open(&folder.path().join("bench.redb")).expect("a new store");
+    let (mut store, _) = Store::open(&folder.path().join("bench.redb"), Retention::default()).expect("a new store");
     let mut seq = 0;
     let next = || {
         seq += 1;
@@ -69,7 +69,7 @@ fn facts_made_durable(bencher: Bencher, facts: u64) {
 #[divan::bench(min_time = 2)]
 fn facts_of_grouped_batches(bencher: Bencher) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (mut store, _) = Store::open(&folder.path().join("bench.redb")).expect("a new store");
+    let (mut store, _) = Store::open(&folder.path().join("bench.redb"), Retention::default()).expect("a new store");
     let mut seq = 0;
     let next = || {
         let group: Vec<Batch> = (1..=100).map(|number| batch(seq + number, 10)).collect();

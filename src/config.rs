@@ -188,6 +188,7 @@ const GUARDRAILS: Shape = Shape::Keys(&[
     Key::optional("migrations_per_host", Shape::Whole),
     Key::optional("migrations", Shape::Whole),
     Key::optional("minimum_gain", Shape::Number),
+    Key::optional("load_window", Shape::Span),
     Key::optional("gain_horizon", Shape::Span),
     Key::optional("migration_mib_per_s", Shape::Number),
     Key::optional("target_max_cpu", Shape::Number),

@@ -54,8 +54,7 @@ pub enum DaemonError {
 pub fn run(config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> Result<(), DaemonError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let listener = runtime.block_on(api::listen(&config.socket))?;
-    let (store, recovered) = Store::open(&config.store)?;
-    let store = store.keeping(config.retention());
+    let (store, recovered) = Store::open(&config.store, config.retention())?;
     let clock: Arc<SystemClock> = SystemClock::start(recovered.last_now);
     let journal = store.journal();
     let hosts = hosts::open(config, clock.clone()).map_err(DaemonError::Hosts)?;
@@ -72,7 +71,9 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> 
         Workers::default(),
         Arc::new(LogNotifier),
         clock.clone(),
-        Arc::new(move |action, update| drop(updates.send(Input::Update(action, update)))),
+        Arc::new(move |action, update| {
+            updates.send(Input::Update(action, update));
+        }),
     )?;
     let settings = settings(config, &hosts.settings);
     let manager = {

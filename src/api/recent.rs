@@ -7,7 +7,9 @@
 use super::stamp::Stamp;
 use super::words;
 use crate::manager::Handle;
-use crate::model::{Action, ActionState, ActionUpdate, Batch, ElementId, Event, EventBody, Record, Timestamp, VmId, World};
+use crate::model::{
+    Action, ActionState, ActionUpdate, Batch, ElementId, Event, EventBody, Record, Timestamp, Verb, VmId, World,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -94,9 +96,9 @@ pub struct RecordView {
     /// Of an action's record: what it came to, for its time line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub milestone: Option<String>,
-    /// Is it only progress of a long action?
+    /// Is it a detail: progress of a long action, or the book-keeping of embots and marks?
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub progress: bool,
+    pub detail: bool,
     /// The whole, in words.
     pub text: String,
 }
@@ -112,7 +114,7 @@ impl RecordView {
             module: None,
             level: None,
             milestone: None,
-            progress: false,
+            detail: false,
             text: String::new(),
         }
     }
@@ -145,6 +147,10 @@ impl Scribe {
         if self.actions.len() > ACTIONS {
             self.actions.pop_first();
         }
+    }
+
+    fn is_adopt(&self, action: u64) -> bool {
+        self.actions.get(&action).is_some_and(|what| what.starts_with(Verb::Adopt.name()))
     }
 
     fn label(&self, element: &ElementId) -> String {
@@ -211,12 +217,15 @@ impl Scribe {
                 view.element = Some(event.element.to_string());
                 view.module = event.to.as_ref().map(|embot| embot.module.to_string());
                 let to = event.to.as_ref().map(|embot| format!(" (for {})", embot.module)).unwrap_or_default();
+                // What is told to one embot has been told before, or is its own business.
+                view.detail = event.to.is_some() || matches!(event.body, EventBody::Changed);
                 view.text = format!("{}{to}", words::event(event, &|element| self.label(element)));
             }
             Record::Planned { action } => {
                 self.learn(action);
                 let advised = matches!(action.state, ActionState::Advised { .. });
                 view.record = "plan".to_owned();
+                view.detail = action.proposal.kind.verb() == Verb::Adopt;
                 view.action = Some(action.id.0);
                 view.element = action.proposal.kind.vm().map(|vm| ElementId::Vm(vm).to_string());
                 view.module = action.proposal.embot.as_ref().map(|embot| embot.module.to_string());
@@ -239,7 +248,7 @@ impl Scribe {
                 let more = if more.is_empty() { more } else { format!(": {more}") };
                 view.record = "action".to_owned();
                 view.action = Some(action.0);
-                view.progress = matches!(update, ActionUpdate::Progress(_));
+                view.detail = matches!(update, ActionUpdate::Progress(_)) || self.is_adopt(action.0);
                 view.text = format!("{word} {}{more}", self.named(action.0));
                 view.milestone = Some(format!("{word}{more}"));
             }

@@ -31,6 +31,12 @@ pub struct Context {
 }
 
 impl Context {
+    /// The same for the daemon at this socket.
+    pub fn for_socket(mut self, socket: &Path) -> Context {
+        self.socket = Some(socket.to_owned());
+        self
+    }
+
     /// The configuration's path: as named, or the usual one.
     pub fn config_path(&self) -> &Path {
         self.config.as_deref().unwrap_or(Path::new(config::FILE))

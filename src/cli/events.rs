@@ -28,18 +28,23 @@ pub struct Events {
     /// How many of the latest are shown.
     #[arg(short = 'n', long, default_value_t = 100)]
     limit: usize,
-    /// Show the progress of long actions as well.
+    /// Show details as well: progress of long actions, timers, what embots are told of their actions, marks.
     #[arg(long)]
-    progress: bool,
+    details: bool,
 }
 
 impl Events {
+    /// What comes from now on.
+    pub fn following() -> Events {
+        Events { follow: true, record: None, text: None, since: None, limit: 20, details: false }
+    }
+
     /// Asks and shows, until Ctrl-C where it follows.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.client()?;
         let mut filter =
             EventFilter { record: self.record.clone(), text: self.text.clone(), since: self.since, limit: Some(self.limit) };
-        let wanted = |record: &RecordView| self.progress || !record.progress;
+        let wanted = |record: &RecordView| self.details || !record.detail;
         let mut latest: Vec<RecordView> = client.find("/v1/events", &filter).await?;
         latest.retain(wanted);
         if !self.follow {

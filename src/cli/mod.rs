@@ -16,6 +16,7 @@ pub mod explain;
 pub mod failure;
 pub mod guest;
 pub mod hypervisor;
+pub mod init;
 pub mod journal;
 pub mod maintenance;
 pub mod manage;
@@ -64,6 +65,7 @@ pub struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Init(init::Init),
     Run(run::Run),
     Check(check::Check),
     Hypervisor(hypervisor::Hypervisor),
@@ -138,6 +140,7 @@ pub fn main() -> ExitCode {
 impl Command {
     fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
+            Command::Init(init) => init.run(context),
             Command::Run(run) => run.run(context),
             Command::Check(check) => check.run(context),
             Command::Hypervisor(hypervisor) => hypervisor.run(),
@@ -179,7 +182,7 @@ impl Command {
             Command::Disarm(disarm) => disarm.run(context).await,
             Command::Arm(arm) => arm.run(context).await,
             Command::Journal(journal) => journal.run(context).await,
-            Command::Run(_) | Command::Check(_) | Command::Hypervisor(_) | Command::Completions(_) => Ok(()),
+            Command::Init(_) | Command::Run(_) | Command::Check(_) | Command::Hypervisor(_) | Command::Completions(_) => Ok(()),
         }
     }
 }

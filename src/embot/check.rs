@@ -30,6 +30,24 @@ pub struct Report {
     pub policies: usize,
 }
 
+impl Report {
+    /// One line: `4 modules, 5 policies: 1 error, no warnings`.
+    pub fn summary(&self) -> String {
+        let counted = |count: usize, one: &str, many: &str| match count {
+            0 => format!("no {many}"),
+            1 => format!("1 {one}"),
+            count => format!("{count} {many}"),
+        };
+        format!(
+            "{}, {}: {}, {}",
+            counted(self.modules, "module", "modules"),
+            counted(self.policies, "policy", "policies"),
+            counted(self.errors, "error", "errors"),
+            counted(self.warnings, "warning", "warnings"),
+        )
+    }
+}
+
 /// A manifest that could be read.
 struct Module<'a> {
     file: &'a str,
@@ -51,7 +69,7 @@ pub fn check_tree(files: &BTreeMap<String, String>) -> Report {
     // Settings are computed in an empty world: they depend on none.
     let world = Rc::new(RefCell::new(World::new("check")));
     let engine = Engine::new(world, Rc::new(RefCell::new(Usage::default())), Limits::default());
-    let mut tree = Tree { diagnostics: Vec::new() };
+    let mut tree = Tree { diagnostics: Vec::new(), all_found: true };
     let mut policies = BTreeMap::new();
     let mut modules = Vec::new();
     let mut manifests = 0;
@@ -80,8 +98,10 @@ pub fn check_tree(files: &BTreeMap<String, String>) -> Report {
         tree.events(module, &own);
         tree.channels(module, &own);
     }
-    if all_read && manifests > 0 {
+    if all_read && manifests > 0 && tree.all_found {
         tree.unnamed(&modules, &policies);
+    }
+    if all_read {
         tree.unheard(&modules);
     }
     tree.report(manifests, policies.len())
@@ -98,6 +118,8 @@ pub fn policy_path(manifest: &str, policy: &str) -> String {
 
 struct Tree {
     diagnostics: Vec<Diagnostic>,
+    /// All policies that manifests name are there.
+    all_found: bool,
 }
 
 impl Tree {
@@ -128,6 +150,7 @@ impl Tree {
             match policies.get(path.as_str()) {
                 Some(policy) => own.push(policy),
                 None => {
+                    self.all_found = false;
                     let known: Vec<&str> = policies.keys().filter_map(|file| file.strip_prefix(folder.as_str())).collect();
                     let hint = match nearest(policy, known.iter().copied()) {
                         Some(near) => format!("did you mean `{near}`?"),

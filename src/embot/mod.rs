@@ -4,12 +4,14 @@
 //! module covers; the [`Roster`] knows who hears of what. An embot takes one step for each event it hears.
 
 pub mod check;
+mod effective;
 pub mod manifest;
 mod module;
 mod reading;
 mod roster;
 mod step;
 
+pub use effective::effective;
 pub use manifest::{Cover, Manifest};
 pub use module::Module;
 pub use reading::SHAPE;

@@ -22,10 +22,10 @@ const VERBS: &[&str] = &{
 
 /// What a manifest may contain.
 pub const SHAPE: Shape = Shape::Keys(&[
-    Key::required("module", Shape::Name),
-    Key::required("version", Shape::Text),
-    Key::optional("description", Shape::Text),
-    Key::required("policies", Shape::List(&Shape::Text)),
+    Key::required("module", Shape::Name).like("relieve-hot-host"),
+    Key::required("version", Shape::Text).like("\"1.0.0\""),
+    Key::optional("description", Shape::Text).like("What it does."),
+    Key::required("policies", Shape::List(&Shape::Text)).like("[relieve-hot-host.rhai]"),
     Key::required(
         "covers",
         Shape::Keys(&[
@@ -176,8 +176,7 @@ impl Check<'_> {
             let path = ["policies", index_text.as_str()];
             let stem = policy.strip_suffix(".rhai");
             if stem.is_none_or(str::is_empty) {
-                let hint =
-                    format!("policies are Rhai files: `{}.rhai`", policy.trim_end_matches(".rhai").trim_end_matches(".rha"));
+                let hint = format!("policies are Rhai files: `{}.rhai`", policy.split('.').next().unwrap_or("name"));
                 self.error(&path, format!("`{policy}` does not end in `.rhai`"), hint);
             } else if policy.starts_with('/')
                 || policy.contains('\\')

@@ -192,11 +192,8 @@ impl Manager {
             };
             self.planner.approve(&situation, action, by)
         };
-        approved.map_err(|refusal| refusal.reason)?;
-        let now = self.now;
-        let Some(action) = self.open.get_mut(&id) else { return Err(self.no_such_action(id)) };
-        (action.state, action.state_at, action.approved_by) = (ActionState::Planned, now, Some(by.clone()));
-        let action = action.clone();
+        let action = approved.map_err(|refusal| refusal.reason)?;
+        self.open.insert(id, action.clone());
         self.turn.actions.insert(id);
         self.turn.records.push(Record::Settled { action: id, how: "approved".into(), by: by.clone() });
         self.send_out(action);

@@ -65,6 +65,11 @@ impl<'a> Ties<'a> {
         })
     }
 
+    /// Does the guest break this rule at a host?
+    pub(super) fn breaks(&self, seat: usize, rule: &str) -> bool {
+        self.broken_at(seat).any(|broken| &*broken.rule.name == rule)
+    }
+
     /// The hard rule that forbids to bring the guest from one host to another.
     ///
     /// Guests that must be together cannot leave at once. So a move that brings the guest to more companions than it leaves is

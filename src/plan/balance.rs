@@ -5,6 +5,7 @@
 //! by the same checks that a single proposed move has to pass. It looks one move ahead and swaps nothing; where that is not
 //! enough, the hosts left over are named. No guest moves twice.
 
+use super::affinity::Ties;
 use super::fleet::Fleet;
 use super::memory::Memory;
 use super::placement::by_score;
@@ -103,25 +104,25 @@ impl<'a> Balancing<'a> {
     }
 
     fn mend(&mut self) {
-        for violation in self.fleet.situation.world.violations() {
-            let world = self.fleet.situation.world;
+        let world = self.fleet.situation.world;
+        for violation in world.violations() {
             let mut guests: Vec<&'a Vm> = violation.vms.iter().filter_map(|vm| world.vm(*vm)).collect();
             guests.sort_by_key(|vm| (vm.memory_mib, vm.id));
-            for vm in guests {
+            for vm in &guests {
                 let Some(source) = self.fleet.seat_of(vm).filter(|_| self.may_move(vm)) else { continue };
-                let broken = |fleet: &Fleet, seat: usize| {
-                    let ties = super::affinity::Ties::of(vm, fleet);
-                    ties.broken_at(seat).any(|broken| broken.rule.name == violation.rule)
-                };
-                if !broken(&self.fleet, source) {
+                let ties = Ties::of(vm, &self.fleet);
+                if !ties.breaks(source, &violation.rule) {
                     continue;
                 }
-                let fits = self.fits(vm, source);
-                if let Some(fit) =
-                    fits.into_iter().filter(|fit| fit.is_repair && !broken(&self.fleet, fit.seat)).min_by(by_score)
-                {
+                let mends = |fit: &Fit| fit.is_repair && !ties.breaks(fit.seat, &violation.rule);
+                if let Some(fit) = self.fits(vm, source).into_iter().filter(mends).min_by(by_score) {
                     self.take(vm, source, fit, &format!("affinity rule {}", violation.rule));
                 }
+            }
+            let breaks = |vm: &Vm, seat| Ties::of(vm, &self.fleet).breaks(seat, &violation.rule);
+            let is_broken = |vm: &&Vm| self.fleet.seat_of(vm).is_some_and(|seat| breaks(vm, seat));
+            if let Some(vm) = guests.into_iter().find(is_broken) {
+                self.plan.left.push(format!("rule {} stays broken: no single move mends it for {}", violation.rule, vm.name));
             }
         }
     }

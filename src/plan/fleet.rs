@@ -1,7 +1,7 @@
 //! The hosts as they will be: what is promised to guests, and what CPU load they carry, once all that is under way is done.
 //!
 //! A guest that is moving counts at both ends: its memory is still taken at the source and already reserved at the target.
-//! Estimates are pairs of a low and a high one, the lower and the higher of the present sample and the mean of some minutes.
+//! Estimates are pairs of a low and a high one, the lower and the higher of the present sample and the mean over `guardrails.load_window`.
 //! Whoever must be sure that there is room takes the high one; whoever must be sure that a host is hot takes the low one.
 //! So neither a peak of a second nor a mean that has not yet noticed the last move leads to a move.
 //!
@@ -9,13 +9,10 @@
 
 use super::memory::Memory;
 use super::planner::Situation;
-use crate::model::{Action, ActionKind, ElementId, Host, HostId, Span, Vm, VmId};
+use crate::model::{Action, ActionKind, ElementId, Host, HostId, Vm, VmId};
 use crate::usage::Metric;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// The stretch of usage history that estimates rest on.
-pub(super) const LOOK_BACK: Span = Span::minutes(5);
 
 /// Processor time in cores: at least, at most.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -196,8 +193,8 @@ impl<'a> Fleet<'a> {
     pub(super) fn host_cores(&self, seat: usize) -> Cores {
         let seat = &self.seats[seat];
         let carried = seat.carried.get_or_init(|| {
-            let Situation { usage, now, .. } = self.situation;
-            let mean = usage.window(&ElementId::Host(seat.host.id.clone()), Metric::Cpu, LOOK_BACK, now).mean();
+            let Situation { usage, now, guardrails, .. } = self.situation;
+            let mean = usage.window(&ElementId::Host(seat.host.id.clone()), Metric::Cpu, guardrails.load_window, now).mean();
             let cpus = f64::from(seat.host.capacity.cpus);
             Cores::between(f64::from(seat.host.load.cpu_cores), mean.map(|mean| mean * cpus))
         });
@@ -206,9 +203,10 @@ impl<'a> Fleet<'a> {
 
     /// The load a guest brings along. Of one that nothing is known about: at least nothing, at most all its processors.
     pub(super) fn guest_cores(&self, vm: &Vm) -> Cores {
-        let Situation { usage, now, .. } = self.situation;
+        let Situation { usage, now, guardrails, .. } = self.situation;
         let vcpus = f64::from(vm.vcpus);
-        let mean = usage.window(&ElementId::Vm(vm.id), Metric::Cpu, LOOK_BACK, now).mean().map(|mean| mean * vcpus);
+        let mean =
+            usage.window(&ElementId::Vm(vm.id), Metric::Cpu, guardrails.load_window, now).mean().map(|mean| mean * vcpus);
         match vm.load.cpu_cores.map(f64::from).or(mean) {
             Some(sample) => Cores::between(sample, mean),
             None => Cores { low: 0.0, high: vcpus },

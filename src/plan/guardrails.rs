@@ -52,6 +52,8 @@ pub struct Guardrails {
     pub migrations: u32,
     /// A balancing move must gain at least so many times its cost (both in core-seconds).
     pub minimum_gain: f64,
+    /// The time of usage history that load estimates rest on: the longer, the less a short peak counts.
+    pub load_window: Span,
     /// The time over which a move's gain is counted.
     pub gain_horizon: Span,
     /// The bandwidth assumed for a move's cost, in MiB a second.
@@ -78,6 +80,7 @@ impl Default for Guardrails {
             migrations_per_host: 2,
             migrations: 8,
             minimum_gain: 2.0,
+            load_window: Span::minutes(2),
             gain_horizon: Span::minutes(10),
             migration_mib_per_s: 100.0,
             target_max_cpu: 0.8,

@@ -19,7 +19,7 @@ use super::terms::Terms;
 use super::{Decided, No, affinity::Ties, placement, standing};
 use crate::model::{
     Action, ActionId, ActionKind, ActionState, EmbotId, Event, EventBody, EventClass, HostId, Mode, Plan, Proposal, Refusal,
-    Timestamp, Vm, VmState, World,
+    Timestamp, Verb, Vm, VmState, World,
 };
 use crate::usage::Usage;
 use std::collections::BTreeMap;
@@ -84,7 +84,7 @@ impl Planner {
                 Ok(settled) => {
                     let action = settled.into_action(proposal, ActionId(*next_action), situation);
                     *next_action += 1;
-                    if action.proposal.kind.vm().is_some() {
+                    if action.proposal.kind.vm().is_some() && action.proposal.kind.verb() != Verb::Adopt {
                         let is_advice = !action.state.is_open();
                         self.memory.accepted(action.proposal.kind.vm(), &terms, is_advice, situation.now);
                     }
@@ -136,6 +136,10 @@ impl Planner {
     pub fn ended(&mut self, action: &Action, now: Timestamp) {
         let kind = &action.proposal.kind;
         let Some(vm) = kind.vm() else { return };
+        if kind.verb() == Verb::Adopt {
+            // The plane's own book-keeping; the guest did not feel it.
+            return;
+        }
         match action.state {
             ActionState::Done | ActionState::Failed { .. } | ActionState::Cancelled { .. } => {
                 self.memory.rests_from(vm, action.id, kind.verb(), now);

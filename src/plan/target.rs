@@ -33,6 +33,9 @@ pub(super) struct Candidate<'a, 'f> {
     broken_now: usize,
     cores: Cores,
     source_cores: Cores,
+    /// The source's load without it, and how many processors fewer wait there then.
+    left: f64,
+    relief: f64,
     live: bool,
     pub(super) purpose: Purpose,
     target_max_cpu: (f64, &'static str),
@@ -82,11 +85,17 @@ impl<'a, 'f> Candidate<'a, 'f> {
             () => Purpose::Balance,
         };
         let ties = Ties::of(vm, fleet);
+        // A guest that is off takes no load along.
+        let cores = if live { fleet.guest_cores(vm) } else { Cores::default() };
+        let (source_cores, cpus) = (fleet.host_cores(source), fleet.seats[source].host.capacity.cpus);
+        let left = (source_cores.low - cores.low).max(0.0);
         Candidate {
             broken_now: ties.broken_at(source).count(),
             ties,
-            cores: fleet.guest_cores(vm),
-            source_cores: fleet.host_cores(source),
+            relief: waiting(source_cores.low, cpus) - waiting(left, cpus),
+            left,
+            cores,
+            source_cores,
             fleet,
             vm,
             source,
@@ -128,18 +137,16 @@ impl<'a, 'f> Candidate<'a, 'f> {
         let cpus = f64::from(target.host.capacity.cpus.max(1));
         let source_cpus = f64::from(source.host.capacity.cpus.max(1));
         let there = self.fleet.host_cores(seat);
-        let (cores, is_repair) = (if self.live { self.cores } else { Cores::default() }, broken < self.broken_now);
+        let (cores, is_repair) = (self.cores, broken < self.broken_now);
         let (now, then) = (there.high / cpus, (there.high + cores.high) / cpus);
         let (limit, key) = self.target_max_cpu;
         // Only what makes the target warmer is bound by this; an admin may, since it harms nobody's data.
         if cores.high > 0.0 && then > limit && !self.is_admin {
             return Err(Obstacle::TargetCpu { now, then, limit, key });
         }
-        let left = (self.source_cores.low - cores.low).max(0.0);
-        let relief = waiting(self.source_cores.low, source.host.capacity.cpus) - waiting(left, source.host.capacity.cpus);
         let burden =
             waiting(there.high + cores.high, target.host.capacity.cpus) - waiting(there.high, target.host.capacity.cpus);
-        let gain = (relief - burden) * guardrails.gain_horizon.as_seconds();
+        let gain = (self.relief - burden) * guardrails.gain_horizon.as_seconds();
         let cost = if self.live { cost_core_s(self.vm, guardrails) } else { 0.0 };
         if self.live && self.purpose == Purpose::Balance && !is_repair {
             let hot = self.source_cores.low / source_cpus;
@@ -153,7 +160,7 @@ impl<'a, 'f> Candidate<'a, 'f> {
         }
         let is_far = !source.host.site.is_empty() && source.host.site != target.host.site;
         let score = then + 0.25 * memory_share + 0.5 * soft.len() as f64 + 0.5 * f64::from(u8::from(is_far));
-        let source = (self.source_cores.low / source_cpus, left / source_cpus);
+        let source = (self.source_cores.low / source_cpus, self.left / source_cpus);
         Ok(Fit { seat, score, source, target: (now, then), gain_core_s: gain, cost_core_s: cost, is_repair, soft })
     }
 }

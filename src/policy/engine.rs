@@ -5,7 +5,7 @@ use super::context::Context;
 use super::error::{at, failed, stopped, unreadable};
 use super::functions::{self, EventView, HostView, PlaneView, VmView, bounded};
 use super::limits::{Limits, Meter, Stop};
-use super::script::{Compiled, Handler, Parameter, Policy, assignment, read};
+use super::script::{Compiled, Handler, Parameter, Policy, Read, assignment, read};
 use super::state::{State, Unstorable, holds_shared, same, stored_bytes, to_dynamic, to_value};
 use super::step::{Fault, Sheet, Step, StepInput};
 use super::surface::REFUSED;
@@ -125,6 +125,20 @@ impl Engine {
     /// Reads and checks a policy. All errors that were found, or the policy with its warnings.
     pub fn compile(&self, file: &str, text: &str) -> Result<Policy, Vec<Diagnostic>> {
         let read = read(&self.rhai, file, text)?;
+        let errors: Vec<Diagnostic> = read.found.iter().filter(|found| found.severity == Severity::Error).cloned().collect();
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        self.compiled(file, read)
+    }
+
+    /// The same without heeding the check, whose complaints are the policy's warnings. What the check would refuse must do no
+    /// harm when it runs all the same; this is how that is tested.
+    pub fn compile_unchecked(&self, file: &str, text: &str) -> Result<Policy, Vec<Diagnostic>> {
+        self.compiled(file, read(&self.rhai, file, text)?)
+    }
+
+    fn compiled(&self, file: &str, read: Read) -> Result<Policy, Vec<Diagnostic>> {
         let stem = Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or(file);
         let mut compiled = Compiled {
             name: Arc::from(stem),
@@ -133,7 +147,7 @@ impl Engine {
             handlers: read.handlers,
             settings: read.settings,
             defaults: BTreeMap::new(),
-            warnings: read.warnings,
+            warnings: read.found,
             verbs: read.verbs,
             docs: read.docs,
         };
@@ -152,7 +166,10 @@ impl Engine {
             match self.compile(file, text) {
                 Ok(sound) => policy = Some(sound),
                 // Its settings cannot be computed.
-                Err(errors) => diagnostics.extend(errors),
+                Err(errors) => diagnostics.extend(errors.into_iter().map(|error| match error.hint {
+                    Some(_) => error,
+                    None => error.with_hint("settings are computed once, when the policy is loaded; give them plain defaults"),
+                })),
             }
         }
         Inspection { diagnostics, facts, policy }

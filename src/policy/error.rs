@@ -18,7 +18,7 @@ pub(super) fn unreadable(file: &str, text: &str, error: &ParseError) -> Diagnost
     let length = word_length(text, &found);
     let found = Diagnostic { length, ..found };
     // Where no better advice is known, some is still better than none.
-    found.with_hint(hint.unwrap_or_else(|| "check the parentheses, commas and semicolons around this place".to_owned()))
+    found.with_hint(hint.unwrap_or_else(|| "compare this place with the examples in the reference".to_owned()))
 }
 
 /// How long the word at a place is, so that all of it is underlined.
@@ -53,6 +53,16 @@ fn unreadable_words(text: &str, error: &ParseErrorType) -> (String, Option<Strin
         }
         ParseErrorType::FnDuplicatedDefinition(name, _) => {
             (format!("`{name}` is defined twice"), Some("keep one of them, or merge the two".to_owned()))
+        }
+        ParseErrorType::PropertyExpected => (
+            lower_first(&error.to_string()),
+            Some(
+                "words of the language (`for`, `in`, `if`, ...) are no names; a map's key may be read as `map[\"for\"]`"
+                    .to_owned(),
+            ),
+        ),
+        ParseErrorType::AssignmentToConstant(_) => {
+            (lower_first(&error.to_string()), Some("compare with `==`; what is to change is declared with `let`".to_owned()))
         }
         ParseErrorType::MissingToken(token, place) => {
             (format!("a `{token}` is missing here, {place}"), Some(format!("add `{token}` before this place")))
@@ -278,10 +288,10 @@ mod tests {
     use crate::policy::testing::{Bench, load};
 
     /// Each text, with what an admin is told.
-    fn told(texts: &[&str]) -> String {
+    fn told(texts: &[&str], checked: bool) -> String {
         let bench = Bench::new();
         let say = |text: &&str| {
-            let said = match bench.bound(text) {
+            let said = match if checked { bench.checked(text) } else { bench.bound(text) } {
                 Err(errors) => errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
                 Ok(bound) => match bench.step(&bound, &mut State::default(), &load()) {
                     Ok(_) => "no complaint".to_owned(),
@@ -317,7 +327,7 @@ mod tests {
             "fn settings() { #{ hot: 1, later: || 5 } }",
             "fn settings() { notify(\"hello\"); #{} }",
             "fn on_load(vm) { ((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((1)))))))))))))))))))))))))))))))))))))))))))))))))))))))))))))))))))))) }",
-        ])) });
+        ], true)) });
     }
 
     #[test]
@@ -360,6 +370,6 @@ mod tests {
             "fn on_load(vm) { [1].map(\"helper\"); }",
             "fn on_load(vm, settings) { settings.hot; }",
             "fn on_load(vm, plane) { plane.vm(\"nobody\").name; }",
-        ])) });
+        ], false)) });
     }
 }

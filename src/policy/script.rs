@@ -1,7 +1,7 @@
 //! From text to a policy that can be called: reading, refusing what could never work, finding the handlers.
 
 use super::error::unreadable;
-use crate::error::{Diagnostic, Severity};
+use crate::error::Diagnostic;
 use crate::model::{EventBody, EventKind, Value, Verb};
 use rhai::{AST, ASTNode, Engine, Expr, OptimizationLevel, Position, Scope, ScriptFuncDef, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
@@ -120,7 +120,8 @@ pub(super) struct Read {
     pub(super) ast: AST,
     pub(super) handlers: Vec<Option<Handler>>,
     pub(super) settings: Option<Handler>,
-    pub(super) warnings: Vec<Diagnostic>,
+    /// What the check found, errors and warnings.
+    pub(super) found: Vec<Diagnostic>,
     pub(super) verbs: BTreeSet<Verb>,
     pub(super) docs: Vec<(String, String)>,
 }
@@ -129,10 +130,6 @@ pub(super) struct Read {
 pub(super) fn read(engine: &Engine, file: &str, text: &str) -> Result<Read, Vec<Diagnostic>> {
     let written = engine.compile(text).map_err(|error| vec![unreadable(file, text, &error)])?;
     let (found, facts) = super::check::inspect(&written, file, text);
-    let (errors, warnings): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| found.severity == Severity::Error);
-    if !errors.is_empty() {
-        return Err(errors);
-    }
     let mut handlers: Vec<Option<Handler>> = EventKind::ALL.iter().map(|_| None).collect();
     let mut settings = None;
     for function in functions(&written) {
@@ -152,7 +149,7 @@ pub(super) fn read(engine: &Engine, file: &str, text: &str) -> Result<Read, Vec<
     let docs = docs(&written);
     // The check looks at what was written; what runs has its constants folded.
     let ast = engine.optimize_ast(&Scope::new(), written, OptimizationLevel::Simple);
-    Ok(Read { ast, handlers, settings, warnings, verbs, docs })
+    Ok(Read { ast, handlers, settings, found, verbs, docs })
 }
 
 /// The position in [`EventKind::ALL`] of the kind a function handles.

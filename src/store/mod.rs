@@ -92,14 +92,15 @@ pub struct Store {
 
 impl Store {
     /// Opens the store at `path`, or creates it where there is none, and reads the state it holds.
-    pub fn open(path: &Path) -> Result<(Store, Recovered), StoreError> {
+    pub fn open(path: &Path, retention: Retention) -> Result<(Store, Recovered), StoreError> {
         let name: Name = path.display().to_string().into();
         let refused = |source| StoreError::Io { store: name.clone(), doing: Doing::Open, source };
         if !path.try_exists().map_err(refused)? {
             create(path, &name)?;
         }
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(refused)?;
-        Store::prepare(name, |builder| builder.create_file(file))
+        let (store, recovered) = Store::prepare(name, |builder| builder.create_file(file))?;
+        Ok((store.keeping(retention), recovered))
     }
 
     /// An empty store without a file; what it holds ends with it.

@@ -44,17 +44,28 @@ pub struct Key {
     pub required: bool,
     /// What its value must look like.
     pub shape: Shape,
+    /// A value to show in hints; empty: one made up from the shape.
+    pub example: &'static str,
 }
 
 impl Key {
     /// A key that must be there.
     pub const fn required(name: &'static str, shape: Shape) -> Key {
-        Key { name, required: true, shape }
+        Key { name, required: true, shape, example: "" }
     }
 
     /// A key that may be left out.
     pub const fn optional(name: &'static str, shape: Shape) -> Key {
-        Key { name, required: false, shape }
+        Key { name, required: false, shape, example: "" }
+    }
+
+    /// The same with a value to show in hints.
+    pub const fn like(self, example: &'static str) -> Key {
+        Key { example, ..self }
+    }
+
+    fn example(&self) -> String {
+        if self.example.is_empty() { example(&self.shape) } else { self.example.to_owned() }
     }
 }
 
@@ -138,7 +149,17 @@ impl Check<'_> {
             let name = entry.name.as_str();
             match known.iter().find(|key| key.name == name) {
                 Some(_) if value.is_null() => {}
-                Some(key) => self.value(&join(path, name), &entry.node, value, &key.shape),
+                Some(key) => {
+                    let before = self.complaints.len();
+                    self.value(&join(path, name), &entry.node, value, &key.shape);
+                    // The key's own example is better than one made up.
+                    if let (Shape::List(_), [complaint]) = (&key.shape, &mut self.complaints[before..])
+                        && !key.example.is_empty()
+                        && !value.is_sequence()
+                    {
+                        complaint.hint = Some(format!("write a list, even of one: `{}`", key.example));
+                    }
+                }
                 None => self.unknown(path, entry, known),
             }
         }
@@ -153,7 +174,7 @@ impl Check<'_> {
             }
             let message =
                 if path.is_empty() { format!("`{}` is missing", key.name) } else { format!("`{path}` lacks `{}`", key.name) };
-            let hint = format!("add `{}: {}`", key.name, example(&key.shape));
+            let hint = format!("add `{}: {}`", key.name, key.example());
             match entries(node).iter().find(|entry| entry.name == key.name) {
                 Some(entry) => {
                     let message = format!("`{}` has no value", join(path, key.name));
@@ -262,7 +283,7 @@ fn example(shape: &Shape) -> String {
                 .iter()
                 .filter(|key| key.required)
                 .chain(keys.iter().filter(|key| !key.required).take(1))
-                .map(|key| format!("{}: {}", key.name, example(&key.shape)))
+                .map(|key| format!("{}: {}", key.name, key.example()))
                 .collect();
             format!("{{ {} }}", required.join(", "))
         }

@@ -38,6 +38,7 @@ fn slow() -> MigrationLimits {
     MigrationLimits { bandwidth_mib_per_s: Some(4), ..MigrationLimits::default() }
 }
 
+#[track_caller]
 fn report(host: &LibvirtHost) -> HostReport {
     host.report(lab::clock().now()).unwrap()
 }
@@ -46,10 +47,12 @@ fn domain(report: &HostReport, vm: VmId) -> Option<&DomainReport> {
     report.domains.iter().find(|domain| domain.vm == vm)
 }
 
+#[track_caller]
 fn state(host: &LibvirtHost, vm: VmId) -> Option<(VmState, Reason)> {
     domain(&report(host), vm).map(|domain| (domain.state, domain.reason))
 }
 
+#[track_caller]
 fn failure(result: Result<(), HypervisorError>) -> (ErrorKind, String) {
     let error = result.unwrap_err();
     (error.kind, error.what)

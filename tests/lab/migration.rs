@@ -9,8 +9,9 @@ fn a_guest_moves_without_missing_a_beat_or_stays_where_it_is() {
     let Some(lab) = Lab::up("a_guest_moves_without_missing_a_beat_or_stays_where_it_is", 2) else { return };
     let (a, b) = (lab.host("host-a"), lab.host("host-b"));
     let (at_a, at_b) = (Notices::of(&a), Notices::of(&b));
-    let guest = lab.guest("host-a", "web", &["--start"]);
+    let guest = lab.guest("host-a", "web", &["--start", "--memory", "160"]);
     let vm = guest.vm;
+    // In less memory than it has, this much dirt would leave the guest none.
     lab.tell(&guest, &["dirty", "32"]);
     report(&a);
     report(&b);

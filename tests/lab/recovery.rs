@@ -26,7 +26,7 @@ fn orphan(lab: &Lab, guest: &lab::Guest, bandwidth: &str) {
 fn what_became_of_an_order_is_found_out() {
     let Some(lab) = Lab::up("what_became_of_an_order_is_found_out", 2) else { return };
     let (a, b) = (lab.host("host-a"), lab.host("host-b"));
-    let guest = lab.guest("host-a", "web", &["--start"]);
+    let guest = lab.guest("host-a", "web", &["--start", "--memory", "160"]);
     let vm = guest.vm;
     report(&a);
     report(&b);
@@ -39,7 +39,7 @@ fn what_became_of_an_order_is_found_out() {
     assert_eq!(plain(ActionKind::Start { vm }), Fate::Done);
     assert_eq!(plain(ActionKind::Adopt { vm }), Fate::Done);
     assert_eq!(plain(ActionKind::SetVcpus { vm, vcpus: 1 }), Fate::Done);
-    assert_eq!(plain(ActionKind::Balloon { vm, memory_mib: 96 }), Fate::Done);
+    assert_eq!(plain(ActionKind::Balloon { vm, memory_mib: 160 }), Fate::Done);
     assert_eq!(plain(ActionKind::SetVcpus { vm, vcpus: 2 }), Fate::NotDone("it has 1 vcpus, not 2".into()));
     assert!(not_done(plain(ActionKind::Shutdown { vm, force_after: None })));
     assert!(not_done(plain(ActionKind::Save { vm })));
@@ -83,7 +83,7 @@ fn what_became_of_an_order_is_found_out() {
 fn a_source_that_restarts_in_the_midst_of_a_migration_is_asked_again() {
     let Some(lab) = Lab::up("a_source_that_restarts_in_the_midst_of_a_migration_is_asked_again", 2) else { return };
     let a = lab.host("host-a");
-    let guest = lab.guest("host-a", "web", &["--start"]);
+    let guest = lab.guest("host-a", "web", &["--start", "--memory", "160"]);
     let vm = guest.vm;
     execute(&a, ActionKind::Adopt { vm }).unwrap();
     lab.tell(&guest, &["dirty", "32"]);
@@ -97,7 +97,7 @@ fn a_source_that_restarts_in_the_midst_of_a_migration_is_asked_again() {
     });
     let (kind, what) = failure(result);
     assert_eq!(kind, ErrorKind::Failed, "{what}");
-    assert!(what.contains("broke") && what.contains("still on host-a: running"), "{what}");
+    assert!(what.contains("broke") && what.contains("running (booted) on host-a"), "{what}");
     guest.counts_on();
     guest.assert_no_gap();
 }

@@ -130,9 +130,8 @@ fn check(run: &Run, context: &str) {
     for action in begun.keys() {
         assert!(manager.action(*action).is_some(), "{context}: action {action} was done and is not known");
     }
-    for action in manager.open() {
-        panic!("{context}: action {} is still {}", action.id, action.state.word());
-    }
+    let open: Vec<_> = manager.open().map(|action| (action.id, action.state.word())).collect();
+    assert!(open.is_empty(), "{context}: not ended: {open:?}");
     let journal = journal(&run.simulation);
     for command in &run.accepted {
         let times = journal.iter().filter(|line| line.as_str() == command).count();

@@ -247,6 +247,18 @@ impl Hearing {
             || reading.maximum_kib.is_some_and(|kib| kib / 1024 != guest.memory_mib)
     }
 
+    /// What to report of a domain in this state. One whose QEMU is just being made is not there yet: it is off still where it
+    /// was off, and arrives otherwise. (The target of a migration says "paused, starting up" before it says "migrating".)
+    pub fn settled(&self, vm: VmId, state: VmState, reason: Reason) -> (VmState, Reason) {
+        if (state, reason) != (VmState::Paused, Reason::Booted) {
+            return (state, reason);
+        }
+        match self.known().guests.get(&vm).map(|guest| guest.phase) {
+            Some(Phase::Off) => (VmState::Off, Reason::Unknown),
+            _ => (VmState::Paused, Reason::Migration),
+        }
+    }
+
     /// A poll is complete: `listed` are its domains with their states, asked for when `events` events had come. `described`
     /// was read after that and is now on its way to the plane.
     pub fn polled(&self, events: u64, listed: &BTreeMap<VmId, (VmState, Reason)>, described: &BTreeMap<VmId, Described>) {
@@ -293,6 +305,40 @@ impl Hearing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::VirtualClock;
+    use crate::model::Timestamp;
+
+    const GUEST: VmId = VmId(uuid::Uuid::from_u128(1));
+
+    #[test]
+    fn a_qemu_that_is_being_made_is_no_paused_guest() {
+        let hearing = Hearing::new(VirtualClock::at(Timestamp(0)));
+        let starting = (VmState::Paused, Reason::Booted);
+        assert_eq!(hearing.settled(GUEST, starting.0, starting.1), (VmState::Paused, Reason::Migration));
+        hearing.polled(0, &[(GUEST, (VmState::Off, Reason::Shutdown))].into(), &BTreeMap::new());
+        assert_eq!(hearing.settled(GUEST, starting.0, starting.1), (VmState::Off, Reason::Unknown));
+        assert_eq!(hearing.settled(GUEST, VmState::Paused, Reason::Asked), (VmState::Paused, Reason::Asked));
+    }
+
+    #[test]
+    fn a_change_while_a_definition_was_read_is_read_again() {
+        let hearing = Hearing::new(VirtualClock::at(Timestamp(0)));
+        let reading = Reading::default();
+        let xml = "<domain><name>x</name><memory>1024</memory></domain>";
+        let described = || [(GUEST, super::super::description::read(xml, true, false).unwrap())].into();
+        let listed = [(GUEST, (VmState::Running, Reason::Booted))].into();
+        assert!(hearing.must_describe(GUEST, &reading, false));
+        let before = hearing.events();
+        hearing.hear(GUEST, &Said::Changed);
+        hearing.polled(before, &listed, &described());
+        assert!(hearing.must_describe(GUEST, &reading, false), "the event may be newer than what was read");
+        hearing.polled(hearing.events(), &listed, &described());
+        assert!(!hearing.must_describe(GUEST, &reading, false));
+        assert!(hearing.must_describe(GUEST, &reading, true), "its autostart flag changed");
+        assert!(hearing.must_describe(GUEST, &Reading { vcpus: Some(2), ..reading }, false), "it got a processor");
+        hearing.reset();
+        assert!(hearing.must_describe(GUEST, &reading, false), "after a reconnect everything is read");
+    }
 
     /// Notices of state for a row of lifecycle events, from a phase.
     fn states(phase: Phase, events: &[(i32, i32)]) -> Vec<(VmState, Reason)> {

@@ -11,7 +11,11 @@ use crate::clock::Clock;
 use crate::hypervisor::{HypervisorError, Watch};
 use crate::model::{Progress, Span, Timestamp, VmId};
 use std::time::Duration;
+use virt::domain::Domain;
+use virt::error::Error;
 
+/// `VIR_DOMAIN_JOB_NONE`.
+const NO_JOB: i32 = 0;
 /// How often a job is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 /// Looking is given up after this time, not the job.
@@ -61,14 +65,20 @@ pub fn look(session: &Session, vm: VmId) -> Result<Job, HypervisorError> {
     session.call(format!("look at the job of guest {vm}"), GLANCE, move |connect| {
         let found = lookup(connect, vm).and_then(|domain| ffi::job_stats(&domain, |kind, params| (kind, Done::of(params))));
         match found {
-            // Bounded or unbounded: under way. All else is no job, or one that is over.
-            Ok((1 | 2, done)) => Ok(Job::Active(done)),
-            Ok(_) => Ok(Job::None),
+            Ok((NO_JOB, _)) => Ok(Job::None),
+            // Also one that was cancelled or has failed: libvirt is still putting things right.
+            Ok((_, done)) => Ok(Job::Active(done)),
             Err(error) if is_wrong_state(&error) => Ok(Job::None),
             Err(error) if is_missing(&error) => Ok(Job::NoDomain),
             Err(error) => Err(Trouble::from(error)),
         }
     })
+}
+
+/// Has a domain a job? One that is over but not yet put away counts. At the target of a migration libvirt does not tell and
+/// fails.
+pub fn is_active(domain: &Domain) -> Result<bool, Error> {
+    ffi::job_stats(domain, |kind, _| kind != NO_JOB)
 }
 
 /// Asks libvirt to end a domain's job.

@@ -185,13 +185,12 @@ fn comeback(
         match recover::migration(&again, destination) {
             Ok(Fate::Done) => return Ok(()),
             Ok(Fate::NotDone(what)) => {
-                return Err(failed(
-                    &again,
-                    &session,
-                    &destination.host,
-                    HypervisorError::new(ErrorKind::Failed, format!("{}; then: {what}", error.what)),
-                    aborted,
-                ));
+                let (host, vm, target) = (&errand.door.host, errand.vm, &destination.host);
+                let what = format!(
+                    "migration of guest {vm} to {target} ended because the connection to {host} broke in its midst: {what}"
+                );
+                let broken = HypervisorError::new(ErrorKind::Failed, what);
+                return Err(failed(&again, &session, target, broken, aborted));
             }
             Err(_) if errand.clock.now().since(since) < COMEBACK => errand.clock.sleep(Span::seconds(1)),
             Err(_) => {

@@ -30,7 +30,7 @@ mod statistics;
 
 use super::{ErrorKind, Fate, Hypervisor, HypervisorError, NoticeSink, Order, Watch};
 use crate::clock::Clock;
-use crate::model::{ActionKind, Capacity, DomainReport, HostId, HostReport, Mark, Timestamp, VmId};
+use crate::model::{ActionKind, Capacity, DomainReport, HostId, HostReport, Mark, Reason, Timestamp, VmId, VmState};
 use description::Described;
 use ffi::Ear;
 use hearing::Hearing;
@@ -108,6 +108,7 @@ impl LibvirtHost {
         let mut waiting = 0.0;
         for (vm, reading) in &poll.readings {
             let Some((state, reason)) = reading.state() else { continue };
+            let (state, reason) = self.hearing.settled(*vm, state, reason);
             let load = meters.sample(*vm, sampled_at, reading);
             waiting += load.cpu_wait_cores.unwrap_or(0.0);
             listed.insert(*vm, (state, reason));
@@ -230,10 +231,21 @@ fn poll(connect: &Connect) -> Result<Poll, virt::error::Error> {
     let mut readings = Vec::new();
     ffi::all_domain_stats(connect, |vm, params| readings.push((vm, Reading::of(params))))?;
     readings.sort_by_key(|(vm, _)| *vm);
+    for (vm, reading) in &mut readings {
+        if reading.state() == Some((VmState::Paused, Reason::Migration)) && is_stranded(connect, *vm) {
+            reading.forget_reason();
+        }
+    }
     // The flag has no event and is not in the definition; asking for the list of those that have it costs one call.
     let autostart = connect.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_AUTOSTART)?;
     let autostart = autostart.iter().filter_map(|domain| domain.uuid().ok().map(VmId)).collect();
     Ok(Poll { node, readings, autostart })
+}
+
+/// Is a guest that says it is paused for a migration in none? It can be left so when something failed at the wrong moment, and
+/// nobody would look after it if it went on saying so. At the target of a migration libvirt does not tell, so there it is not.
+fn is_stranded(connect: &Connect, vm: VmId) -> bool {
+    order::lookup(connect, vm).and_then(|domain| job::is_active(&domain)).is_ok_and(|active| !active)
 }
 
 /// Reads a definition; `None`: it went away meanwhile, or makes no sense.

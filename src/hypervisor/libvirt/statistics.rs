@@ -77,6 +77,11 @@ impl Reading {
         self.state.map(|(state, reason)| state::of(state, reason))
     }
 
+    /// The reason given for its state does not hold.
+    pub fn forget_reason(&mut self) {
+        self.state = self.state.map(|(state, _)| (state, 0));
+    }
+
     /// Memory in use inside the guest. Known only from the guest's own balloon driver.
     fn memory_used_kib(&self) -> Option<u64> {
         let free = self.usable_kib.or(self.unused_kib)?;

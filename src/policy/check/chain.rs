@@ -217,6 +217,7 @@ impl<'a> Walk<'a> {
         if let Some(guess) = declared.get(name) {
             return guess.clone();
         }
+        self.settings_undeclared.insert(name.to_owned());
         let keys: Vec<&str> = declared.keys().map(String::as_str).collect();
         let hint = known::suggest(name, &keys, "add it there with its default; it declares");
         self.error(spot, format!("`fn settings()` declares no `{name}`"), hint);

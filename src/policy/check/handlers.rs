@@ -40,10 +40,10 @@ impl Walk<'_> {
                 }
             } else if hides_surface(&name, def.params.len()) {
                 let hint = format!("give it another name, such as `my_{name}`");
-                self.error(spot, format!("`{name}` would hide a function of the surface"), hint);
+                self.error(spot, format!("`{name}` is a function of the policy language, which this one would hide"), hint);
             }
         }
-        if self.facts.handlers.is_empty() {
+        if self.facts.handlers.is_empty() && !self.functions.keys().any(|(name, _)| name.starts_with("on_")) {
             let hint = "add a handler, for example `fn on_load(vm) { ... }`";
             self.warn(Spot::START, "this policy handles no event", hint);
         }

@@ -5,10 +5,14 @@ use crate::usage::Usage;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+thread_local! {
+    /// Making an engine costs more than most checks.
+    static ENGINE: Engine =
+        Engine::new(Rc::new(RefCell::new(World::new("home"))), Rc::new(RefCell::new(Usage::default())), Limits::default());
+}
+
 fn read(file: &str, text: &str) -> Vec<Diagnostic> {
-    Engine::new(Rc::new(RefCell::new(World::new("home"))), Rc::new(RefCell::new(Usage::default())), Limits::default())
-        .inspect(file, text)
-        .diagnostics
+    ENGINE.with(|engine| engine.inspect(file, text).diagnostics)
 }
 
 fn complaints(text: &str) -> String {

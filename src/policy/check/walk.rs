@@ -87,6 +87,8 @@ pub(super) struct Walk<'a> {
     /// Keys of `this` that handlers read.
     pub state_reads: Vec<(String, Spot)>,
     pub settings_reads: BTreeSet<String>,
+    /// Those that are read and not declared.
+    pub settings_undeclared: BTreeSet<String>,
     /// Names of timers set with a written-out name; `None` once a name is computed.
     pub timers: Option<BTreeSet<String>>,
     pub timers_set: Vec<(String, Spot)>,
@@ -113,6 +115,7 @@ impl<'a> Walk<'a> {
             texts: BTreeSet::new(),
             state_reads: Vec::new(),
             settings_reads: BTreeSet::new(),
+            settings_undeclared: BTreeSet::new(),
             timers: Some(BTreeSet::new()),
             timers_set: Vec::new(),
             timers_compared: Vec::new(),
@@ -163,7 +166,10 @@ impl<'a> Walk<'a> {
     }
 
     fn function(&mut self, signature: Signature, def: &'a ScriptFuncDef) {
-        let handler = signature.0.strip_prefix("on_").and_then(EventKind::named);
+        // A misspelt handler gets what the one that was meant would get.
+        let handler = signature.0.strip_prefix("on_").and_then(|name| {
+            EventKind::named(name).or_else(|| EventKind::named(nearest(name, EventKind::ALL.iter().map(|kind| kind.name))?))
+        });
         let mut scopes = Vec::new();
         for (index, name) in def.params.iter().enumerate() {
             let guess = match handler {
@@ -559,7 +565,8 @@ impl<'a> Walk<'a> {
     fn unread_settings(&mut self) {
         let declared = self.facts.settings.clone().unwrap_or_default();
         for (key, setting) in declared {
-            if !self.settings_reads.contains(&key) && !self.texts.contains(&key) {
+            let misspelt = self.settings_undeclared.iter().any(|read| nearest(read, [key.as_str()]).is_some());
+            if !misspelt && !self.settings_reads.contains(&key) && !self.texts.contains(&key) {
                 let hint = format!("read it as `settings.{key}`, or remove it");
                 self.warn(setting.spot, format!("no code reads the setting `{key}`"), hint);
             }

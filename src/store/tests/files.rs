@@ -20,12 +20,12 @@ fn text(error: &StoreError, folder: &Path) -> String {
 }
 
 fn refusal(path: &Path) -> String {
-    let error = Store::open(path).map(|_| ()).expect_err("it must not open");
+    let error = Store::open(path, Retention::default()).map(|_| ()).expect_err("it must not open");
     text(&error, path.parent().unwrap())
 }
 
 fn set_schema(path: &Path, version: u64) {
-    let (store, _) = Store::open(path).unwrap();
+    let (store, _) = Store::open(path, Retention::default()).unwrap();
     let write = store.database.begin_write().unwrap();
     write.open_table(tables::META).unwrap().insert(tables::META_SCHEMA, version).unwrap();
     write.commit().unwrap();
@@ -35,11 +35,11 @@ fn set_schema(path: &Path, version: u64) {
 fn a_store_opens_again_with_what_it_held() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("plane.redb");
-    let (mut store, recovered) = Store::open(&path).unwrap();
+    let (mut store, recovered) = Store::open(&path, Retention::default()).unwrap();
     assert_eq!(recovered, state::fresh());
     store.commit(&samples::batches()).unwrap();
     drop(store);
-    let (_, recovered) = Store::open(&path).unwrap();
+    let (_, recovered) = Store::open(&path, Retention::default()).unwrap();
     assert_eq!(recovered, state::after(&samples::batches()));
     let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["plane.redb"], "nothing is left of its making");
@@ -56,7 +56,7 @@ fn what_keeps_a_store_from_opening_is_said_with_what_to_do() {
     let at = |name: &str| folder.path().join(name);
 
     let held = at("in-use.redb");
-    let _store = Store::open(&held).unwrap();
+    let _store = Store::open(&held, Retention::default()).unwrap();
     insta::assert_snapshot!("in_use", refusal(&held));
 
     set_schema(&at("newer.redb"), 7);
@@ -74,19 +74,22 @@ fn what_keeps_a_store_from_opening_is_said_with_what_to_do() {
     drop(other);
     insta::assert_snapshot!("another_programs", refusal(&at("other.redb")));
 
-    drop(Store::open(&at("short.redb")).unwrap());
+    drop(Store::open(&at("short.redb"), Retention::default()).unwrap());
     let file = std::fs::OpenOptions::new().write(true).open(at("short.redb")).unwrap();
     file.set_len(file.metadata().unwrap().len() / 2).unwrap();
     insta::assert_snapshot!("cut_short", refusal(&at("short.redb")));
 
-    let (store, _) = Store::open(&at("row.redb")).unwrap();
+    let (store, _) = Store::open(&at("row.redb"), Retention::default()).unwrap();
     let write = store.database.begin_write().unwrap();
     write.open_table(tables::HOSTS).unwrap().insert("host-a", &[9_u8, 1][..]).unwrap();
     write.commit().unwrap();
     drop(store);
     insta::assert_snapshot!("a_row_that_cannot_be_read", refusal(&at("row.redb")));
 
-    insta::assert_snapshot!("no_folder", text(&Store::open(&at("no/such.redb")).unwrap_err(), folder.path()));
+    insta::assert_snapshot!(
+        "no_folder",
+        text(&Store::open(&at("no/such.redb"), Retention::default()).unwrap_err(), folder.path())
+    );
     std::fs::create_dir(at("folder")).unwrap();
     insta::assert_snapshot!("a_folder", refusal(&at("folder")));
 }
