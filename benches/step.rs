@@ -8,7 +8,8 @@ use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use embot::manager::{HostSettings, Manager, Settings};
 use embot::model::{
-    Batch, Capacity, Command, Description, DomainReport, HostId, HostLoad, HostReport, Input, Reason, Timestamp, VmId, VmLoad, VmState,
+    Batch, Capacity, Command, Description, DomainReport, HostId, HostLoad, HostReport, Input, Reason, Timestamp, VmId, VmLoad,
+    VmState,
 };
 use embot::store::{Recovered, Store};
 use std::cell::Cell;
@@ -87,11 +88,8 @@ fn report(host: usize, at: i64, described: bool) -> Input {
 }
 
 fn plane(policy: Option<&str>) -> Manager {
-    let host = |number| HostSettings {
-        id: HostId::from(format!("host-{number}").as_str()),
-        site: "".into(),
-        labels: BTreeMap::new(),
-    };
+    let host =
+        |number| HostSettings { id: HostId::from(format!("host-{number}").as_str()), site: "".into(), labels: BTreeMap::new() };
     let settings = Settings { plane: "bench".into(), hosts: (0..HOSTS).map(host).collect(), ..Settings::default() };
     let mut manager = Manager::new(settings, Recovered::nothing());
     manager.turn((0..HOSTS).map(|host| report(host, 0, true)).collect(), Timestamp(0));
@@ -175,7 +173,8 @@ fn bare(bencher: Bencher, policy: &str, settings: rhai::Map) {
     engine.register_get("net", |vm: &mut Plain| vm.net);
     engine.register_get("cpu_wait", |vm: &mut Plain| vm.cpu_wait);
     engine.register_fn("now", || 1_i64);
-    engine.register_fn("get", |map: &mut rhai::Map, key: &str, default: rhai::Dynamic| map.get(key).cloned().unwrap_or(default));
+    engine
+        .register_fn("get", |map: &mut rhai::Map, key: &str, default: rhai::Dynamic| map.get(key).cloned().unwrap_or(default));
     let ast = engine.compile(policy).expect("a sound policy");
     let mut states: Vec<rhai::Dynamic> = vec![rhai::Dynamic::from_map(rhai::Map::new()); GUESTS];
     let options = rhai::CallFnOptions::new().eval_ast(false);
