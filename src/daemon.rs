@@ -17,8 +17,10 @@ use crate::model::{Action, Input, Output, Span};
 use crate::sensors::{Polling, Sensors};
 use crate::store::{Recovered, Store, StoreError, Writer};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Inputs that may wait for the manager.
 const INBOX: usize = 16_384;
@@ -53,8 +55,12 @@ pub enum DaemonError {
 /// Runs a plane until it is told to stop (SIGINT, SIGTERM). `on_ready` is called when the socket answers.
 pub fn run(config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> Result<(), DaemonError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let listener = runtime.block_on(api::listen(&config.socket))?;
+    // From here on a signal to stop is remembered, however long the start takes.
+    let stop_signal = runtime.block_on(async { StopSignal::listen() })?;
+    // The store first: its lock decides which of two daemons may go on, before either touches the socket.
     let (store, recovered) = Store::open(&config.store, config.retention())?;
+    let listener = runtime.block_on(api::listen(&config.socket))?;
+    let socket = SocketFile(&config.socket);
     let clock: Arc<SystemClock> = SystemClock::start(recovered.last_now);
     let journal = store.journal();
     let hosts = hosts::open(config, clock.clone()).map_err(DaemonError::Hosts)?;
@@ -101,15 +107,16 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> 
         let folder = tokio::spawn(Folder::new(&config.modules, &config.policies).watch(handle.clone()));
         on_ready(&handle);
         let doors = api::Doors { journal, clock: clock.clone() };
-        let served = api::serve(listener, handle.clone(), doors, stop_signal()).await;
+        let served = api::serve(listener, handle.clone(), doors, stop_signal.received()).await;
         folder.abort();
         served
     });
-    sensors.stop(FAREWELL);
+    // While this daemon still holds the store, so that the next one's socket is not the one that goes.
+    drop(socket);
     handle.stop();
+    sensors.stop(FAREWELL);
     let managed = manager.join().map_err(|_| DaemonError::Panicked("manager"))?;
     let written = writer.join();
-    std::fs::remove_file(&config.socket).ok();
     managed?;
     written.map_err(|error| DaemonError::Manager(RunError::Store(error)))?;
     served?;
@@ -173,15 +180,33 @@ fn settings(config: &Config, hosts: &[HostSettings]) -> Settings {
     }
 }
 
-/// Resolves when the daemon is asked to stop.
-async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
-        tracing::error!("signals cannot be received; stop the daemon with SIGKILL, nothing is lost by it");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => tracing::info!("stopping: interrupted"),
-        _ = terminate.recv() => tracing::info!("stopping: asked to"),
+/// The API's socket in the file system; taken away with the daemon, also when that fails to start.
+struct SocketFile<'a>(&'a Path);
+
+impl Drop for SocketFile<'_> {
+    fn drop(&mut self) {
+        // Where it is gone already, all is well.
+        std::fs::remove_file(self.0).ok();
+    }
+}
+
+/// Hears that the daemon is asked to stop.
+struct StopSignal {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignal {
+    /// From now on such a signal does not end the process, but is kept until somebody asks for it.
+    fn listen() -> io::Result<StopSignal> {
+        Ok(StopSignal { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Resolves when there is one.
+    async fn received(mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => tracing::info!("stopping: interrupted"),
+            _ = self.terminate.recv() => tracing::info!("stopping: asked to"),
+        }
     }
 }

@@ -88,12 +88,18 @@ impl Manager {
         self.turn.records.push(Record::Action { action: id, update: update.clone() });
         let state = match update {
             ActionUpdate::Started => {
-                (action.state, action.state_at) = (ActionState::Started, self.now);
+                action.state = ActionState::Started;
+                // One that is being recovered was started before: what hosts have said since then is newer.
+                if !self.unreconciled.contains(&id) {
+                    action.state_at = self.now;
+                }
                 self.turn.actions.insert(id);
                 return;
             }
             ActionUpdate::Progress(progress) => {
                 action.progress = Some(*progress);
+                // It goes on, and that is all there is to know of it.
+                self.unreconciled.remove(&id);
                 return;
             }
             ActionUpdate::Done => ActionState::Done,
