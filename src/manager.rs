@@ -104,6 +104,8 @@ pub struct Manager {
     patience_ends: Option<Timestamp>,
     /// Actions whose fate since the last run is not known yet.
     unreconciled: BTreeSet<ActionId>,
+    /// A host has come (back): guests there may still lack the plane's mark, where putting it there failed or was interrupted.
+    looks_for_unmarked: bool,
     usage_saved: BTreeMap<HostId, Timestamp>,
     messages: BTreeMap<EmbotId, (Timestamp, u32)>,
     figures: Figures,
@@ -200,6 +202,7 @@ impl Manager {
             refusals: VecDeque::new(),
             row,
             unreconciled,
+            looks_for_unmarked: false,
             usage_saved: BTreeMap::new(),
             messages: BTreeMap::new(),
             figures: Figures::default(),
@@ -246,6 +249,7 @@ impl Manager {
         self.due_timers();
         self.expire_advice();
         if self.is_settled() {
+            self.adopt_rest();
             self.dispatch();
         }
         self.finish(inputs)
@@ -317,6 +321,7 @@ impl Manager {
                     }
                 }
                 (EventBody::Appeared | EventBody::Changed, _) => self.register(&element),
+                (EventBody::HostUp, _) => self.looks_for_unmarked = true,
                 _ => {}
             }
             if let (EventBody::Appeared | EventBody::Changed, ElementId::Vm(vm)) = (&body, &element) {

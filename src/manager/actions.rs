@@ -249,6 +249,18 @@ impl Manager {
         }
     }
 
+    /// A host has come (back): what is still to be adopted there, is.
+    pub(super) fn adopt_rest(&mut self) {
+        if !std::mem::take(&mut self.looks_for_unmarked) {
+            return;
+        }
+        let idle: Vec<VmId> = {
+            let world = self.world.borrow();
+            world.vms().map(|vm| vm.id).filter(|vm| !world.open.contains_key(vm)).collect()
+        };
+        idle.into_iter().for_each(|vm| self.adopt(vm));
+    }
+
     /// Puts the plane's mark on a guest, unless it is there.
     pub(super) fn mark(&mut self, vm: VmId, by: &Arc<str>, reason: &str) -> Result<Vec<ActionId>, String> {
         let world = self.world.borrow();

@@ -113,6 +113,15 @@ impl Plane {
         fs::rename(from, to).expect("a socket can be moved");
     }
 
+    /// Leaves a copy of everything in this folder.
+    pub fn keep(&self, folder: &Path) {
+        fs::create_dir_all(folder).expect("a folder");
+        for name in ["embot.redb", "effects.jsonl", "daemon.log", "fleet.log", "plane.yaml"] {
+            // What is not there yet cannot be kept.
+            let _ = fs::copy(self.path(name), folder.join(name));
+        }
+    }
+
     /// The end of what the daemons said.
     pub fn log(&self) -> String {
         tail(&self.path("daemon.log"))
