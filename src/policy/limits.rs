@@ -137,8 +137,13 @@ impl Meter {
     #[cold]
     fn check_clock(&self) {
         let mut deadline = self.deadline.borrow_mut();
-        if deadline.get_or_insert_with(|| Deadline::after(self.limits.deadline)).is_over() {
-            self.stop(Stop::Deadline);
+        match &mut *deadline {
+            None => *deadline = Some(Deadline::after(self.limits.deadline)),
+            Some(deadline) => {
+                if deadline.is_over() {
+                    self.stop(Stop::Deadline);
+                }
+            }
         }
     }
 
