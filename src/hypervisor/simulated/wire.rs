@@ -29,6 +29,9 @@ pub(super) enum Call {
     Cancel { action: ActionId },
     Inject(Fault),
     Listen,
+    /// From now on an order of this number is not begun any more, where it was not begun yet: its manager died, and what it
+    /// had sent may still be on its way.
+    Fence { action: ActionId },
 }
 
 /// What is answered.
