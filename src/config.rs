@@ -5,7 +5,7 @@
 //! and what to write instead. The [`SHAPE`] says what the file may contain; a test holds it and the types below together.
 
 use crate::error::Diagnostic;
-use crate::hypervisor::MigrationLimits;
+use crate::hypervisor::{BEHIND_SOCKET, MigrationLimits};
 use crate::model::{AffinityRule, Capacity, Mode, Span};
 use crate::plan::Guardrails;
 use crate::store::Retention;
@@ -307,7 +307,9 @@ impl Config {
                 let error = check.document.error(&["hosts", &number, "name"], format!("two hosts are called `{}`", host.name));
                 check.found.push(error.with_hint("a host's name must be its own within the plane"));
             }
-            if let Some(other) = earlier.iter().find(|other| other.uri == host.uri) {
+            // All hosts of a simulated fleet share its socket; they differ by name.
+            let shared = host.uri.starts_with(BEHIND_SOCKET);
+            if let Some(other) = earlier.iter().find(|other| other.uri == host.uri).filter(|_| !shared) {
                 let message = format!("hosts `{}` and `{}` have the same uri", other.name, host.name);
                 let error = check.document.error(&["hosts", &number, "uri"], message);
                 check.found.push(error.with_hint("each host is one hypervisor; remove one of the two"));
@@ -442,6 +444,12 @@ guardrails: { cooldown: 1m, module_rate: { actions: 3, per: 5m }, overcommit: { 
 migration: { max_downtime: 300ms, auto_converge: true }
 policy: { operations: 20000 }
 "#;
+
+    #[test]
+    fn hosts_of_a_simulated_fleet_share_its_socket() {
+        let hosts = r#"[{ name: a, uri: "simulated:unix:/f.sock" }, { name: b, uri: "simulated:unix:/f.sock" }]"#;
+        assert_eq!(read(&format!("plane: home\nhosts: {hosts}\n")).unwrap().hosts.len(), 2);
+    }
 
     #[test]
     fn everything_that_can_be_written_is_read() {

@@ -19,8 +19,10 @@ use crate::model::{Action, HostId, Input, Output, Span};
 use crate::sensors::{Polling, Sensors};
 use crate::store::{Journal, Recovered, Store, StoreError, Writer};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// Inputs that may wait for the manager.
@@ -56,13 +58,18 @@ pub enum DaemonError {
 /// Runs a plane until it is told to stop (SIGINT, SIGTERM). `on_ready` is called when the socket answers.
 pub fn run(config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> Result<(), DaemonError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // From here on a signal to stop is remembered, however long the start takes.
+    let stop_signal = runtime.block_on(async { StopSignal::listen() })?;
+    // The store first: its lock decides which of two daemons may go on, before either touches the socket.
+    let opened = Store::open(&config.store, config.retention())?;
     let listener = runtime.block_on(api::listen(&config.socket))?;
-    let daemon = Daemon::start(config, &|_, connection| connection)?;
+    let socket = SocketFile(&config.socket);
+    let daemon = Daemon::start(config, opened, &|_, connection| connection)?;
     let handle = daemon.handle().clone();
     let mut ended = daemon.ended.clone();
     let stop = async move {
         tokio::select! {
-            () = stop_signal() => {}
+            () = stop_signal.received() => {}
             // The manager has failed; why, is told once everything is down.
             _ = ended.changed() => {}
         }
@@ -75,9 +82,9 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> 
         folder.abort();
         served
     });
-    let stopped = daemon.stop();
-    std::fs::remove_file(&config.socket).ok();
-    stopped?;
+    // While this daemon still holds the store, so that the next one's socket is not the one that goes.
+    drop(socket);
+    daemon.stop()?;
     served?;
     runtime.shutdown_background();
     Ok(())
@@ -100,9 +107,8 @@ pub struct Daemon {
 pub type Between<'a> = &'a dyn Fn(&HostId, Arc<dyn Hypervisor>) -> Arc<dyn Hypervisor>;
 
 impl Daemon {
-    /// Starts a plane. The plane reaches each host through what `between` makes of its connection.
-    pub fn start(config: &Config, between: Between<'_>) -> Result<Daemon, DaemonError> {
-        let (store, recovered) = Store::open(&config.store, config.retention())?;
+    /// Starts a plane on its opened store. It reaches each host through what `between` makes of its connection.
+    pub fn start(config: &Config, (store, recovered): (Store, Recovered), between: Between<'_>) -> Result<Daemon, DaemonError> {
         let clock: Arc<SystemClock> = SystemClock::start(recovered.last_now);
         let journal = store.journal();
         let mut hosts = hosts::open(config, clock.clone()).map_err(DaemonError::Hosts)?;
@@ -164,8 +170,9 @@ impl Daemon {
 
     /// Stops everything, in order: what comes in, what decides, what is written.
     pub fn stop(self) -> Result<(), DaemonError> {
-        self.sensors.stop(FAREWELL);
+        // The manager is told first: hosts that hang hold up their pollers, not the stop.
         self.handle.stop();
+        self.sensors.stop(FAREWELL);
         let managed = self.manager.join().map_err(|_| DaemonError::Panicked("manager"))?;
         let written = self.writer.join();
         managed?;
@@ -228,15 +235,33 @@ fn settings(config: &Config, hosts: &[HostSettings]) -> Settings {
     }
 }
 
-/// Resolves when the daemon is asked to stop.
-async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
-        tracing::error!("signals cannot be received; stop the daemon with SIGKILL, nothing is lost by it");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => tracing::info!("stopping: interrupted"),
-        _ = terminate.recv() => tracing::info!("stopping: asked to"),
+/// The API's socket in the file system; taken away with the daemon, also when that fails to start.
+struct SocketFile<'a>(&'a Path);
+
+impl Drop for SocketFile<'_> {
+    fn drop(&mut self) {
+        // Where it is gone already, all is well.
+        std::fs::remove_file(self.0).ok();
+    }
+}
+
+/// Hears that the daemon is asked to stop.
+struct StopSignal {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignal {
+    /// From now on such a signal does not end the process, but is kept until somebody asks for it.
+    fn listen() -> io::Result<StopSignal> {
+        Ok(StopSignal { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Resolves when there is one.
+    async fn received(mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => tracing::info!("stopping: interrupted"),
+            _ = self.terminate.recv() => tracing::info!("stopping: asked to"),
+        }
     }
 }

@@ -12,8 +12,9 @@
 //! [`Manager`] is the pure part: a turn depends on nothing but its inputs, its `now` and what came before, so the same inputs
 //! lead to the same decisions in the daemon, in a simulation and in a replay. [`run`] drives it in a thread of its own.
 //!
-//! After a restart nothing is decided until every host was heard of (or given up), and until the fate of each action that was
-//! under way is known. Until then events wait in the queue, where samples replace each other and facts stay.
+//! After a restart nothing is decided until every host was heard of (or given up), and until of each action that was under way
+//! it is known how it ended, or that it goes on. Until then events wait in the queue, where samples replace each other and
+//! facts stay. That wait is bounded: one host that does not answer keeps its own guests from being acted on, not the plane.
 
 mod actions;
 mod commands;
@@ -72,7 +73,8 @@ pub struct Settings {
 
 /// Events handled in one turn at the most; the rest waits for the next, so that no command waits long.
 const EVENTS_A_TURN: usize = 4_096;
-/// A host that was not heard of so long after the start no longer keeps the plane from deciding.
+/// A host that was not heard of so long after the start, or an action whose fate is not known by then, no longer keeps the
+/// plane from deciding. (A guest with an open action is left alone anyway.)
 const START_PATIENCE: Span = Span::minutes(1);
 /// A timer is never due sooner: a policy that calls itself back forever must not fill the processor.
 const SHORTEST_TIMER: Span = Span(100);
@@ -102,6 +104,8 @@ pub struct Manager {
     patience_ends: Option<Timestamp>,
     /// Actions whose fate since the last run is not known yet.
     unreconciled: BTreeSet<ActionId>,
+    /// A host has come (back): guests there may still lack the plane's mark, where putting it there failed or was interrupted.
+    looks_for_unmarked: bool,
     usage_saved: BTreeMap<HostId, Timestamp>,
     messages: BTreeMap<EmbotId, (Timestamp, u32)>,
     figures: Figures,
@@ -198,6 +202,7 @@ impl Manager {
             refusals: VecDeque::new(),
             row,
             unreconciled,
+            looks_for_unmarked: false,
             usage_saved: BTreeMap::new(),
             messages: BTreeMap::new(),
             figures: Figures::default(),
@@ -230,7 +235,7 @@ impl Manager {
             crate::model::ActionState::Advised { until } => Some(until),
             _ => None,
         });
-        let patience = self.patience_ends.or_else(|| (!self.awaited.is_empty()).then_some(self.now));
+        let patience = self.patience_ends.or_else(|| (!self.is_settled()).then_some(self.now));
         self.timers.next_due().into_iter().chain(advice).chain(patience).min()
     }
 
@@ -244,6 +249,7 @@ impl Manager {
         self.due_timers();
         self.expire_advice();
         if self.is_settled() {
+            self.adopt_rest();
             self.dispatch();
         }
         self.finish(inputs)
@@ -255,18 +261,21 @@ impl Manager {
     }
 
     fn start_patience(&mut self) {
-        if self.awaited.is_empty() {
+        if self.is_settled() {
             self.patience_ends = None;
             return;
         }
         let ends = *self.patience_ends.get_or_insert(self.now + START_PATIENCE);
         if self.now >= ends {
-            let names: Vec<String> = self.awaited.iter().map(ToString::to_string).collect();
+            let hosts = self.awaited.iter().map(ToString::to_string);
+            let actions = self.unreconciled.iter().map(|id| format!("what became of action {id}"));
+            let names: Vec<String> = hosts.chain(actions).collect();
             self.notice(
                 Level::Warning,
                 format!("not heard of since the start: {}; the plane decides without", names.join(", ")),
             );
             self.awaited.clear();
+            self.unreconciled.clear();
             self.patience_ends = None;
         }
     }
@@ -312,6 +321,7 @@ impl Manager {
                     }
                 }
                 (EventBody::Appeared | EventBody::Changed, _) => self.register(&element),
+                (EventBody::HostUp, _) => self.looks_for_unmarked = true,
                 _ => {}
             }
             if let (EventBody::Appeared | EventBody::Changed, ElementId::Vm(vm)) = (&body, &element) {

@@ -33,6 +33,9 @@ enum Stage {
     Ended,
 }
 
+/// Between two attempts to find out what became of an order, where its host does not answer.
+const AGAIN: Span = Span::seconds(1);
+
 /// An action under way.
 pub struct Job {
     pub order: Order,
@@ -69,7 +72,7 @@ impl Job {
     pub fn carry_out(&self, hypervisor: &dyn Hypervisor) {
         self.work(|| match self.errand {
             Errand::Execute => outcome(hypervisor.execute(&self.order, self)),
-            Errand::Recover => match hypervisor.recover(&self.order, self) {
+            Errand::Recover => match self.fate(hypervisor) {
                 Ok(Fate::Done) => ActionUpdate::Done,
                 Ok(Fate::NotDone(what)) => {
                     ActionUpdate::Failed(format!("interrupted by a restart of the manager: {what}").into())
@@ -80,6 +83,21 @@ impl Job {
                 ),
             },
         });
+    }
+
+    /// What became of the order. A host that does not answer may still be at it, so it is asked again until it answers, the
+    /// wish is withdrawn or patience is at its end.
+    fn fate(&self, hypervisor: &dyn Hypervisor) -> Result<Fate, HypervisorError> {
+        let clock = &self.board.clock;
+        let until = clock.now() + self.patience.silence;
+        loop {
+            let fate = hypervisor.recover(&self.order, self);
+            let silent = fate.as_ref().is_err_and(|error| error.kind == ErrorKind::Unreachable);
+            if !silent || self.is_cancelled() || *lock(&self.stage) == Stage::Ended || clock.now() >= until {
+                return fate;
+            }
+            clock.sleep(AGAIN);
+        }
     }
 
     /// Runs `work` from `Started` to the end it comes to; a panic is an end, too.

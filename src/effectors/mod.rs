@@ -44,7 +44,7 @@ pub type Sink = Arc<dyn Fn(ActionId, ActionUpdate) + Send + Sync>;
 pub struct Workers {
     /// Threads for each host; started when needed.
     pub per_host: usize,
-    /// Actions that may wait for each host.
+    /// Actions that may wait for each host: a bound for memory, high enough to adopt all guests of a host at once.
     pub waiting: usize,
     /// A thread without work ends after this time.
     pub idle: Span,
@@ -52,7 +52,7 @@ pub struct Workers {
 
 impl Default for Workers {
     fn default() -> Workers {
-        Workers { per_host: 3, waiting: 64, idle: Span::seconds(30) }
+        Workers { per_host: 3, waiting: 4_096, idle: Span::seconds(30) }
     }
 }
 
@@ -90,8 +90,9 @@ impl Effectors {
         self.accept(action, Errand::Execute);
     }
 
-    /// Finds out what became of an action that was open when the manager ended, and reports it done or failed. Starts
-    /// nothing, but for notifications: those are sent (again), because one too many is better than one too few.
+    /// Finds out what became of an action that was open when the manager ended, and reports it done or failed; where its host
+    /// does not answer yet, it is asked again. Starts nothing, but for notifications: those are sent (again), because one too
+    /// many is better than one too few.
     pub fn recover(&self, action: Action) {
         self.accept(action, Errand::Recover);
     }

@@ -4,7 +4,7 @@
 //! all of them are overdue, what comes next fails at once, with that reason, instead of waiting behind them.
 
 use super::Workers;
-use super::job::{Job, lock};
+use super::job::{Errand, Job, lock};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -52,7 +52,8 @@ impl Pool {
                  after that host; they are free again as soon as it answers"
             ));
         }
-        if state.waiting.len() >= self.limits.waiting {
+        // What is to be recovered may be under way there: to say that it failed would be to guess.
+        if state.waiting.len() >= self.limits.waiting && job.errand == Errand::Execute {
             return Err(format!("{} actions wait for {place} already", state.waiting.len()));
         }
         if state.waiting.len() + state.running.len() >= state.threads && state.threads < self.limits.per_host {

@@ -12,7 +12,7 @@ mod registry;
 pub mod simulated;
 
 pub use adjusted::Adjusted;
-pub use registry::{EMBEDDED, Registry};
+pub use registry::{BEHIND_SOCKET, EMBEDDED, Registry};
 
 use crate::model::{ActionId, ActionKind, HostId, HostReport, Mark, Notice, Progress, Span, Timestamp, VmId, VmState};
 use serde::{Deserialize, Serialize};

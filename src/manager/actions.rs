@@ -88,12 +88,18 @@ impl Manager {
         self.turn.records.push(Record::Action { action: id, update: update.clone() });
         let state = match update {
             ActionUpdate::Started => {
-                (action.state, action.state_at) = (ActionState::Started, self.now);
+                action.state = ActionState::Started;
+                // One that is being recovered was started before: what hosts have said since then is newer.
+                if !self.unreconciled.contains(&id) {
+                    action.state_at = self.now;
+                }
                 self.turn.actions.insert(id);
                 return;
             }
             ActionUpdate::Progress(progress) => {
                 action.progress = Some(*progress);
+                // It goes on, and that is all there is to know of it.
+                self.unreconciled.remove(&id);
                 return;
             }
             ActionUpdate::Done => ActionState::Done,
@@ -241,6 +247,18 @@ impl Manager {
         if wanted {
             let _ = self.mark(vm, &Arc::from("plane"), "adopted at first sight, as `adopt` in the configuration says");
         }
+    }
+
+    /// A host has come (back): what is still to be adopted there, is.
+    pub(super) fn adopt_rest(&mut self) {
+        if !std::mem::take(&mut self.looks_for_unmarked) {
+            return;
+        }
+        let idle: Vec<VmId> = {
+            let world = self.world.borrow();
+            world.vms().map(|vm| vm.id).filter(|vm| !world.open.contains_key(vm)).collect()
+        };
+        idle.into_iter().for_each(|vm| self.adopt(vm));
     }
 
     /// Puts the plane's mark on a guest, unless it is there.

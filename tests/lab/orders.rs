@@ -83,7 +83,8 @@ fn orders_are_carried_out() {
     for bad in ["", "<domain/>", "\0", &other] {
         assert_eq!(failure(define(bad)).0, ErrorKind::Failed, "{bad}");
     }
-    assert_eq!(failure(define(&xml.replace("hvm", "abacus"))).0, ErrorKind::Failed);
+    let (kind, what) = failure(define(&xml.replace("hvm", "abacus")));
+    assert!(kind == ErrorKind::Unsupported && what.contains("cannot define") && what.contains("abacus"), "{what}");
     define(&xml).unwrap();
     assert_eq!(failure(define(&xml)).0, ErrorKind::Precondition, "it is there already");
     let defined = report(&host);

@@ -90,10 +90,16 @@ impl SimulatedHost {
                 let since = *stalled_since.get_or_insert(self.door.now());
                 if let Err(error) = self.bear_since(since) {
                     // What the host has not read yet goes with the connection; what it has begun goes on.
-                    if waiting {
-                        self.door.call(Call::Cancel { action })?;
+                    if !waiting {
+                        return Err(error);
                     }
-                    return Err(error);
+                    self.door.call(Call::Cancel { action })?;
+                    // The host may have answered, and begun it, just before.
+                    let call = Call::Poll { host: self.host.clone(), action };
+                    match self.door.call(call)? {
+                        Answer::State { state: Some(OrderState::Cancelled) | None, .. } => return Err(error),
+                        _ => stalled_since = None,
+                    }
                 }
             } else {
                 stalled_since = None;
@@ -144,6 +150,7 @@ impl Hypervisor for SimulatedHost {
     }
 
     fn recover(&self, order: &Order, watch: &dyn Watch) -> Result<Fate, HypervisorError> {
+        self.door.call(Call::Fence { action: order.action })?;
         Ok(match self.follow(order, watch)? {
             Some(OrderState::Done) => Fate::Done,
             Some(OrderState::Failed(error)) => Fate::NotDone(error.what),

@@ -230,6 +230,10 @@ fn answer(fleet: &mut Fleet, call: Call) -> Result<Answer, HypervisorError> {
             fleet.inject(&fault, now);
             Answer::Done
         }
+        Call::Fence { action } => {
+            fleet.fence(action);
+            Answer::Done
+        }
         Call::Listen => Answer::Done,
     })
 }

@@ -46,6 +46,7 @@ impl Fleet {
             hosts: BTreeMap::new(),
             guests: BTreeMap::new(),
             orders: BTreeMap::new(),
+            fenced: BTreeSet::new(),
             agenda: BTreeMap::new(),
             entries: 0,
             definitions: 1,

@@ -40,7 +40,7 @@ use crate::model::{ActionId, HostId, Notice, NoticeBody, Reason, Span, Timestamp
 use guest::Heat;
 use orders::Run;
 use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A simulated fleet.
 #[derive(Debug)]
@@ -52,6 +52,8 @@ pub struct Fleet {
     hosts: BTreeMap<HostId, Machine>,
     guests: BTreeMap<VmId, Guest>,
     orders: BTreeMap<ActionId, Run>,
+    /// Orders that are refused when they come.
+    fenced: BTreeSet<ActionId>,
     agenda: BTreeMap<(Timestamp, u64), Occurrence>,
     /// Entries ever put on the agenda: what falls on the same instant happens in the order it was put there.
     entries: u64,

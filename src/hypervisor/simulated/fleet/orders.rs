@@ -74,6 +74,10 @@ impl Fleet {
                 return Err(error(ErrorKind::Failed, what));
             }
         }
+        if self.fenced.contains(&order.action) {
+            let what = format!("action {} was given up before it came here", order.action);
+            return Err(error(ErrorKind::Failed, what));
+        }
         let target_hangs = order.destination.as_ref().and_then(|to| self.hosts.get(&to.host)).is_some_and(Machine::hangs);
         if target_hangs || self.hosts.get(host).is_some_and(Machine::hangs) {
             self.orders.insert(order.action, run);
@@ -83,6 +87,18 @@ impl Fleet {
         run.begun = true;
         self.start(run);
         Ok(())
+    }
+
+    /// An order of this number that was not given yet is refused when it comes. Whoever recovers an action may then rely on
+    /// what [`Fleet::poll`] says.
+    pub fn fence(&mut self, action: ActionId) {
+        if self.orders.contains_key(&action) {
+            return;
+        }
+        self.fenced.insert(action);
+        if self.fenced.len() > ENDED_KEPT {
+            self.fenced.pop_first();
+        }
     }
 
     /// Where an order stands; `None` where none of this number is known.
