@@ -19,6 +19,9 @@ use crate::model::{ElementId, Event, EventClass, Lookup, Timestamp};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 
+/// Events that an empty queue has room for.
+const ROOM: usize = 1_024;
+
 /// See the module's page.
 #[derive(Debug, Default)]
 pub struct Queue {
@@ -76,6 +79,12 @@ impl Queue {
                 continue;
             }
             let event = self.ring.remove(passed)?;
+            if self.ring.is_empty() {
+                // What a burst has made large would be walked through for ever, out of the processor's cache.
+                self.ring.clear();
+                self.ring.shrink_to(ROOM);
+                self.newest.shrink_to(ROOM);
+            }
             if event.body.class() == EventClass::Sample {
                 match self.newest.entry((event.element.clone(), event.body.index())) {
                     Entry::Occupied(newest) if *newest.get() == event.seq => drop(newest.remove()),

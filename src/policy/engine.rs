@@ -310,6 +310,10 @@ impl Engine {
         if fault.error.line > 0 {
             return fault;
         }
+        if fault.deadline {
+            // It has taken long enough.
+            return Fault { error: handler.located(fault.error), ..fault };
+        }
         let witness = self.witness.get_or_init(|| Witness::new(&self.context));
         let operations = self.context.meter.operations().min(WATCHED_OPERATIONS);
         self.context.sheet.borrow_mut().restart();

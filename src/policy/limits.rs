@@ -78,7 +78,7 @@ pub(super) enum Stop {
 
 /// The wall clock is read once in so many operations; the first time also starts the deadline, so that the many small
 /// handlers never read it.
-const CLOCK_EVERY: u64 = 32;
+const CLOCK_EVERY: u64 = 64;
 
 /// Counts what the present step uses.
 #[derive(Debug)]
@@ -90,6 +90,8 @@ pub(super) struct Meter {
     ceiling: Cell<u64>,
     stopped: Cell<Option<Stop>>,
     stopped_at: Cell<Position>,
+    /// Where units were charged last.
+    charged_at: Cell<Position>,
     deadline: RefCell<Option<Deadline>>,
 }
 
@@ -100,6 +102,7 @@ impl Meter {
             limits,
             ceiling,
             stopped_at,
+            charged_at: Cell::new(Position::NONE),
             operations: Cell::new(0),
             units: Cell::new(0),
             stopped: Cell::new(None),
@@ -114,6 +117,7 @@ impl Meter {
         self.units.set(0);
         self.stopped.set(None);
         self.stopped_at.set(Position::NONE);
+        self.charged_at.set(Position::NONE);
         // Most steps never set a deadline; the borrow is cheaper than a needless write of it.
         if self.deadline.borrow().is_some() {
             *self.deadline.borrow_mut() = None;
@@ -151,6 +155,9 @@ impl Meter {
     pub(super) fn charge(&self, units: u64, at: Position) -> bool {
         let total = self.units.get().saturating_add(units);
         self.units.set(total);
+        if !at.is_none() {
+            self.charged_at.set(at);
+        }
         if total > self.limits.units {
             self.stop_at(Stop::Units, at);
         }

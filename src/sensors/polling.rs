@@ -13,6 +13,9 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
+/// A poller reads one report at a time: half of what a thread usually reserves is ample, and there are many pollers.
+const STACK: usize = 1024 * 1024;
+
 /// How hosts are polled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Polling {
@@ -72,7 +75,7 @@ impl Sensors {
                 poller::run(&own, &*hypervisor, &polling, delay, &hurried, &stopped);
                 drop(alive);
             };
-            pollers.push((watched, Builder::new().name(format!("poll {host}")).spawn(run)?));
+            pollers.push((watched, Builder::new().name(format!("poll {host}")).stack_size(STACK).spawn(run)?));
         }
         let watched: Vec<_> = pollers.iter().map(|(watched, _)| watched.clone()).collect();
         let look = move || {

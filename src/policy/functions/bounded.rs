@@ -105,13 +105,9 @@ impl PluginFunc for Bounded {
         if self.dear == Dear::Replaces {
             check_replacement(args, self.context.limits.string_bytes)?;
         }
-        let inside = NativeCallContext::new_with_all_fields(
-            &self.inner,
-            &self.name,
-            None,
-            call.global_runtime_state(),
-            call.call_position(),
-        );
+        // A state of its own: functions that compare elements copy it for each of them, and the script's may be large.
+        let state = self.inner.new_global_runtime_state();
+        let inside = NativeCallContext::new_with_all_fields(&self.inner, &self.name, None, &state, call.call_position());
         inside.call_native_fn_raw(&self.name, self.by_reference, args)
     }
 
