@@ -2,4 +2,5 @@
 
 mod crash;
 mod kit;
+mod modules;
 mod same;
