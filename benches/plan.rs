@@ -126,13 +126,13 @@ impl Fleet {
     }
 }
 
-fn wish(vm: usize) -> (Proposal, Arc<Terms>) {
+fn wish(vm: VmId) -> (Proposal, Arc<Terms>) {
     let element = ElementId::Host(name(0).as_str().into());
     let event = Event { seq: 1, at: Timestamp(0), element: element.clone(), to: None, body: EventBody::Load };
     let proposal = Proposal {
         embot: Some(EmbotId { module: "relieve".into(), element }),
         admin: None,
-        kind: ActionKind::Migrate { vm: VmId(uuid::Uuid::from_u128(vm as u128)), to: None, live: true },
+        kind: ActionKind::Migrate { vm, to: None, live: true },
         reason: "hot".into(),
         place: None,
         cause: Some(Arc::new(event)),
@@ -154,7 +154,10 @@ fn decide_nothing(bencher: divan::Bencher) {
 #[divan::bench(args = FLEETS)]
 fn decide_one_move(bencher: divan::Bencher, size: (usize, usize)) {
     let fleet = fleet(size);
-    bencher.with_inputs(|| (Planner::default(), vec![wish(0)])).bench_local_values(|(mut planner, wishes)| {
+    let hot = name(0).as_str().into();
+    let busiest = fleet.world.vms_on(&hot).max_by(|a, b| a.cpu().total_cmp(&b.cpu())).map(|vm| vm.id);
+    let Some(busiest) = busiest else { return };
+    bencher.with_inputs(|| (Planner::default(), vec![wish(busiest)])).bench_local_values(|(mut planner, wishes)| {
         let plan = planner.decide(&fleet.situation(), wishes, &mut 1);
         assert_eq!(plan.accepted.len(), 1, "{:?}", plan.refused);
         plan

@@ -12,15 +12,18 @@ use crate::api;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::effectors::{Effectors, LogNotifier, Workers};
+use crate::hypervisor::Hypervisor;
+use crate::hypervisor::simulated::LiveFleet;
 use crate::manager::{Handle, HostSettings, Manager, Outlet, RunError, Settings};
-use crate::model::{Action, Input, Output, Span};
+use crate::model::{Action, HostId, Input, Output, Span};
 use crate::sensors::{Polling, Sensors};
-use crate::store::{Recovered, Store, StoreError, Writer};
+use crate::store::{Journal, Recovered, Store, StoreError, Writer};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 /// Inputs that may wait for the manager.
 const INBOX: usize = 16_384;
@@ -58,70 +61,124 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> 
     // From here on a signal to stop is remembered, however long the start takes.
     let stop_signal = runtime.block_on(async { StopSignal::listen() })?;
     // The store first: its lock decides which of two daemons may go on, before either touches the socket.
-    let (store, recovered) = Store::open(&config.store, config.retention())?;
+    let opened = Store::open(&config.store, config.retention())?;
     let listener = runtime.block_on(api::listen(&config.socket))?;
     let socket = SocketFile(&config.socket);
-    let clock: Arc<SystemClock> = SystemClock::start(recovered.last_now);
-    let journal = store.journal();
-    let hosts = hosts::open(config, clock.clone()).map_err(DaemonError::Hosts)?;
-    let (handle, inbox) = Handle::new(INBOX);
-
-    let (commits, to_store) = crossbeam_channel::bounded(64);
-    let (from_store, committed) = crossbeam_channel::unbounded();
-    let writer = Writer::spawn(store, to_store, from_store, SAMPLES_WAIT)?;
-
-    let updates = handle.clone();
-    let effectors = Effectors::new(
-        hosts.connections.clone(),
-        hosts.catalog,
-        Workers::default(),
-        Arc::new(LogNotifier),
-        clock.clone(),
-        Arc::new(move |action, update| {
-            updates.send(Input::Update(action, update));
-        }),
-    )?;
-    let settings = settings(config, &hosts.settings);
-    let manager = {
-        let (handle, clock) = (handle.clone(), clock.clone());
-        let mut outlet = ToEffectors(effectors);
-        thread::Builder::new().name("manager".into()).spawn(move || {
-            let result = manage(settings, recovered, &handle, &inbox, &commits, &committed, &mut outlet, &*clock);
-            // Nobody listens any more; effectors must not wait to be heard.
-            drop(inbox);
-            let left = outlet.0.stop(FAREWELL);
-            if !left.is_empty() {
-                let left: Vec<String> = left.iter().map(ToString::to_string).collect();
-                tracing::info!("left to the hypervisors, to be found again at the next start: actions {}", left.join(", "));
-            }
-            result
-        })?
+    let daemon = Daemon::start(config, opened, &|_, connection| connection)?;
+    let handle = daemon.handle().clone();
+    let mut ended = daemon.ended.clone();
+    let stop = async move {
+        tokio::select! {
+            () = stop_signal.received() => {}
+            // The manager has failed; why, is told once everything is down.
+            _ = ended.changed() => {}
+        }
     };
-    let sensors = {
-        let (send, try_send) = (handle.clone(), handle.clone());
-        let (send, try_send) = (move |input| send.send(input), move |input| try_send.try_send(input));
-        Sensors::start(hosts.connections, Polling::every(config.poll), clock.clone(), send, try_send)?
-    };
-
     let served = runtime.block_on(async {
         let folder = tokio::spawn(Folder::new(&config.modules, &config.policies).watch(handle.clone()));
         on_ready(&handle);
-        let doors = api::Doors { journal, clock: clock.clone() };
-        let served = api::serve(listener, handle.clone(), doors, stop_signal.received()).await;
+        let doors = api::Doors { journal: daemon.journal.clone(), clock: daemon.clock.clone() };
+        let served = api::serve(listener, handle, doors, stop).await;
         folder.abort();
         served
     });
     // While this daemon still holds the store, so that the next one's socket is not the one that goes.
     drop(socket);
-    handle.stop();
-    sensors.stop(FAREWELL);
-    let managed = manager.join().map_err(|_| DaemonError::Panicked("manager"))?;
-    let written = writer.join();
-    managed?;
-    written.map_err(|error| DaemonError::Manager(RunError::Store(error)))?;
+    daemon.stop()?;
     served?;
     runtime.shutdown_background();
     Ok(())
+}
+
+/// All of a plane but its network side: sensors, manager, store and effectors at work.
+pub struct Daemon {
+    handle: Handle,
+    journal: Journal,
+    clock: Arc<SystemClock>,
+    fleet: Option<Arc<LiveFleet>>,
+    sensors: Sensors,
+    manager: JoinHandle<Result<(), RunError>>,
+    /// Its other end is dropped when the manager ends, by itself too.
+    ended: watch::Receiver<()>,
+    writer: Writer,
+}
+
+/// Something put between the plane and a host's hypervisor, such as a meter.
+pub type Between<'a> = &'a dyn Fn(&HostId, Arc<dyn Hypervisor>) -> Arc<dyn Hypervisor>;
+
+impl Daemon {
+    /// Starts a plane on its opened store. It reaches each host through what `between` makes of its connection.
+    pub fn start(config: &Config, (store, recovered): (Store, Recovered), between: Between<'_>) -> Result<Daemon, DaemonError> {
+        let clock: Arc<SystemClock> = SystemClock::start(recovered.last_now);
+        let journal = store.journal();
+        let mut hosts = hosts::open(config, clock.clone()).map_err(DaemonError::Hosts)?;
+        hosts.connections = hosts.connections.into_iter().map(|(id, host)| (id.clone(), between(&id, host))).collect();
+        let (handle, inbox) = Handle::new(INBOX);
+
+        let (commits, to_store) = crossbeam_channel::bounded(64);
+        let (from_store, committed) = crossbeam_channel::unbounded();
+        let writer = Writer::spawn(store, to_store, from_store, SAMPLES_WAIT)?;
+
+        let updates = handle.clone();
+        let effectors = Effectors::new(
+            hosts.connections.clone(),
+            hosts.catalog,
+            Workers::default(),
+            Arc::new(LogNotifier),
+            clock.clone(),
+            Arc::new(move |action, update| {
+                updates.send(Input::Update(action, update));
+            }),
+        )?;
+        let settings = settings(config, &hosts.settings);
+        let (ends, ended) = watch::channel(());
+        let manager = {
+            let (handle, clock) = (handle.clone(), clock.clone());
+            let mut outlet = ToEffectors(effectors);
+            thread::Builder::new().name("manager".into()).spawn(move || {
+                let result = manage(settings, recovered, &handle, &inbox, &commits, &committed, &mut outlet, &*clock);
+                // Nobody listens any more; effectors must not wait to be heard.
+                drop(inbox);
+                // A panic drops this end as well: the daemon never goes on without its manager.
+                drop(ends);
+                let left = outlet.0.stop(FAREWELL);
+                if !left.is_empty() {
+                    let left: Vec<String> = left.iter().map(ToString::to_string).collect();
+                    let left = left.join(", ");
+                    tracing::info!("left to the hypervisors, to be found again at the next start: actions {left}");
+                }
+                result
+            })?
+        };
+        let sensors = {
+            let (send, try_send) = (handle.clone(), handle.clone());
+            let (send, try_send) = (move |input| send.send(input), move |input| try_send.try_send(input));
+            Sensors::start(hosts.connections, Polling::every(config.poll), clock.clone(), send, try_send)?
+        };
+        Ok(Daemon { handle, journal, clock, fleet: hosts.fleet, sensors, manager, ended, writer })
+    }
+
+    /// The door to its manager.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// The embedded simulated fleet, where there is one.
+    pub fn fleet(&self) -> Option<&Arc<LiveFleet>> {
+        self.fleet.as_ref()
+    }
+
+    /// Stops everything, in order: what comes in, what decides, what is written.
+    pub fn stop(self) -> Result<(), DaemonError> {
+        // The manager is told first: hosts that hang hold up their pollers, not the stop.
+        self.handle.stop();
+        self.sensors.stop(FAREWELL);
+        let managed = self.manager.join().map_err(|_| DaemonError::Panicked("manager"))?;
+        let written = self.writer.join();
+        managed?;
+        written.map_err(|error| DaemonError::Manager(RunError::Store(error)))?;
+        Ok(())
+    }
 }
 
 /// The manager's thread. The manager is made here, since the policy engine never leaves its thread.
@@ -144,8 +201,6 @@ fn manage(
     if let Err(error) = &result {
         let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
         tracing::error!("{error}{cause}");
-        // Whoever waits for the daemon's end must not wait for a signal.
-        nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGTERM).ok();
     }
     result
 }

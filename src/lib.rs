@@ -4,7 +4,6 @@
 pub mod api;
 pub mod cli;
 pub mod clock;
-// pub mod embot;
 pub mod config;
 pub mod daemon;
 pub mod effectors;

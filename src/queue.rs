@@ -15,15 +15,15 @@
 //! Events come nearly in order, so the queue is a ring that is kept sorted by walking back from its end. A replaced sample is
 //! not searched for: it is passed over when its turn comes.
 
-use crate::model::{ElementId, Event, EventClass, Timestamp};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use crate::model::{ElementId, Event, EventClass, Lookup, Timestamp};
+use std::collections::{BTreeMap, VecDeque};
 
 /// See the module's page.
 #[derive(Debug, Default)]
 pub struct Queue {
     ring: VecDeque<Event>,
     /// The newest unread sample of each element, by kind.
-    newest: HashMap<(ElementId, usize), u64>,
+    newest: Lookup<(ElementId, usize), u64>,
     /// What is held, by the element whose hold it is, in order.
     held: BTreeMap<ElementId, VecDeque<Event>>,
     coalesced: u64,

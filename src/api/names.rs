@@ -95,7 +95,11 @@ fn vm_candidates(world: &World, text: &str) -> Candidates<VmId> {
         [] => Candidates::None,
         [vm] => Candidates::One(vm.id),
         several => {
-            let names: Vec<_> = several.iter().map(|vm| format!("{} on {} ({})", vm.name, vm.host, vm.id)).collect();
+            // The UUID tells apart only what nothing else does.
+            let twins = several.iter().all(|vm| vm.name == several[0].name);
+            let named = |vm: &&Vm| if twins { format!("{} on {} ({})", vm.name, vm.host, vm.id) } else { vm.name.to_string() };
+            let mut names: Vec<_> = several.iter().map(named).collect();
+            names.sort();
             Candidates::Several(ambiguous("guests", text, &names))
         }
     }

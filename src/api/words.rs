@@ -48,10 +48,14 @@ pub fn level(level: crate::model::Level) -> &'static str {
     }
 }
 
+/// The name under which the plane itself acts, as the configuration says: it adopts guests at first sight.
+const PLANE: &str = "plane";
+
 /// Who wants it: the module, or the admin.
 pub fn author(proposal: &Proposal) -> String {
     match (&proposal.embot, &proposal.admin) {
         (Some(embot), _) => embot.module.to_string(),
+        (None, Some(admin)) if &**admin == PLANE => "the plane".to_owned(),
         (None, Some(admin)) => format!("admin {admin}"),
         (None, None) => "the plane".to_owned(),
     }

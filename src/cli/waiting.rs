@@ -59,8 +59,8 @@ fn line(action: &ActionView, elapsed: Span, screen: &Screen) -> String {
     let far = match action.progress.filter(|progress| progress.total_bytes > 0) {
         Some(progress) => {
             let share = (progress.done_bytes as f64 / progress.total_bytes as f64).clamp(0.0, 1.0);
-            let full = (share * 20.0).round() as usize;
-            let bar = format!("{}{}", "█".repeat(full), "░".repeat(20 - full));
+            let full = (share * 10.0).round() as usize;
+            let bar = format!("{}{}", "█".repeat(full), "░".repeat(10 - full));
             format!("{bar} {:3.0} % {} of {}", share * 100.0, bytes(progress.done_bytes), bytes(progress.total_bytes))
         }
         None => action.state.clone(),

@@ -16,6 +16,8 @@ pub(super) struct Hosts {
     pub(super) connections: BTreeMap<HostId, Arc<dyn Hypervisor>>,
     pub(super) settings: Vec<HostSettings>,
     pub(super) catalog: Catalog,
+    /// The fleet in this process, where there is one.
+    pub(super) fleet: Option<Arc<LiveFleet>>,
 }
 
 /// Opens them. Nothing is connected yet.
@@ -26,6 +28,7 @@ pub(super) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Hosts, Stri
         connections: BTreeMap::new(),
         settings: Vec::new(),
         catalog: Catalog { plane: config.plane.clone(), destinations: BTreeMap::new(), migration: config.migration },
+        fleet: embedded,
     };
     for host in &config.hosts {
         let id = HostId(host.name.clone());
@@ -43,7 +46,7 @@ pub(super) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Hosts, Stri
             .destinations
             .insert(id.clone(), Destination { host: id, uri, migration_uri: host.migration_address.clone() });
     }
-    if let Some(fleet) = embedded {
+    if let Some(fleet) = &hosts.fleet {
         let described: Vec<_> = fleet.with(|fleet| {
             fleet.hosts().map(|(id, machine)| (id.clone(), machine.site.clone(), machine.labels.clone())).collect()
         });

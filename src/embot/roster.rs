@@ -2,8 +2,8 @@
 
 use super::module::Module;
 use super::step::Embot;
-use crate::model::{ElementId, EmbotId, EmbotRow, World};
-use std::collections::{BTreeMap, HashMap};
+use crate::model::{ElementId, EmbotId, EmbotRow, Lookup, World};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub struct Roster {
     slots: Vec<Option<Embot>>,
     free: Vec<usize>,
     /// Who hears of an element, modules in order of name.
-    hearers: HashMap<ElementId, Vec<usize>>,
+    hearers: Lookup<ElementId, Vec<usize>>,
     /// Rows from the store whose embots were not made yet.
     rows: BTreeMap<EmbotId, EmbotRow>,
 }

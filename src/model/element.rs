@@ -1,7 +1,10 @@
 //! What is managed has a name: the identities of elements.
 
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -12,9 +15,32 @@ use uuid::Uuid;
 pub struct HostId(pub Arc<str>);
 
 /// A guest's UUID, as its hypervisor knows it. It stays the same when the guest moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct VmId(pub Uuid);
+
+/// A map to look things up in, quickly, and never to go through: its order is chance.
+pub type Lookup<K, V> = HashMap<K, V, ahash::RandomState>;
+
+// A UUID compares and hashes as one number, in the order of its text. As bytes it would take several times as long, and
+// guests are looked up many times for each of their samples.
+impl Ord for VmId {
+    fn cmp(&self, other: &VmId) -> Ordering {
+        self.0.as_u128().cmp(&other.0.as_u128())
+    }
+}
+
+impl PartialOrd for VmId {
+    fn partial_cmp(&self, other: &VmId) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Hash for VmId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(self.0.as_u128());
+    }
+}
 
 /// A managed thing. Its text form is `plane`, `host:NAME`, `vm:UUID`, `disk:UUID/TARGET`, `nic:UUID/TARGET`, `app:UUID/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -236,6 +262,14 @@ mod tests {
             assert_eq!(element.to_string().parse(), Ok(element.clone()));
             let bytes = postcard::to_stdvec(&element).unwrap();
             assert_eq!(postcard::from_bytes::<ElementId>(&bytes).unwrap(), element);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn guests_stand_in_the_order_of_their_texts(a: u128, b: u128) {
+            let (a, b) = (Uuid::from_u128(a), Uuid::from_u128(b));
+            proptest::prop_assert_eq!(VmId(a).cmp(&VmId(b)), a.to_string().cmp(&b.to_string()));
         }
     }
 

@@ -23,7 +23,7 @@ pub use action::{
     Action, ActionId, ActionKind, ActionState, ActionUpdate, Level, Place, Plan, Progress, Proposal, Read, Refusal, Verb,
 };
 pub use command::{Command, Reply, Ticket};
-pub use element::{ElementId, EmbotId, HostId, Kind, VmId};
+pub use element::{ElementId, EmbotId, HostId, Kind, Lookup, VmId};
 pub use event::{Event, EventBody, EventClass, EventKind};
 pub use host::{Capacity, Host, HostLoad, Link, Maintenance};
 pub use input::Input;

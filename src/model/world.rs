@@ -4,7 +4,7 @@
 //! takes the dirty set once per batch and writes those rows.
 
 use super::action::{ActionId, Verb};
-use super::element::{ElementId, HostId, VmId};
+use super::element::{ElementId, HostId, Lookup, VmId};
 use super::host::Host;
 use super::rule::{Affinity, AffinityRule, Rules, Violation};
 use super::vm::Vm;
@@ -22,7 +22,9 @@ pub struct World {
     pub open: BTreeMap<VmId, (ActionId, Verb)>,
     rules: Rules,
     hosts: BTreeMap<HostId, Host>,
-    vms: BTreeMap<VmId, Vm>,
+    vms: Lookup<VmId, Vm>,
+    /// The guests in their order.
+    order: BTreeSet<VmId>,
     dirty: BTreeSet<ElementId>,
 }
 
@@ -35,7 +37,7 @@ impl World {
     /// Sets the affinity rules.
     pub fn set_rules(&mut self, rules: Vec<AffinityRule>) {
         self.rules = Rules::new(rules);
-        for vm in self.vms.values() {
+        for vm in self.order.iter().filter_map(|id| self.vms.get(id)) {
             self.rules.enroll(vm.id, &vm.name);
         }
     }
@@ -86,7 +88,7 @@ impl World {
 
     /// Guests, by UUID.
     pub fn vms(&self) -> impl Iterator<Item = &Vm> {
-        self.vms.values()
+        self.order.iter().filter_map(|id| self.vms.get(id))
     }
 
     /// How many guests there are.
@@ -111,7 +113,7 @@ impl World {
 
     /// Guests by exact name (there may be several: names are unique per host only).
     pub fn vms_named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Vm> + 'a {
-        self.vms.values().filter(move |vm| &*vm.name == name)
+        self.vms().filter(move |vm| &*vm.name == name)
     }
 
     /// An element's name for people: a guest's name, a disk's `web-1/vda`, a host's name.
@@ -127,7 +129,7 @@ impl World {
 
     /// Adds or replaces a host. Its list of guests is kept by this type.
     pub fn put_host(&mut self, mut host: Host) {
-        host.vms = self.vms.values().filter(|vm| vm.host == host.id).map(|vm| vm.id).collect();
+        host.vms = self.vms().filter(|vm| vm.host == host.id).map(|vm| vm.id).collect();
         self.dirty.insert(ElementId::Host(host.id.clone()));
         self.hosts.insert(host.id.clone(), host);
     }
@@ -139,6 +141,7 @@ impl World {
         if self.vms.get(&id).is_none_or(|old| old.name != vm.name) {
             self.rules.enroll(id, &vm.name);
         }
+        self.order.insert(id);
         if let Some(old) = self.vms.insert(id, vm)
             && old.host != host
             && let Some(old) = self.hosts.get_mut(&old.host)
@@ -153,6 +156,7 @@ impl World {
     /// Forgets a guest.
     pub fn remove_vm(&mut self, id: VmId) -> Option<Vm> {
         let vm = self.vms.remove(&id)?;
+        self.order.remove(&id);
         self.rules.forget(id);
         if let Some(host) = self.hosts.get_mut(&vm.host) {
             host.vms.remove(&id);

@@ -8,10 +8,12 @@
 
 mod call;
 mod chain;
+mod ending;
 mod facts;
 mod guess;
 mod handlers;
 mod known;
+mod settings;
 mod walk;
 
 pub use facts::{Facts, Setting};

@@ -5,6 +5,7 @@ use super::context::Context;
 use super::error::{at, failed, stopped, unreadable};
 use super::functions::{self, EventView, HostView, PlaneView, VmView, bounded};
 use super::limits::{Limits, Meter, Stop};
+use super::runtime::{LEVELS, Runtime};
 use super::script::{Compiled, Handler, Parameter, Policy, Read, assignment, read};
 use super::state::{State, Unstorable, holds_shared, same, stored_bytes, to_dynamic, to_value};
 use super::step::{Fault, Sheet, Step, StepInput};
@@ -13,7 +14,7 @@ use super::witness::Witness;
 use crate::error::{Diagnostic, Severity, nearest};
 use crate::model::{ElementId, HostId, Span, Value, World};
 use crate::usage::Usage;
-use rhai::{CallFnOptions, Dynamic, FuncArgs, OptimizationLevel, Position, Scope};
+use rhai::{Dynamic, FuncArgs, OptimizationLevel, Position, Scope};
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -78,7 +79,7 @@ fn raw(limits: &Limits) -> rhai::Engine {
     // Rhai's defaults differ between debug and release builds, so each is set. Operations are counted by the meter.
     engine
         .set_max_operations(0)
-        .set_max_call_levels(limits.depth)
+        .set_max_call_levels(limits.depth + LEVELS)
         .set_max_variables(limits.variables)
         .set_max_functions(200)
         .set_max_modules(0)
@@ -150,6 +151,7 @@ impl Engine {
             warnings: read.found,
             verbs: read.verbs,
             docs: read.docs,
+            runtime: RefCell::new(None),
         };
         compiled.defaults = self.defaults(&compiled).map_err(|error| vec![error])?;
         Ok(Policy(Rc::new(compiled)))
@@ -256,8 +258,9 @@ impl Engine {
             Parameter::Settings => bound.settings.clone(),
         };
         let mut args = Args::default();
-        for (slot, parameter) in args.0.iter_mut().zip(&handler.parameters) {
-            *slot = Some(one(parameter));
+        for (slot, parameter) in args.values.iter_mut().zip(&handler.parameters) {
+            *slot = one(parameter);
+            args.count += 1;
         }
         args
     }
@@ -275,14 +278,15 @@ impl Engine {
     /// Calls a function of the script, and turns all ways in which that may end into two.
     fn call(&self, policy: &Compiled, handler: &Handler, this: Option<&mut Dynamic>, args: Args) -> Result<Dynamic, Fault> {
         let mut scope = self.scope.borrow_mut();
-        let mut options = CallFnOptions::new().eval_ast(false).rewind_scope(true);
-        options.this_ptr = this;
+        let mut kept = policy.runtime.borrow_mut();
+        let runtime = kept.get_or_insert_with(|| Box::new(Runtime::new(&self.rhai, policy)));
         // A panic in a native function unwinds through the engine. It holds no locks then, and what the step gathered is
         // dropped, so nothing half-done is left behind.
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            self.rhai.call_fn_with_options::<Dynamic>(options, &mut scope, &policy.ast, &handler.name, args)
-        }));
+        let outcome = catch_unwind(AssertUnwindSafe(|| runtime.call(&self.rhai, &mut scope, &handler.name, this, args)));
         scope.clear();
+        if !matches!(outcome, Ok(Ok(_))) {
+            *kept = None;
+        }
         // A stop counts even where the error that told of it was swallowed.
         let meter = &self.context.meter;
         match (outcome, meter.stopped()) {
@@ -368,11 +372,15 @@ impl Engine {
 
 /// Arguments of a handler: at most one of each kind.
 #[derive(Default)]
-pub(super) struct Args([Option<Dynamic>; 5]);
+pub(super) struct Args {
+    pub(super) values: [Dynamic; 5],
+    /// How many of them there are.
+    pub(super) count: usize,
+}
 
 impl FuncArgs for Args {
     fn parse<ARGS: Extend<Dynamic>>(self, args: &mut ARGS) {
-        args.extend(self.0.into_iter().flatten());
+        args.extend(self.values.into_iter().take(self.count));
     }
 }
 

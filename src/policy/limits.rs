@@ -3,7 +3,7 @@
 //! Rhai counts operations, but a native function counts as one however long it runs, and some of them swallow the errors of
 //! their callbacks. So the meter is our own: operations through `on_progress`, and *units* that functions with work
 //! proportional to their input charge before they begin. Once it has stopped a step it stays stopped: whoever swallows the
-//! error only meets it again at the next operation. The wall clock is the last resort for what neither counts (copies of
+//! error only meets it again at the next operation. Time is the last resort for what neither counts (copies of
 //! large values); all else stops at the same place in every run.
 
 use crate::clock::Deadline;
@@ -28,7 +28,7 @@ pub struct Limits {
     pub depth: usize,
     /// Variables of one function.
     pub variables: usize,
-    /// Wall time, the last resort.
+    /// Time spent, the last resort.
     pub deadline: Duration,
     /// Bytes of the state, as stored.
     pub state_bytes: usize,
@@ -137,8 +137,13 @@ impl Meter {
     #[cold]
     fn check_clock(&self) {
         let mut deadline = self.deadline.borrow_mut();
-        if deadline.get_or_insert_with(|| Deadline::after(self.limits.deadline)).is_over() {
-            self.stop(Stop::Deadline);
+        match &mut *deadline {
+            None => *deadline = Some(Deadline::after(self.limits.deadline)),
+            Some(deadline) => {
+                if deadline.is_over() {
+                    self.stop(Stop::Deadline);
+                }
+            }
         }
     }
 

@@ -21,6 +21,7 @@ mod engine;
 mod error;
 mod functions;
 mod limits;
+mod runtime;
 mod script;
 mod state;
 mod step;

@@ -1,9 +1,11 @@
 //! From text to a policy that can be called: reading, refusing what could never work, finding the handlers.
 
 use super::error::unreadable;
+use super::runtime::Runtime;
 use crate::error::Diagnostic;
 use crate::model::{EventBody, EventKind, Value, Verb};
 use rhai::{AST, ASTNode, Engine, Expr, OptimizationLevel, Position, Scope, ScriptFuncDef, Stmt};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,6 +34,8 @@ pub(super) struct Compiled {
     pub(super) warnings: Vec<Diagnostic>,
     pub(super) verbs: BTreeSet<Verb>,
     pub(super) docs: Vec<(String, String)>,
+    /// Made with the first call.
+    pub(super) runtime: RefCell<Option<Box<Runtime>>>,
 }
 
 /// A handler as it is called.

@@ -7,12 +7,12 @@
 mod series;
 mod window;
 
-pub use series::{MINUTES, NATIVE, Series};
+pub use series::{MINUTES, NATIVE, Series, Values};
 pub use window::Window;
 
-use crate::model::{ElementId, Host, Span, Timestamp, Vm};
+use crate::model::{ElementId, Host, Lookup, Span, Timestamp, Vm};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -67,47 +67,42 @@ impl FromStr for Metric {
 /// The history of every element.
 #[derive(Debug, Default)]
 pub struct Usage {
-    elements: BTreeMap<ElementId, BTreeMap<Metric, Series>>,
+    elements: Lookup<ElementId, Series>,
 }
 
 impl Usage {
     /// Adds a guest's present sample.
     pub fn record_vm(&mut self, vm: &Vm) {
         let per_core = |cores: Option<f32>| cores.map(|cores| cores / vm.vcpus.max(1) as f32);
-        let samples = [
-            (Metric::Cpu, per_core(vm.load.cpu_cores)),
-            (Metric::CpuWait, per_core(vm.load.cpu_wait_cores)),
-            (Metric::Memory, vm.load.memory_used_mib.map(|used| used / vm.balloon_mib.max(1) as f32)),
-            (Metric::Disk, vm.load.disk_bytes_per_s),
-            (Metric::Iops, vm.load.disk_iops),
-            (Metric::Net, vm.load.net_bytes_per_s),
-        ];
-        self.record(ElementId::Vm(vm.id), vm.load_at, &samples);
+        self.record(ElementId::Vm(vm.id), vm.load_at, |metric| match metric {
+            Metric::Cpu => per_core(vm.load.cpu_cores),
+            Metric::CpuWait => per_core(vm.load.cpu_wait_cores),
+            Metric::Memory => vm.load.memory_used_mib.map(|used| used / vm.balloon_mib.max(1) as f32),
+            Metric::Disk => vm.load.disk_bytes_per_s,
+            Metric::Iops => vm.load.disk_iops,
+            Metric::Net => vm.load.net_bytes_per_s,
+        });
     }
 
     /// Adds a host's present sample.
     pub fn record_host(&mut self, host: &Host) {
-        let samples = [
-            (Metric::Cpu, Some(host.cpu() as f32)),
-            (Metric::CpuWait, Some(host.load.cpu_wait_cores / host.capacity.cpus.max(1) as f32)),
-            (Metric::Memory, Some(host.memory() as f32)),
-        ];
-        self.record(ElementId::Host(host.id.clone()), host.load_at, &samples);
+        self.record(ElementId::Host(host.id.clone()), host.load_at, |metric| match metric {
+            Metric::Cpu => Some(host.cpu() as f32),
+            Metric::CpuWait => Some(host.load.cpu_wait_cores / host.capacity.cpus.max(1) as f32),
+            Metric::Memory => Some(host.memory() as f32),
+            Metric::Disk | Metric::Iops | Metric::Net => None,
+        });
     }
 
-    fn record(&mut self, element: ElementId, at: Timestamp, samples: &[(Metric, Option<f32>)]) {
-        let series = self.elements.entry(element).or_default();
-        for (metric, value) in samples {
-            if let Some(value) = value {
-                series.entry(*metric).or_default().push(at, *value);
-            }
-        }
+    fn record(&mut self, element: ElementId, at: Timestamp, sample: impl Fn(Metric) -> Option<f32>) {
+        let values =
+            std::array::from_fn(|index| Metric::ALL.get(index).and_then(|(metric, ..)| sample(*metric)).unwrap_or(f32::NAN));
+        self.elements.entry(element).or_default().push(at, &values);
     }
 
     /// What is known of an element's metric in the `span` before `now`; empty where nothing is.
     pub fn window(&self, element: &ElementId, metric: Metric, span: Span, now: Timestamp) -> Window {
-        let series = self.elements.get(element).and_then(|metrics| metrics.get(&metric));
-        series.map_or_else(Window::default, |series| series.window(span, now))
+        self.elements.get(element).map_or_else(Window::default, |series| series.window(metric, span, now))
     }
 
     /// Forgets an element.
@@ -117,10 +112,7 @@ impl Usage {
 
     /// An element's whole history, to be kept or sent along with it.
     pub fn export(&self, element: &ElementId) -> Option<Vec<u8>> {
-        let metrics = self.elements.get(element)?;
-        let mut bytes = vec![VERSION];
-        bytes.extend(postcard::to_stdvec(metrics).ok()?);
-        Some(bytes)
+        postcard::to_extend(self.elements.get(element)?, vec![VERSION]).ok()
     }
 
     /// Takes an exported history over, in place of what there was.
@@ -129,16 +121,50 @@ impl Usage {
         if *version != VERSION {
             return Err(format!("usage history of version {version}; this program reads version {VERSION}"));
         }
-        let metrics = postcard::from_bytes(rest).map_err(|error| format!("damaged usage history: {error}"))?;
-        self.elements.insert(element, metrics);
+        let series = postcard::from_bytes(rest).map_err(|error| format!("damaged usage history: {error}"))?;
+        self.elements.insert(element, series);
         Ok(())
     }
 
-    /// The elements with a history.
+    /// The elements with a history, in their order.
     pub fn elements(&self) -> impl Iterator<Item = &ElementId> {
-        self.elements.keys()
+        let ordered: BTreeSet<&ElementId> = self.elements.keys().collect();
+        ordered.into_iter()
     }
 }
 
 /// The version of the exported form.
 const VERSION: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::testing::vm;
+
+    #[test]
+    fn metrics_stand_in_the_order_of_their_table() {
+        for (index, (metric, ..)) in Metric::ALL.iter().enumerate() {
+            assert_eq!(*metric as usize, index, "series find a metric's value by its place");
+        }
+    }
+
+    #[test]
+    fn a_history_travels() {
+        let mut usage = Usage::default();
+        let mut guest = vm(1, "web", "a");
+        let element = ElementId::Vm(guest.id);
+        for second in 1..500 {
+            (guest.load.cpu_cores, guest.load_at) = (Some(second as f32 / 500.0), Timestamp(second * 1_000));
+            usage.record_vm(&guest);
+        }
+        let bytes = usage.export(&element).unwrap();
+        let mut other = Usage::default();
+        other.import(element.clone(), &bytes).unwrap();
+        assert_eq!(other.export(&element), Some(bytes));
+        let window = |usage: &Usage| usage.window(&element, Metric::Cpu, Span::hours(1), Timestamp(600_000));
+        assert_eq!(window(&other), window(&usage));
+        assert!(window(&usage).len() > NATIVE);
+        assert!(other.import(element.clone(), &[]).is_err());
+        assert!(other.import(element, &[9, 0]).is_err());
+    }
+}

@@ -6,5 +6,6 @@
 
 #[macro_use]
 mod contract;
+mod libvirt;
 mod remote;
 mod simulated;

@@ -4,6 +4,7 @@ use embot::clock::{Clock, SystemClock};
 use embot::hypervisor::libvirt::LibvirtHost;
 use embot::hypervisor::{Destination, Watch};
 use embot::model::{Progress, Timestamp, VmId};
+use nix::sys::signal::Signal;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
@@ -112,8 +113,13 @@ impl Lab {
 
     /// Kills a guest's QEMU.
     pub fn kill(&self, guest: &Guest) {
+        self.signal(guest, Signal::SIGKILL);
+    }
+
+    /// Sends a signal to a guest's QEMU.
+    pub fn signal(&self, guest: &Guest, signal: Signal) {
         let pid = self.run("qemu-pid", &["--vm", &guest.name]).unwrap().parse().unwrap();
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
     }
 }
 

@@ -81,10 +81,12 @@ fn orders_are_carried_out() {
     let define = |xml: &str| execute(&host, ActionKind::Define { vm, host: "host-a".into(), xml: xml.into() });
     let other = xml.replace(&vm.to_string(), "00000000-0000-0000-0000-000000000001");
     for bad in ["", "<domain/>", "\0", &other] {
-        assert_eq!(failure(define(bad)).0, ErrorKind::Precondition, "{bad}");
+        assert_eq!(failure(define(bad)).0, ErrorKind::Failed, "{bad}");
     }
-    assert_eq!(failure(define(&xml.replace("<memory", "<momory"))).0, ErrorKind::Failed);
+    let (kind, what) = failure(define(&xml.replace("hvm", "abacus")));
+    assert!(kind == ErrorKind::Unsupported && what.contains("cannot define") && what.contains("abacus"), "{what}");
     define(&xml).unwrap();
+    assert_eq!(failure(define(&xml)).0, ErrorKind::Precondition, "it is there already");
     let defined = report(&host);
     let there = domain(&defined, vm).unwrap();
     assert_eq!(there.state, VmState::Off);

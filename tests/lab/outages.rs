@@ -86,3 +86,24 @@ fn a_migration_to_a_host_that_hangs_is_given_up() {
     assert_eq!(state(&lab.host("host-b"), vm), None);
     assert_eq!(state(&a, vm), Some((VmState::Paused, Reason::Asked)));
 }
+
+#[test]
+fn a_qemu_that_hangs_does_not_hide_the_other_guests() {
+    let Some(lab) = Lab::up("a_qemu_that_hangs_does_not_hide_the_other_guests", 1) else { return };
+    let host = lab.host("host-a");
+    let stuck = lab.guest("host-a", "stuck", &["--start", "--no-wait"]);
+    let other = lab.guest("host-a", "other", &["--start", "--no-wait"]);
+    execute(&host, ActionKind::Adopt { vm: other.vm }).unwrap();
+    until("figures", || domain(&report(&host), stuck.vm)?.balloon_mib);
+    lab.signal(&stuck, nix::sys::signal::Signal::SIGSTOP);
+    for _ in 0..3 {
+        let now = report(&host);
+        assert_eq!(now.domains.len(), 2);
+        assert_eq!(domain(&now, stuck.vm).map(|domain| (domain.state, domain.balloon_mib)), Some((VmState::Running, None)));
+        assert_eq!(domain(&now, other.vm).map(|domain| domain.state), Some(VmState::Running));
+    }
+    execute(&host, ActionKind::Suspend { vm: other.vm }).unwrap();
+    assert_eq!(state(&host, other.vm), Some((VmState::Paused, Reason::Asked)));
+    lab.signal(&stuck, nix::sys::signal::Signal::SIGCONT);
+    until("figures again", || domain(&report(&host), stuck.vm)?.balloon_mib);
+}

@@ -5,7 +5,7 @@
 
 mod stage;
 
-use embot::model::{EventBody, Level, Reason, Span, VmState};
+use embot::model::{Affinity, EventBody, Level, Reason, Span, VmState};
 use stage::Stage;
 
 #[test]
@@ -182,6 +182,44 @@ fn an_evacuation_that_does_not_get_on_is_told_once() {
     }
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].starts_with("warning: a in maintenance: no guest has left for a while. Still there: [\"g1\"]"), "{told:?}");
+}
+
+#[test]
+fn broken_rules_are_mended_hard_ones_first() {
+    let mut stage = Stage::new("keep-apart", "plane");
+    for (name, host, memory_mib) in [
+        ("db-1", "a", 4_096),
+        ("db-2", "a", 1_024),
+        ("app", "a", 512),
+        ("cache", "b", 256),
+        ("web-1", "b", 512),
+        ("web-2", "b", 512),
+    ] {
+        stage.guest(name, host, 2, memory_mib, 0.5);
+    }
+    stage.rule("web", Affinity::Apart, false, &["web-*"]);
+    stage.rule("shop", Affinity::Together, true, &["app", "cache"]);
+    stage.rule("databases", Affinity::Apart, true, &["db-*"]);
+    stage.about_plane(EventBody::Loaded);
+    // Two at a time, and the soft rule has to wait.
+    let first = [
+        "migrate cache to a: hard rule shop: most of its guests are on a",
+        "migrate db-2: hard rule databases: 2 of its guests share a",
+    ];
+    assert_eq!(stage.next_timer("look"), first);
+    stage.busy("db-2", true);
+    stage.moved("cache", "a");
+    assert_eq!(stage.next_timer("look"), ["migrate web-1: soft rule web: 2 of its guests share b"]);
+    stage.busy("db-2", false);
+    stage.moved("db-2", "b");
+    stage.moved("web-1", "a");
+    assert_eq!(stage.next_timer("look"), [""; 0]);
+    // Somebody starts a guest where it does not belong: it does not wait for the next look, and looks once only.
+    stage.moved("db-2", "a");
+    stage.about_vm("db-2", EventBody::Started(Reason::Booted));
+    stage.about_vm("db-2", EventBody::Migrated { from: "b".into(), to: "a".into() });
+    assert_eq!(stage.next_timer("soon"), ["migrate db-2: hard rule databases: 2 of its guests share a"]);
+    assert!(!stage.has_timer("soon") && stage.has_timer("look"));
 }
 
 #[test]

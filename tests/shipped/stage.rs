@@ -1,8 +1,8 @@
 //! The stage the shipped policies are tried on.
 
 use embot::model::{
-    ActionId, ActionKind, Capacity, ElementId, EmbotId, Event, EventBody, Host, HostLoad, Level, Link, Maintenance, Mark, Mode,
-    Reason, Span, Timestamp, Value, Verb, Vm, VmId, VmLoad, VmState, World,
+    ActionId, ActionKind, Affinity, AffinityRule, Capacity, ElementId, EmbotId, Event, EventBody, Host, HostLoad, Level, Link,
+    Maintenance, Mark, Mode, Reason, Span, Timestamp, Value, Verb, Vm, VmId, VmLoad, VmState, World,
 };
 use embot::policy::{Bound, Engine, Limits, State, StepInput, TimerChange};
 use embot::usage::Usage;
@@ -117,6 +117,13 @@ impl Stage {
         self.world.borrow_mut().edit_host(&host.into(), |host| host.maintenance = state);
     }
 
+    pub fn rule(&mut self, name: &str, kind: Affinity, hard: bool, vms: &[&str]) {
+        let mut world = self.world.borrow_mut();
+        let mut rules = world.rules().to_vec();
+        rules.push(AffinityRule { name: name.into(), kind, hard, vms: vms.iter().map(ToString::to_string).collect() });
+        world.set_rules(rules);
+    }
+
     pub fn busy(&mut self, name: &str, busy: bool) {
         let open = &mut self.world.borrow_mut().open;
         match busy {
@@ -162,6 +169,10 @@ impl Stage {
 
     pub fn about_host(&mut self, host: &str, body: EventBody) -> Vec<String> {
         self.step(ElementId::Host(host.into()), body)
+    }
+
+    pub fn about_plane(&mut self, body: EventBody) -> Vec<String> {
+        self.step(ElementId::Plane, body)
     }
 
     pub fn about_vm(&mut self, name: &str, body: EventBody) -> Vec<String> {

@@ -5,10 +5,12 @@ use embot::hypervisor::simulated::{Fleet, FleetPlan};
 use embot::manager::{HostSettings, Manager, Settings};
 use embot::model::{AffinityRule, Command, Mode, Reply, Span, Timestamp};
 use embot::plan::Guardrails;
+use embot::policy::Limits;
 use embot::simulate::Simulation;
 use embot::store::Recovered;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How the plane of a test differs from the default.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +36,8 @@ impl Plane {
             rules: self.rules.clone(),
             guardrails: self.guardrails.clone(),
             adopt: Mode::Act,
+            // The last resort is wall time, which a busy machine can run out of; the other limits hold.
+            policy: Limits { deadline: Duration::from_secs(3_600), ..Limits::default() },
             ..Settings::default()
         };
         Manager::new(settings, recovered)

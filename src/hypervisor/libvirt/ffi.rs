@@ -112,9 +112,18 @@ fn check(answer: c_int) -> Result<c_int, Error> {
     if answer < 0 { Err(Error::last_error()) } else { Ok(answer) }
 }
 
+/// How much bulk statistics ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// All that a sample needs.
+    Full,
+    /// What libvirt knows without asking any QEMU: one that hangs would hold up the statistics of all domains.
+    Shallow,
+}
+
 /// Visits the bulk statistics of all domains, active or not. Never waits for a domain that is busy (a plain call waits for the
 /// end of a migration at its target): such a domain has fewer fields this time.
-pub fn all_domain_stats(connect: &Connect, mut visit: impl FnMut(VmId, Params<'_>)) -> Result<(), Error> {
+pub fn all_domain_stats(connect: &Connect, depth: Depth, mut visit: impl FnMut(VmId, Params<'_>)) -> Result<(), Error> {
     /// Frees the list whatever happens while it is visited.
     struct List(*mut sys::virDomainStatsRecordPtr);
     impl Drop for List {
@@ -123,12 +132,9 @@ pub fn all_domain_stats(connect: &Connect, mut visit: impl FnMut(VmId, Params<'_
             unsafe { sys::virDomainStatsRecordListFree(self.0) }
         }
     }
-    let wanted = sys::VIR_DOMAIN_STATS_STATE
-        | sys::VIR_DOMAIN_STATS_CPU_TOTAL
-        | sys::VIR_DOMAIN_STATS_BALLOON
-        | sys::VIR_DOMAIN_STATS_VCPU
-        | sys::VIR_DOMAIN_STATS_INTERFACE
-        | sys::VIR_DOMAIN_STATS_BLOCK;
+    let shallow = sys::VIR_DOMAIN_STATS_STATE | sys::VIR_DOMAIN_STATS_CPU_TOTAL | sys::VIR_DOMAIN_STATS_INTERFACE;
+    let deep = sys::VIR_DOMAIN_STATS_BALLOON | sys::VIR_DOMAIN_STATS_VCPU | sys::VIR_DOMAIN_STATS_BLOCK;
+    let wanted = if depth == Depth::Full { shallow | deep } else { shallow };
     let mut records: *mut sys::virDomainStatsRecordPtr = ptr::null_mut();
     // SAFETY: the connection is alive for the call; on success `records` is a list of that many records, ours to free.
     let count = check(unsafe {

@@ -335,7 +335,9 @@ mod tests {
         hearing.polled(hearing.events(), &listed, &described());
         assert!(!hearing.must_describe(GUEST, &reading, false));
         assert!(hearing.must_describe(GUEST, &reading, true), "its autostart flag changed");
-        assert!(hearing.must_describe(GUEST, &Reading { vcpus: Some(2), ..reading }, false), "it got a processor");
+        let mut grown = reading;
+        grown.vcpus = Some(2);
+        assert!(hearing.must_describe(GUEST, &grown, false), "it got a processor");
         hearing.reset();
         assert!(hearing.must_describe(GUEST, &reading, false), "after a reconnect everything is read");
     }

@@ -4,7 +4,7 @@ use super::description::{self, Marked};
 use super::failure::Trouble;
 use super::ffi;
 use super::job::{self, Follow, Outcome};
-use super::order::{ACT, Errand, Found, act_on, find, look, lookup, permit, write_mark};
+use super::order::{ACT, Errand, Found, act_on, look, lookup, write_mark};
 use super::session::Session;
 use super::state;
 use crate::hypervisor::{ErrorKind, HypervisorError};
@@ -19,8 +19,8 @@ const LOOK: Span = Span(250);
 const ASK_AGAIN: Span = Span::seconds(10);
 /// A guest that may not be forced has this long to shut down.
 const PATIENCE: Span = Span::minutes(10);
-/// A guest has this long to give or take memory.
-const BALLOON_PATIENCE: Span = Span::seconds(10);
+/// A guest has this long to give or take memory; while it boots it does neither.
+const BALLOON_PATIENCE: Span = Span::seconds(30);
 
 fn need(ok: bool, kind: ErrorKind, what: impl FnOnce() -> String) -> Result<(), Trouble> {
     if ok { Ok(()) } else { Err(Trouble::refuse(kind, what())) }
@@ -256,23 +256,20 @@ fn await_balloon(errand: &Errand<'_>, memory_mib: u64) -> Result<(), HypervisorE
     }
 }
 
-/// Defines a guest, or changes the definition of one that is ours, and marks it.
+/// Defines a guest that is not known yet, and marks it.
 pub fn define(errand: &Errand<'_>, xml: &Arc<str>) -> Result<(), HypervisorError> {
     let (host, order, vm, xml) = (errand.door.host.clone(), errand.order.clone(), errand.vm, xml.clone());
     errand.session.call(format!("define guest {vm}"), ACT, move |connect| {
-        let given = description::uuid(&xml).and_then(|given| given.ok_or_else(|| "it has no <uuid>".into()));
-        let given = given.map_err(|why| {
-            Trouble::refuse(ErrorKind::Precondition, format!("{host}: cannot define guest {vm} by this XML: {why}"))
-        })?;
-        need(given == vm.0, ErrorKind::Precondition, || {
-            format!("{host}: cannot define guest {vm} by this XML: its <uuid> is {given}")
-        })?;
+        let bad = |why: &str| format!("{host}: cannot define guest {vm} by this XML: {why}");
         // `virt` panics on it.
-        need(!xml.contains('\0'), ErrorKind::Precondition, || {
-            format!("{host}: the XML of guest {vm} contains a NUL character")
-        })?;
+        need(!xml.contains('\0'), ErrorKind::Failed, || bad("it contains a NUL character"))?;
+        let given = description::uuid(&xml).and_then(|given| given.ok_or_else(|| "it has no <uuid>".into()));
+        let given = given.map_err(|why| Trouble::refuse(ErrorKind::Failed, bad(&why)))?;
+        need(given == vm.0, ErrorKind::Failed, || bad(&format!("its <uuid> is {given}")))?;
         if let Ok(known) = lookup(connect, vm) {
-            permit(&host, &order, vm, &find(&known)?).map_err(Trouble::Refused)?;
+            let name = known.name()?;
+            let why = format!("{host}: cannot define guest {vm}: it is defined already, as {name}; undefine it first");
+            return Err(Trouble::refuse(ErrorKind::Precondition, why));
         }
         let domain = connect.define_domain_xml(&xml)?;
         let mark = Mark { plane: order.plane.clone(), epoch: order.epoch };

@@ -4,6 +4,7 @@
 //!
 //! * No call waits without end, whatever a host does: each runs on a [`session`]'s thread and is given up after a time. A host
 //!   that hangs costs its own poller some patience and nobody else anything.
+//! * A guest whose QEMU hangs does not hide the others: its host is then reported without figures that only QEMU knows.
 //! * After a lost connection the next report connects again and carries every definition. Events are a shortcut only: what they
 //!   would have told is found by the next report.
 //! * Before each order the guest's mark, epoch and state are read, in the same breath as the act ([`order`]).
@@ -32,7 +33,7 @@ use super::{ErrorKind, Fate, Hypervisor, HypervisorError, NoticeSink, Order, Wat
 use crate::clock::Clock;
 use crate::model::{ActionKind, Capacity, DomainReport, HostId, HostReport, Mark, Reason, Timestamp, VmId, VmState};
 use description::Described;
-use ffi::Ear;
+use ffi::{Depth, Ear};
 use hearing::Hearing;
 use order::Errand;
 use session::{ANSWER, Door, Session};
@@ -45,6 +46,8 @@ use virt_sys as sys;
 
 /// How many definitions are read in one request: each takes three calls, and a far host some milliseconds for each.
 const DEFINITIONS: usize = 32;
+/// Statistics that take longer are given up for this time, in favour of what can be had without asking any QEMU.
+const STATISTICS: Duration = Duration::from_secs(8);
 /// Before an order opens a session of its own, the host must answer a question this fast.
 const PROBE: Duration = Duration::from_secs(5);
 
@@ -56,6 +59,8 @@ pub struct LibvirtHost {
     meters: Mutex<Meters>,
     /// The session that reports are read through; opened when first needed.
     main: Mutex<Option<Session>>,
+    /// Another, for while that one waits for an answer that does not come: often it is not the host that hangs but one QEMU.
+    spare: Mutex<Option<Session>>,
 }
 
 /// What one request of a report reads.
@@ -72,7 +77,7 @@ impl LibvirtHost {
         let door = Arc::new(Door { host, uri: uri.into() });
         neighbours::register(&door);
         let hearing = Arc::new(Hearing::new(clock.clone()));
-        LibvirtHost { door, clock, hearing, meters: Mutex::default(), main: Mutex::default() }
+        LibvirtHost { door, clock, hearing, meters: Mutex::default(), main: Mutex::default(), spare: Mutex::default() }
     }
 
     /// The session for reports; a new one where there is none or the old one was lost.
@@ -88,19 +93,40 @@ impl LibvirtHost {
         session
     }
 
-    /// Asks through the main session. Where that turns out to have broken since the last time, once more through a new one.
+    fn spare(&self) -> Session {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(session) = spare.as_ref().filter(|session| !session.is_lost()) {
+            return session.clone();
+        }
+        let session = Session::open(&self.door, None);
+        *spare = Some(session.clone());
+        session
+    }
+
+    /// The session that is most likely to answer.
+    fn responsive(&self) -> Session {
+        let main = self.main();
+        if main.is_overdue() { self.spare() } else { main }
+    }
+
+    /// Asks something. Where the session turns out to have broken since the last time, once more through a new one.
     fn ask<T>(&self, ask: impl Fn(&Session) -> Result<T, HypervisorError>) -> Result<T, HypervisorError> {
-        let session = self.main();
+        let session = self.responsive();
         match ask(&session) {
-            Err(error) if error.kind == ErrorKind::Unreachable && session.broke() => ask(&self.main()),
+            Err(error) if error.kind == ErrorKind::Unreachable && session.broke() => ask(&self.responsive()),
             answer => answer,
         }
     }
 
-    fn report_through(&self, session: &Session, asked_at: Timestamp) -> Result<HostReport, HypervisorError> {
+    fn report_through(&self, session: &Session, depth: Depth, asked_at: Timestamp) -> Result<HostReport, HypervisorError> {
         self.hearing.tell_agents();
         let events = self.hearing.events();
-        let (poll, sampled_at) = (session.call("read statistics", ANSWER, |connect| Ok(poll(connect)?))?, self.clock.now());
+        let (what, patience) = match depth {
+            Depth::Full => ("read statistics", STATISTICS),
+            Depth::Shallow => ("read states", ANSWER),
+        };
+        let poll = session.call(what, patience, move |connect| Ok(poll(connect, depth)?))?;
+        let sampled_at = self.clock.now();
         let described = self.describe(session, &poll)?;
         let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
         let mut listed = BTreeMap::new();
@@ -186,7 +212,19 @@ impl LibvirtHost {
 
 impl Hypervisor for LibvirtHost {
     fn report(&self, asked_at: Timestamp) -> Result<HostReport, HypervisorError> {
-        self.ask(|session| self.report_through(session, asked_at))
+        let unreachable = |error: &HypervisorError| error.kind == ErrorKind::Unreachable;
+        let main = self.main();
+        if !main.is_overdue() {
+            match self.report_through(&main, Depth::Full, asked_at) {
+                Err(error) if unreachable(&error) && main.broke() => {
+                    return self.report_through(&self.main(), Depth::Full, asked_at);
+                }
+                Err(error) if unreachable(&error) && main.is_overdue() => {}
+                answer => return answer,
+            }
+        }
+        // Perhaps one QEMU hangs, and with it libvirt's question to it. The states of all guests are known without.
+        self.report_through(&self.spare(), Depth::Shallow, asked_at)
     }
 
     fn subscribe(&self, sink: NoticeSink) {
@@ -220,7 +258,7 @@ impl Hypervisor for LibvirtHost {
 }
 
 /// Reads all that a report needs apart from definitions.
-fn poll(connect: &Connect) -> Result<Poll, virt::error::Error> {
+fn poll(connect: &Connect, depth: Depth) -> Result<Poll, virt::error::Error> {
     let info = connect.node_info()?;
     let node = Node {
         capacity: Capacity { cpus: info.cpus, memory_mib: info.memory / 1024 },
@@ -229,7 +267,7 @@ fn poll(connect: &Connect) -> Result<Poll, virt::error::Error> {
         memory_kib: ffi::node_memory(connect).unwrap_or_default(),
     };
     let mut readings = Vec::new();
-    ffi::all_domain_stats(connect, |vm, params| readings.push((vm, Reading::of(params))))?;
+    ffi::all_domain_stats(connect, depth, |vm, params| readings.push((vm, Reading::of(params))))?;
     readings.sort_by_key(|(vm, _)| *vm);
     for (vm, reading) in &mut readings {
         if reading.state() == Some((VmState::Paused, Reason::Migration)) && is_stranded(connect, *vm) {

@@ -110,9 +110,12 @@ pub fn permit(host: &HostId, order: &Order, vm: VmId, found: &Found) -> Result<(
     let verb = order.kind.verb();
     let refuse = |kind, why: String| Err(HypervisorError::new(kind, format!("{guest} {why}; {verb} was not begun")));
     let ours = Mark { plane: order.plane.clone(), epoch: order.epoch };
+    let adopts = matches!(order.kind, ActionKind::Adopt { .. });
     match found.marked.as_ref().map(|marked| &marked.mark) {
         Some(mark) if *mark == ours => {}
-        None if matches!(order.kind, ActionKind::Adopt { .. }) => {}
+        None if adopts => {}
+        // Its own guest from before: adopting it raises the epoch, as losing the journal calls for.
+        Some(mark) if adopts && mark.plane == ours.plane && mark.epoch < ours.epoch => {}
         None => {
             return refuse(
                 ErrorKind::NotOwner,
@@ -231,6 +234,7 @@ mod tests {
         let permitted = |mark| permit(&"host-a".into(), &adopt, GUEST, &found(VmState::Running, mark)).is_ok();
         assert!(permitted(None));
         assert!(permitted(Some(("home", 7))), "adopting twice is adopting once");
+        assert!(permitted(Some(("home", 6))), "its own guest, from an earlier life");
         assert!(!permitted(Some(("other", 7))));
         assert!(!permitted(Some(("home", 8))));
     }

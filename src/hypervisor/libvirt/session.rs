@@ -18,6 +18,7 @@ use super::ffi::{Ear, Registrations, register};
 use crate::hypervisor::{ErrorKind, HypervisorError};
 use crate::model::HostId;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use virt::connect::Connect;
@@ -51,6 +52,8 @@ pub struct Session {
     host: HostId,
     requests: Sender<Request>,
     standing: Arc<Mutex<Standing>>,
+    /// Somebody gave up waiting, and what they waited for still is not done.
+    overdue: Arc<AtomicBool>,
 }
 
 /// A request that was sent.
@@ -77,10 +80,11 @@ impl Session {
     pub fn open(door: &Door, ear: Option<Arc<Ear>>) -> Session {
         let (requests, incoming) = unbounded();
         let standing = Arc::new(Mutex::new(Standing::Connecting));
-        let session = Session { host: door.host.clone(), requests, standing: standing.clone() };
+        let overdue = Arc::new(AtomicBool::new(false));
+        let session = Session { host: door.host.clone(), requests, standing: standing.clone(), overdue: overdue.clone() };
         let Door { host, uri } = door.clone();
         let thread = std::thread::Builder::new().name(format!("libvirt-{host}"));
-        let run = move || serve(&host, &uri, ear, incoming, &standing);
+        let run = move || serve(&host, &uri, ear, incoming, &standing, &overdue);
         if let Err(error) = thread.spawn(run) {
             let error = HypervisorError::new(ErrorKind::Failed, format!("{}: cannot start a thread: {error}", session.host));
             set(&session.standing, Standing::Lost { was_connected: false, error });
@@ -119,12 +123,20 @@ impl Session {
         work: impl FnOnce(&Connect) -> Result<T, Trouble> + Send + 'static,
     ) -> Result<T, HypervisorError> {
         let pending = self.begin(what, work);
-        pending.wait(deadline).unwrap_or_else(|| Err(pending.overdue(deadline)))
+        pending.wait(deadline).unwrap_or_else(|| {
+            self.overdue.store(true, Ordering::SeqCst);
+            Err(pending.overdue(deadline))
+        })
     }
 
     /// Is it of no more use?
     pub fn is_lost(&self) -> bool {
         matches!(read(&self.standing), Standing::Lost { .. })
+    }
+
+    /// Is it connected, and busy with something that takes longer than somebody could wait?
+    pub fn is_overdue(&self) -> bool {
+        self.overdue.load(Ordering::SeqCst) && matches!(read(&self.standing), Standing::Connected)
     }
 
     /// Did it break after it had been good? Then a new one may well succeed.
@@ -186,7 +198,14 @@ fn open(host: &HostId, uri: &str, ear: Option<Arc<Ear>>) -> Result<(Connect, Reg
 }
 
 /// The session's thread.
-fn serve(host: &HostId, uri: &str, ear: Option<Arc<Ear>>, requests: Receiver<Request>, standing: &Mutex<Standing>) {
+fn serve(
+    host: &HostId,
+    uri: &str,
+    ear: Option<Arc<Ear>>,
+    requests: Receiver<Request>,
+    standing: &Mutex<Standing>,
+    overdue: &AtomicBool,
+) {
     let (connect, registrations) = match open(host, uri, ear) {
         Ok(opened) => opened,
         Err(error) => return set(standing, Standing::Lost { was_connected: false, error }),
@@ -197,6 +216,7 @@ fn serve(host: &HostId, uri: &str, ear: Option<Arc<Ear>>, requests: Receiver<Req
             break;
         }
         request(&connect);
+        overdue.store(false, Ordering::SeqCst);
         if !is_alive(&connect) {
             break;
         }

@@ -131,7 +131,8 @@ impl<'a> Walk<'a> {
                 self.settings_reads.insert(name.to_owned());
                 return Guess::Any;
             }
-            Guess::Map | Guess::Closure(..) => return Guess::Any,
+            // What holds `()` may be read with `?.`.
+            Guess::Map | Guess::Closure(..) | Guess::Unit => return Guess::Any,
             Guess::State => {
                 self.state_reads.push((name.to_owned(), spot));
                 return Guess::Any;
@@ -294,8 +295,8 @@ impl<'a> Walk<'a> {
         if general {
             return self.standard(object, name, &arguments);
         }
-        // A map may hold functions.
-        if !object.is_view() && self.written.contains(name) {
+        // A map may hold functions, and what holds `()` may be called with `?.`.
+        if *object == Guess::Unit || !object.is_view() && self.written.contains(name) {
             return Guess::Any;
         }
         self.no_method(object, name, count, &forms, spot);

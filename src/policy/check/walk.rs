@@ -1,8 +1,7 @@
 //! The walk through a script: statements and expressions.
 
-use super::facts::{Facts, Setting};
+use super::facts::Facts;
 use super::guess::Guess;
-use super::known;
 use crate::error::{Diagnostic, Spot, nearest};
 use crate::model::EventKind;
 use crate::policy::script;
@@ -195,36 +194,6 @@ impl<'a> Walk<'a> {
     fn learn_return(&mut self, signature: Signature, guess: Guess) {
         let known = self.learnt.returns.entry(signature).or_insert(Guess::Never);
         *known = std::mem::replace(known, Guess::Never).join(guess);
-    }
-
-    /// The keys and defaults, where the function ends in a map written out.
-    fn settings(&mut self, body: &'a [Stmt]) {
-        self.facts.computes_settings = true;
-        let map = match body.last() {
-            Some(Stmt::Expr(expr)) => &**expr,
-            Some(Stmt::Return(Some(expr), ..)) => &**expr,
-            _ => return,
-        };
-        let mut all = BTreeMap::new();
-        match map {
-            Expr::Map(map, _) => {
-                for (key, value) in &map.0 {
-                    let guess = self.expr(value);
-                    all.insert(key.name.to_string(), Setting::new(guess, self.spot(key.pos, &key.name)));
-                }
-            }
-            // The optimizer turns a map of constants into one constant.
-            Expr::DynamicConstant(map, position) => {
-                let Ok(map) = map.as_map_ref() else { return };
-                for (key, value) in map.iter() {
-                    let spot = self.find_key(*position, key);
-                    all.insert(key.to_string(), Setting::new(constant(value), spot));
-                }
-            }
-            _ => return,
-        }
-        self.learnt.settings = Some(all.iter().map(|(key, setting)| (key.clone(), setting.guess().clone())).collect());
-        self.facts.settings = Some(all);
     }
 
     pub(super) fn block(&mut self, block: &'a StmtBlock) -> Guess {
@@ -480,30 +449,6 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Statements outside of functions are never run.
-    fn top_level(&mut self) {
-        let outside = self.ast.statements().iter().find(|statement| !statement.is_noop());
-        if let Some(statement) = outside {
-            let hint = "put it in a handler, such as `fn on_loaded()`".to_owned();
-            let (spot, message, hint) = match statement {
-                Stmt::Var(variable, ..) => {
-                    let name = &variable.0.name;
-                    let message = format!("`{name}` is defined outside the functions, where they cannot see it");
-                    let hint = format!(
-                        "make it a setting (`fn settings() {{ #{{ {name}: ... }} }}`) or a function (`fn {name}() {{ ... }}`)"
-                    );
-                    (self.spot(variable.0.pos, name), message, hint)
-                }
-                _ => (
-                    self.spot(statement.position(), " "),
-                    "this stands outside the functions and would never run".to_owned(),
-                    hint,
-                ),
-            };
-            self.error(spot, message, hint);
-        }
-    }
-
     pub(super) fn error(&mut self, spot: Spot, message: impl Into<String>, hint: impl Into<String>) {
         if self.speaking {
             self.complaints.push(spot.error(self.file, message).with_hint(hint));
@@ -522,78 +467,10 @@ impl<'a> Walk<'a> {
         let (Some(line), column) = (position.line(), position.position().unwrap_or(1)) else { return Spot::START };
         Spot { line: count(line), column: count(column), length: count(name.chars().count().max(1)) }
     }
-
-    /// Where a map's key stands that the optimizer took the place of: the first such word after the map's beginning.
-    fn find_key(&self, map: Position, key: &str) -> Spot {
-        let first = map.line().unwrap_or(1);
-        for (index, line) in self.text.lines().enumerate().skip(first - 1) {
-            let Some(byte) =
-                line.find(key).filter(|byte| line[byte + key.len()..].trim_start_matches('"').trim_start().starts_with(':'))
-            else {
-                continue;
-            };
-            let position = Position::new(
-                u16::try_from(index + 1).unwrap_or(u16::MAX),
-                u16::try_from(line[..byte].chars().count() + 1).unwrap_or(u16::MAX),
-            );
-            return self.spot(position, key);
-        }
-        self.spot(map, key)
-    }
-
-    /// What is only known once all was read.
-    fn afterwards(&mut self) {
-        let keys: Vec<&str> = self.written.iter().map(String::as_str).collect();
-        let reads = std::mem::take(&mut self.state_reads);
-        let missing: Vec<_> = reads
-            .iter()
-            .filter(|(key, _)| !self.written.contains(key))
-            .map(|(key, spot)| {
-                let near = nearest(key, keys.iter().copied());
-                let near = near.map_or_else(|| "a".to_owned(), |near| format!("did you mean `this.{near}`? A"));
-                (key.clone(), *spot, near)
-            })
-            .collect();
-        for (key, spot, near) in missing {
-            let hint = format!("{near} key that may be absent is read with `this.get(\"{key}\", default)`");
-            self.warn(spot, format!("`this.{key}` is read, but nothing ever assigns it"), hint);
-        }
-        self.unread_settings();
-        self.unheard_timers();
-    }
-
-    fn unread_settings(&mut self) {
-        let declared = self.facts.settings.clone().unwrap_or_default();
-        for (key, setting) in declared {
-            let misspelt = self.settings_undeclared.iter().any(|read| nearest(read, [key.as_str()]).is_some());
-            if !misspelt && !self.settings_reads.contains(&key) && !self.texts.contains(&key) {
-                let hint = format!("read it as `settings.{key}`, or remove it");
-                self.warn(setting.spot, format!("no code reads the setting `{key}`"), hint);
-            }
-        }
-    }
-
-    fn unheard_timers(&mut self) {
-        let set = std::mem::take(&mut self.timers_set);
-        if let Some((name, spot)) = set.first()
-            && !self.facts.handlers.contains_key("timer")
-        {
-            let message = format!("the timer `{name}` is set, but nothing handles timers");
-            self.warn(*spot, message, "add `fn on_timer(event) { ... }`; `event.name` is the timer's name");
-        }
-        let Some(names) = self.timers.clone() else { return };
-        for (name, spot) in std::mem::take(&mut self.timers_compared) {
-            if !names.contains(&name) {
-                let known: Vec<&str> = names.iter().map(String::as_str).collect();
-                let hint = known::suggest(&name, &known, "timers are set with `after(span, \"name\")`; this policy sets");
-                self.warn(spot, format!("no timer is ever set with the name `{name}`"), hint);
-            }
-        }
-    }
 }
 
 /// What a constant is.
-fn constant(value: &rhai::Dynamic) -> Guess {
+pub(super) fn constant(value: &rhai::Dynamic) -> Guess {
     if value.is_bool() {
         Guess::Bool
     } else if value.is_int() {
