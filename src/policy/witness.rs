@@ -7,9 +7,10 @@
 
 use super::context::Context;
 use super::engine::{Args, furnished};
+use super::runtime::Runtime;
 use super::script::{Compiled, Handler};
 use rhai::debugger::{DebuggerCommand, DebuggerEvent};
-use rhai::{CallFnOptions, Dynamic, Position, Scope};
+use rhai::{Dynamic, Position, Scope};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
