@@ -2,6 +2,6 @@
 
 mod crash;
 mod kit;
-mod restart;
 mod modules;
+mod restart;
 mod same;
