@@ -108,11 +108,7 @@ pub type Between<'a> = &'a dyn Fn(&HostId, Arc<dyn Hypervisor>) -> Arc<dyn Hyper
 
 impl Daemon {
     /// Starts a plane on its opened store. It reaches each host through what `between` makes of its connection.
-    pub fn start(
-        config: &Config,
-        (store, recovered): (Store, Recovered),
-        between: Between<'_>,
-    ) -> Result<Daemon, DaemonError> {
+    pub fn start(config: &Config, (store, recovered): (Store, Recovered), between: Between<'_>) -> Result<Daemon, DaemonError> {
         let clock: Arc<SystemClock> = SystemClock::start(recovered.last_now);
         let journal = store.journal();
         let mut hosts = hosts::open(config, clock.clone()).map_err(DaemonError::Hosts)?;

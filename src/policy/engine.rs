@@ -282,8 +282,7 @@ impl Engine {
         let runtime = kept.get_or_insert_with(|| Box::new(Runtime::new(&self.rhai, policy)));
         // A panic in a native function unwinds through the engine. It holds no locks then, and what the step gathered is
         // dropped, so nothing half-done is left behind.
-        let outcome =
-            catch_unwind(AssertUnwindSafe(|| runtime.call(&self.rhai, &mut scope, &handler.name, this, args)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| runtime.call(&self.rhai, &mut scope, &handler.name, this, args)));
         scope.clear();
         if !matches!(outcome, Ok(Ok(_))) {
             *kept = None;

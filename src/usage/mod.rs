@@ -95,7 +95,8 @@ impl Usage {
     }
 
     fn record(&mut self, element: ElementId, at: Timestamp, sample: impl Fn(Metric) -> Option<f32>) {
-        let values = std::array::from_fn(|index| Metric::ALL.get(index).and_then(|(metric, ..)| sample(*metric)).unwrap_or(f32::NAN));
+        let values =
+            std::array::from_fn(|index| Metric::ALL.get(index).and_then(|(metric, ..)| sample(*metric)).unwrap_or(f32::NAN));
         self.elements.entry(element).or_default().push(at, &values);
     }
 

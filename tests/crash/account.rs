@@ -6,8 +6,8 @@
 use crate::rounds::Given;
 use embot::hypervisor::simulated::{Effect, Outcome};
 use embot::model::{
-    Action, ActionId, ActionState, ActionUpdate, Command, ElementId, EmbotId, Event, EventBody, EventClass, Input, Level, Record,
-    Timestamp, Verb,
+    Action, ActionId, ActionState, ActionUpdate, Command, ElementId, EmbotId, Event, EventBody, EventClass, Input, Level,
+    Record, Timestamp, Verb,
 };
 use embot::store::{Recovered, Retention, Store};
 use std::collections::{BTreeMap, BTreeSet};
@@ -128,7 +128,10 @@ impl Account {
             };
             let said = self.updates.get(&id).cloned().unwrap_or_default();
             if let Err(why) = agree(&action, &said, &effects) {
-                self.complain(format!("action {id} ({}): {why}; said: {said:?}; effects: {effects:?}", action.proposal.kind.verb()));
+                self.complain(format!(
+                    "action {id} ({}): {why}; said: {said:?}; effects: {effects:?}",
+                    action.proposal.kind.verb()
+                ));
             }
             if let (Some(row), Some(end)) = (recovered.actions.get(&id), said.last())
                 && !same_end(&row.state, end)
@@ -251,7 +254,9 @@ fn agree(action: &Action, said: &[ActionUpdate], effects: &[Effect]) -> Result<(
             if told == *reason { Ok(()) } else { Err("it failed for another reason than was said".to_owned()) }
         }
         ([Outcome::Begun, Outcome::Cancelled], ActionUpdate::Cancelled(_)) => Ok(()),
-        ([Outcome::Begun, Outcome::Cancelled], ActionUpdate::Failed(why)) if interrupted(why).as_deref() == Some("it was cancelled") => {
+        ([Outcome::Begun, Outcome::Cancelled], ActionUpdate::Failed(why))
+            if interrupted(why).as_deref() == Some("it was cancelled") =>
+        {
             Ok(())
         }
         // Refused, or withdrawn, before anything was done.

@@ -40,7 +40,10 @@ impl Door {
         let mut stream = UnixStream::connect(&self.0)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let length = body.len();
-        write!(stream, "{method} {path} HTTP/1.1\r\nHost: embot\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")?;
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: embot\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        )?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         let broken = || io::Error::new(io::ErrorKind::UnexpectedEof, "no whole answer");

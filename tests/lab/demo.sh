@@ -113,7 +113,8 @@ counting() { (($(lab log --vm "$1" | grep -c '^count ') >= $2)); }
 configure() {
     step "A plane with the modules that ship"
     say "embot init writes the configuration, the modules and their policies. The lab is in a hurry, so the waits are cut short;" \
-        "the policies themselves are as they ship. host-a counts as one core, host-b as three."
+        "and since emulated guests get little of a busy machine, a host is hot from 20 % on. The policies are as they ship." \
+        "host-a counts as one core, host-b as three."
     "$binary" init "$folder" --mode act
     local hosts
     hosts="$(jq -r '.hosts[] | "  - name: \(.name)\n    uri: \(.uri)\n    migration_uri: \(.migration_uri)\n    migration_address: \(.migration_address)\n    load_from: guests\n    capacity: { cpus: \(if .name == "host-a" then 1 else 3 end), memory_mib: 1024 }"' "$folder/lab.json")"
@@ -130,7 +131,7 @@ guardrails:
   target_max_cpu: 0.9
   migrations_per_host: 1
 CONF
-    sed -i -e 's/cooldown: 10m/cooldown: 20s/' -e 's/hot: 0.85/hot: 0.4/' -e "s/wait: 2m/wait: 10s\n  samples: 5\n  aim: 0.2/" \
+    sed -i -e 's/cooldown: 10m/cooldown: 20s/' -e 's/hot: 0.85/hot: 0.2/' -e "s/wait: 2m/wait: 10s\n  samples: 5\n  aim: 0.1/" \
         "$folder/embots/relieve-hot-host.yaml"
     sed -i -e 's/at_once: 2/at_once: 2\n  every: 1s\n  settle: 3s/' "$folder/embots/evacuate-maintenance.yaml"
     sed -i -e 's/first: 10s/first: 2s/' "$folder/embots/restart-crashed.yaml"
@@ -147,13 +148,16 @@ relieve() {
     local from
     from="$(position)"
     lab tell --vm web burn >/dev/null
-    await 45 "host-a to be relieved" moved
+    await 120 "host-a to be relieved" moved
     show_since "$from"
     local guest
     guest="$(json elements --kind vm | jq -r '.[] | select(.host == "host-b") | .name' | head -n 1)"
     say "" "Why? The whole chain, from the event to the result:"
     show explain "$guest"
     counted "$guest"
+    lab tell --vm web calm >/dev/null
+    say "" "From here on this module only watches, so that each step shows one thing."
+    show modules mode relieve-hot-host observe
 }
 moved() { json elements --kind vm | jq -e 'any(.host == "host-b") and all(.action == null)' && idle; }
 
@@ -185,7 +189,6 @@ maintain() {
     say "The policy asks for two moves at a time; this plane's configuration allows one for each host. So the second is refused" \
         "with the reason, and asked for again when there is room."
     local from
-    lab tell --vm web calm >/dev/null
     await 30 "open actions to end" idle
     from="$(position)"
     show maintenance host-a on

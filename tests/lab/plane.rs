@@ -17,8 +17,8 @@ struct Plane {
 }
 
 impl Plane {
-    /// A plane over all hosts of a lab. `host-a` counts as one core and `host-b` as three, so that one guest that burns makes
-    /// the first hot and not the second.
+    /// A plane over the two hosts of a lab. `host-a` counts as one core and `host-b` as three, so that one guest that burns makes
+    /// the first hot and not the second. What counts as hot is little, for the machine may have much else to do.
     fn new(lab: &Lab, name: &str) -> Plane {
         let plane = Plane { folder: tempfile::tempdir().unwrap(), daemon: None };
         let (_, said, ok) = plane.embot(&["init", &plane.folder.path().display().to_string(), "--mode", "act"]);
@@ -43,8 +43,11 @@ impl Plane {
             }
             fs::write(path, text).unwrap();
         };
-        let relieve =
-            [("cooldown: 10m", "cooldown: 5s"), ("hot: 0.85", "hot: 0.3"), ("wait: 2m", "wait: 8s\n  samples: 4\n  aim: 0.1")];
+        let relieve = [
+            ("cooldown: 10m", "cooldown: 5s"),
+            ("hot: 0.85", "hot: 0.15"),
+            ("wait: 2m", "wait: 8s\n  samples: 4\n  aim: 0.05\n  least: 0.05"),
+        ];
         hurry("relieve-hot-host.yaml", &relieve);
         hurry("evacuate-maintenance.yaml", &[("at_once: 2", "at_once: 2\n  every: 1s\n  settle: 3s")]);
         hurry("restart-crashed.yaml", &[("first: 10s", "first: 2s")]);
@@ -226,8 +229,10 @@ fn a_hot_host_is_relieved(lab: &Lab, plane: &Plane, guests: &[Guest]) {
     for part in ["event", "policy", "relieve-hot-host.rhai:", "guest.migrate(", "read", "weighed", "mode", "result"] {
         assert!(text.contains(part), "`{part}` is missing:\n{text}");
     }
-    eprintln!("{text}");
     lab.tell(web, &["calm"]);
+    // On a busy machine a guest that boots is as hot; the rest is about other modules.
+    let (said, error, ok) = plane.embot(&["modules", "mode", "relieve-hot-host", "observe"]);
+    assert!(ok, "{said}{error}");
 }
 
 fn a_guest_that_died_is_started_again(lab: &Lab, plane: &Plane, guest: &Guest) {
@@ -280,7 +285,8 @@ fn maintenance_empties_a_host_and_fills_it_again(lab: &Lab, plane: &Plane, guest
     let since = plane.position();
     let (said, error, ok) = plane.embot(&["maintenance", "host-a", "off"]);
     assert!(ok, "{said}{error}");
-    plane.until("guests that are back", |plane| guests.iter().all(|it| plane.at(it).as_deref() == Some("host-a")).then_some(()));
+    plane
+        .until("guests that are back", |plane| guests.iter().all(|it| plane.at(it).as_deref() == Some("host-a")).then_some(()));
     plane.until("the word that they are back", |plane| plane.told(&since, "its guests are back"));
     let most = most_at_once(&plane.events(&since));
     assert!((1..=2).contains(&most), "{most} guests were on the way at a time");

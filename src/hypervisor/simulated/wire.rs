@@ -22,16 +22,33 @@ const LONGEST: usize = 64 << 20;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Call {
     Hosts,
-    Report { host: HostId, asked_at: Timestamp, seen: Option<Seen> },
-    Mark { host: HostId, vm: VmId },
-    Begin { host: HostId, order: Box<Order> },
-    Poll { host: HostId, action: ActionId },
-    Cancel { action: ActionId },
+    Report {
+        host: HostId,
+        asked_at: Timestamp,
+        seen: Option<Seen>,
+    },
+    Mark {
+        host: HostId,
+        vm: VmId,
+    },
+    Begin {
+        host: HostId,
+        order: Box<Order>,
+    },
+    Poll {
+        host: HostId,
+        action: ActionId,
+    },
+    Cancel {
+        action: ActionId,
+    },
     Inject(Fault),
     Listen,
     /// From now on an order of this number is not begun any more, where it was not begun yet: its manager died, and what it
     /// had sent may still be on its way.
-    Fence { action: ActionId },
+    Fence {
+        action: ActionId,
+    },
 }
 
 /// What is answered.
