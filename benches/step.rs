@@ -240,6 +240,17 @@ struct Plain {
 
 fn bare(bencher: Bencher, policy: &str, settings: rhai::Map) {
     let mut engine = rhai::Engine::new_raw();
+    // Nobody runs scripts of others without limits.
+    let limits = embot::policy::Limits::default();
+    engine
+        .set_max_operations(limits.operations)
+        .set_max_call_levels(limits.depth)
+        .set_max_variables(limits.variables)
+        .set_max_string_size(limits.string_bytes)
+        .set_max_array_size(limits.array)
+        .set_max_map_size(limits.map)
+        .set_strict_variables(true)
+        .set_fail_on_invalid_map_property(true);
     rhai::packages::Package::register_into_engine(&rhai::packages::StandardPackage::new(), &mut engine);
     engine.register_type_with_name::<Plain>("Plain");
     engine.register_get("cpu", |vm: &mut Plain| vm.cpu);

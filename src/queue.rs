@@ -16,6 +16,7 @@
 //! not searched for: it is passed over when its turn comes.
 
 use crate::model::{ElementId, Event, EventClass, Lookup, Timestamp};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 
 /// See the module's page.
@@ -76,11 +77,10 @@ impl Queue {
             }
             let event = self.ring.remove(passed)?;
             if event.body.class() == EventClass::Sample {
-                let key = (event.element.clone(), event.body.index());
-                if self.newest.get(&key) != Some(&event.seq) {
-                    continue;
+                match self.newest.entry((event.element.clone(), event.body.index())) {
+                    Entry::Occupied(newest) if *newest.get() == event.seq => drop(newest.remove()),
+                    _ => continue,
                 }
-                self.newest.remove(&key);
             }
             return Some(event);
         }

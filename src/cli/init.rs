@@ -6,7 +6,7 @@ use crate::model::Mode;
 use std::path::{Path, PathBuf};
 
 /// The modules that ship, and their policies.
-const SHIPPED: &[(&str, &str)] = &[
+pub(super) const SHIPPED: &[(&str, &str)] = &[
     ("embots/relieve-hot-host.yaml", include_str!("../../embots/relieve-hot-host.yaml")),
     ("embots/restart-crashed.yaml", include_str!("../../embots/restart-crashed.yaml")),
     ("embots/evacuate-maintenance.yaml", include_str!("../../embots/evacuate-maintenance.yaml")),

@@ -5,6 +5,7 @@
 //! no, 2 wrong usage or input.
 
 pub mod arm;
+pub mod bench;
 pub mod check;
 pub mod client;
 pub mod completions;
@@ -117,6 +118,7 @@ enum Command {
     Disarm(arm::Disarm),
     Arm(arm::Arm),
     Journal(journal::Journal),
+    Bench(bench::Bench),
     Completions(completions::Completions),
 }
 
@@ -144,6 +146,7 @@ impl Command {
             Command::Run(run) => run.run(context),
             Command::Check(check) => check.run(context),
             Command::Hypervisor(hypervisor) => hypervisor.run(),
+            Command::Bench(bench) => bench.run(context),
             Command::Completions(completions) => completions.run(),
             asking => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -182,7 +185,12 @@ impl Command {
             Command::Disarm(disarm) => disarm.run(context).await,
             Command::Arm(arm) => arm.run(context).await,
             Command::Journal(journal) => journal.run(context).await,
-            Command::Init(_) | Command::Run(_) | Command::Check(_) | Command::Hypervisor(_) | Command::Completions(_) => Ok(()),
+            Command::Init(_)
+            | Command::Run(_)
+            | Command::Check(_)
+            | Command::Hypervisor(_)
+            | Command::Bench(_)
+            | Command::Completions(_) => Ok(()),
         }
     }
 }

@@ -7,9 +7,10 @@
 
 use super::context::Context;
 use super::engine::{Args, furnished};
+use super::runtime::Runtime;
 use super::script::{Compiled, Handler};
 use rhai::debugger::{DebuggerCommand, DebuggerEvent};
-use rhai::{CallFnOptions, Dynamic, Position, Scope};
+use rhai::{Dynamic, Position, Scope};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -42,10 +43,9 @@ impl Witness {
     /// The last place the handler comes by before it fails; none where it does not fail this time.
     pub(super) fn last_place(&self, policy: &Compiled, handler: &Handler, mut this: Option<Dynamic>, args: Args) -> Position {
         self.last.set(Position::NONE);
-        let mut options = CallFnOptions::new().eval_ast(false).rewind_scope(true);
-        options.this_ptr = this.as_mut();
+        let mut runtime = Runtime::new(&self.engine, policy);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            self.engine.call_fn_with_options::<Dynamic>(options, &mut Scope::new(), &policy.ast, &handler.name, args)
+            runtime.call(&self.engine, &mut Scope::new(), &handler.name, this.as_mut(), args)
         }));
         match outcome {
             Ok(Ok(_)) => Position::NONE,

@@ -126,6 +126,14 @@ impl Usage {
         Ok(())
     }
 
+    /// What an element's history takes in memory once it is full.
+    pub const FULL_BYTES: usize = Series::FULL_BYTES;
+
+    /// What all histories take in memory.
+    pub fn bytes(&self) -> usize {
+        self.elements.values().map(Series::bytes).sum()
+    }
+
     /// The elements with a history, in their order.
     pub fn elements(&self) -> impl Iterator<Item = &ElementId> {
         let ordered: BTreeSet<&ElementId> = self.elements.keys().collect();

@@ -1,0 +1,247 @@
+//! `embot bench`: what a plane costs on this machine, measured.
+
+mod delays;
+mod folder;
+mod idle;
+mod metered;
+mod plane;
+mod process;
+mod progress;
+mod sandbox;
+
+use super::context::Context;
+use super::failure::Failure;
+use super::screen::{Screen, Tone};
+use super::table::{Fit, table};
+use crate::daemon::DaemonError;
+use crate::error::Diagnostic;
+use idle::IdleFigures;
+use plane::PlaneFigures;
+use progress::Progress;
+use sandbox::SandboxFigures;
+use serde::Serialize;
+use std::io;
+use std::time::Duration;
+
+/// Measure what a plane costs on this machine: a large one at work, an idle one, and misbehaving policies among good ones.
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "Examples:\n  embot bench                                  all of it, in about two and a half minutes\n  embot bench plane --hosts 100 --guests 2000\n  embot bench sandbox --seconds 60 --output json\n\nThe store is written to the folder for temporary files (TMPDIR): name one on the disk that you want to know about. For small ones\nof the same figures see `cargo bench`."
+)]
+pub struct Bench {
+    /// What is measured; without it, everything.
+    #[arg(value_enum)]
+    what: Vec<What>,
+    /// How long each part is measured.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// Hosts of the large plane.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    hosts: u32,
+    /// Guests of the large plane.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    guests: u32,
+}
+
+/// The parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// A large plane on a simulated fleet in real time.
+    Plane,
+    /// The daemon with a small quiet plane.
+    Idle,
+    /// Misbehaving embots among good ones.
+    Sandbox,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Measured {
+    /// Processors of this machine.
+    processors: usize,
+    plane: Option<PlaneFigures>,
+    idle: Option<IdleFigures>,
+    sandbox: Option<SandboxFigures>,
+}
+
+/// Why something cannot be measured.
+#[derive(Debug, thiserror::Error)]
+enum BenchError {
+    #[error("cannot prepare the measurement")]
+    Io(#[from] io::Error),
+    #[error("the plane does not run")]
+    Daemon(#[from] DaemonError),
+    #[error("the configuration of the measurement is wrong; please report this: {}", .0.as_ref().map_or(String::new(), ToString::to_string))]
+    Config(Option<Diagnostic>),
+    #[error("the plane to be measured has no simulated fleet; please report this")]
+    NoFleet,
+    #[error(
+        "the plane to be measured does not answer: this machine is too slow for it, or too busy; try fewer hosts and guests"
+    )]
+    Silent,
+    #[error("a module of the measurement is refused; please report this: {0}")]
+    Refused(String),
+    #[error("{0} after {1:?}: this machine is too slow for it, or too busy; try fewer hosts and guests")]
+    TooSlow(&'static str, Duration),
+}
+
+impl Bench {
+    /// Measures, and shows it.
+    pub fn run(self, context: &Context) -> Result<(), Failure> {
+        let progress = Progress::new();
+        let measured = self.measure(&progress).map_err(|error| Failure::of(&error))?;
+        drop(progress);
+        context.show(&measured, |screen| render(&measured, screen))
+    }
+
+    fn measure(&self, progress: &Progress) -> Result<Measured, BenchError> {
+        let wanted = |what: What| self.what.is_empty() || self.what.contains(&what);
+        let (hosts, guests, seconds) = (self.hosts as usize, self.guests as usize, self.seconds);
+        // The large plane comes first: memory of the process is to be the plane's alone.
+        let plane = wanted(What::Plane).then(|| plane::run(hosts, guests, seconds, progress)).transpose()?;
+        let idle = wanted(What::Idle).then(|| idle::run(seconds, progress)).transpose()?;
+        let sandbox = wanted(What::Sandbox).then(|| sandbox::run(seconds, progress)).transpose()?;
+        Ok(Measured { processors: std::thread::available_parallelism().map_or(0, usize::from), plane, idle, sandbox })
+    }
+}
+
+/// A figure, what is wanted, what was measured, and whether that is good enough (nothing: there is no goal).
+struct Row(&'static str, &'static str, String, Option<bool>);
+
+fn render(measured: &Measured, screen: &Screen) -> String {
+    let mut text = format!("on {} processors\n", measured.processors);
+    if let Some(plane) = &measured.plane {
+        let about = format!("{} hosts, {} guests, {} embots, {:.0} s", plane.hosts, plane.guests, plane.embots, plane.seconds);
+        text += &part("Plane", &about, plane_rows(plane), screen);
+        text += "The plane's processor time is that of the process less the simulated hypervisor (its thread, and the time\nspent in calls to it) and less the measuring itself. Memory is the whole process, with the simulated fleet.\n";
+    }
+    if let Some(idle) = &measured.idle {
+        let about =
+            format!("{} hosts, {} guests, all modules, the fleet in it, {:.0} s", idle.hosts, idle.guests, idle.seconds);
+        text += &part("Idle daemon", &about, idle_rows(idle), screen);
+    }
+    if let Some(sandbox) = &measured.sandbox {
+        let about = format!("{} good embots and 3 others, twice {:.0} s", sandbox.embots, sandbox.seconds);
+        text += &part("Sandbox", &about, sandbox_rows(sandbox), screen);
+    }
+    text
+}
+
+fn part(title: &str, about: &str, rows: Vec<Row>, screen: &Screen) -> String {
+    let verdict = |good: Option<bool>| match good {
+        Some(true) => "met",
+        Some(false) => "missed",
+        None => "",
+    };
+    let rows = rows
+        .into_iter()
+        .map(|Row(what, goal, measured, good)| vec![what.to_owned(), measured, goal.to_owned(), verdict(good).to_owned()]);
+    let columns = [("FIGURE", Fit::Keep), ("MEASURED", Fit::Cut), ("GOAL", Fit::Keep), ("", Fit::Keep)];
+    format!("\n{}: {about}\n{}", screen.paint(Tone::Strong, title), table(&columns, rows.collect(), screen))
+}
+
+fn share(share: f64) -> String {
+    format!("{:.1} % of a core", share * 100.0)
+}
+
+fn mib(mib: f64) -> String {
+    format!("{mib:.0} MiB")
+}
+
+fn ms(ms: f64) -> String {
+    format!("{ms:.3} ms")
+}
+
+fn plane_rows(plane: &PlaneFigures) -> Vec<Row> {
+    let delay = &plane.fact_to_plan;
+    let answered = delay.count > 0 && plane.unanswered == 0;
+    let mut rows = vec![
+        Row("processor", "under 50 %", share(plane.cpu_of_core), Some(plane.cpu_of_core < 0.5)),
+        Row("memory", "under 200 MiB", mib(plane.resident_mib), Some(plane.resident_mib < 200.0)),
+        Row("memory with full history", "", mib(plane.resident_mib + plane.history_to_come_mib), None),
+        Row("fact to durable plan, p50", "under 5 ms", ms(delay.p50_ms), Some(answered && delay.p50_ms < 5.0)),
+        Row("fact to durable plan, p99", "under 50 ms", ms(delay.p99_ms), Some(answered && delay.p99_ms < 50.0)),
+        Row("fact to durable plan, longest", "", format!("{} of {}", ms(delay.max_ms), delay.count), None),
+    ];
+    if plane.unanswered > 0 {
+        rows.push(Row("facts without a plan", "0", plane.unanswered.to_string(), Some(false)));
+    }
+    rows.push(Row("events", "", format!("{:.0} a second", plane.events_per_s), None));
+    rows.push(Row("steps", "", format!("{:.0} a second", plane.steps_per_s), None));
+    let threads = plane.cpu_by_thread.iter().map(|(name, time)| format!("{name} {:.1} %", time * 100.0));
+    rows.push(Row("processor by thread", "", threads.collect::<Vec<_>>().join(", "), None));
+    rows.push(Row("simulated hypervisor", "", share(plane.simulation_of_core), None));
+    rows.push(Row("threads", "", plane.threads.to_string(), None));
+    rows.push(Row("store", "", mib(plane.store_mib), None));
+    rows
+}
+
+fn idle_rows(idle: &IdleFigures) -> Vec<Row> {
+    vec![
+        Row("processor", "under 1 %", share(idle.cpu_of_core), Some(idle.cpu_of_core < 0.01)),
+        Row("memory", "under 40 MiB", mib(idle.resident_mib), Some(idle.resident_mib < 40.0)),
+        Row("threads", "", idle.threads.to_string(), None),
+    ]
+}
+
+fn sandbox_rows(sandbox: &SandboxFigures) -> Vec<Row> {
+    let (before, after, bad) = (&sandbox.before, &sandbox.after, &sandbox.misbehaving);
+    let times = after.p99_ms / before.p99_ms.max(0.000_001);
+    vec![
+        Row("turn of ten good steps before, p99", "", ms(before.p99_ms), None),
+        Row(
+            "the same after the suspension",
+            "within 2 times",
+            format!("{} ({times:.2} times)", ms(after.p99_ms)),
+            Some(times <= 2.0),
+        ),
+        Row(
+            "longest misbehaving step",
+            "at most 10 ms",
+            format!("{} of {}", ms(bad.max_ms), bad.count),
+            Some(bad.max_ms <= 10.0),
+        ),
+        Row("suspended", "3", sandbox.suspended.to_string(), Some(sandbox.suspended == 3)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::delays::Delays;
+    use super::*;
+    use crate::cli::screen::plain;
+
+    #[test]
+    fn figures_as_people_see_them() {
+        let delays = |p50_ms: f64| Delays { count: 600, p50_ms, p99_ms: 4.0 * p50_ms, max_ms: 9.0 * p50_ms };
+        let plane = PlaneFigures {
+            hosts: 500,
+            guests: 10_000,
+            embots: 21_001,
+            seconds: 30.0,
+            events_per_s: 10_540.2,
+            steps_per_s: 10_520.0,
+            cpu_of_core: 0.283,
+            cpu_by_thread: [("manager".to_owned(), 0.15), ("store".to_owned(), 0.08)].into(),
+            simulation_of_core: 0.09,
+            resident_mib: 120.0,
+            resident_before_mib: 6.0,
+            history_to_come_mib: 55.0,
+            threads: 540,
+            fact_to_plan: delays(1.5),
+            unanswered: 2,
+            store_mib: 40.0,
+        };
+        let idle = IdleFigures { hosts: 4, guests: 40, seconds: 30.0, cpu_of_core: 0.004, resident_mib: 51.0, threads: 14 };
+        let sandbox = SandboxFigures {
+            embots: 1_000,
+            seconds: 30.0,
+            before: delays(0.02),
+            misbehaving: delays(1.0),
+            after: delays(0.021),
+            suspended: 3,
+        };
+        let measured = Measured { processors: 2, plane: Some(plane), idle: Some(idle), sandbox: Some(sandbox) };
+        insta::assert_snapshot!(render(&measured, &plain(100)));
+    }
+}
