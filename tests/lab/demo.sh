@@ -167,7 +167,7 @@ crash() {
     local from pid
     from="$(position)"
     pid="$(lab qemu-pid --vm db)"
-    say "kill -9 $pid"
+    say "kill -9 $pid (the QEMU of db)"
     kill -KILL "$pid"
     await 60 "db to be started" latest db '.verb == "start" and .state == "done"'
     await 60 "db to count again" boots db 2
@@ -238,14 +238,14 @@ die_in_migration() {
     await 60 "open actions to end" idle
     local source target before
     source="$(vm mail .host | tr -d '"')"
-    target=host-b
-    [[ $source == host-a ]] || target=host-a
+    target="host-b"
+    [[ $source == host-a ]] || target="host-a"
     lab tell --vm mail dirty 24 >/dev/null
-    lab virsh --host "$source" migrate-setspeed mail 4
+    lab virsh --host "$source" migrate-setspeed mail 4 >/dev/null
     show migrate mail --to "$target"
     await 30 "the move to be under way" latest mail '.state == "started" and .progress.done_bytes > 0'
     before="$(position)"
-    say "kill -9 $daemon"
+    say "kill -9 $daemon (the plane)"
     { kill -KILL "$daemon"; wait "$daemon"; } 2>/dev/null || true
     daemon=
     say "libvirt goes on with the move:"
@@ -253,7 +253,8 @@ die_in_migration() {
     say "A new plane finds the action in its store and the job on the host, and puts both together:"
     start_plane
     show plan
-    lab virsh --host "$source" migrate-setspeed mail 1000
+    say "The move may take all the room it wants again, and ends:"
+    lab virsh --host "$source" migrate-setspeed mail 1000 >/dev/null
     lab tell --vm mail calm >/dev/null
     await 120 "the action to end" latest mail '.state != "started" and .state != "planned"'
     show explain mail
