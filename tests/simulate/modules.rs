@@ -167,3 +167,29 @@ fn a_hot_host_is_relieved_and_the_journal_says_why() {
     assert!(action.weighed.iter().any(|line| line.contains("gain")), "{:?}", action.weighed);
     assert!(action.proposal.cause.is_some() && action.mode == Mode::Act);
 }
+
+/// The first fenced block of a language in the README.
+fn block(readme: &str, language: &str) -> String {
+    let start = readme.find(&format!("```{language}\n")).expect("the README has the block") + language.len() + 4;
+    readme[start..].split("```").next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn the_tutorial_of_the_readme_works() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = std::fs::read_to_string(path).expect("the README");
+    let mut simulation = Plane::default().over(&kit::demo());
+    simulation.run_for(Span::seconds(6)).unwrap();
+    must(&mut simulation, module(&block(&readme, "yaml"), &[("rest-batch.rhai", &block(&readme, "rhai"))]));
+    let advised = simulation.run_until(Span::minutes(5), |simulation| simulation.manager().open().next().is_some());
+    assert!(advised.unwrap(), "nothing was advised: {:?}", simulation.manager().refusals().collect::<Vec<_>>());
+    let id = simulation.manager().open().next().unwrap().id;
+    must(&mut simulation, Command::Approve { action: id });
+    must(&mut simulation, Command::ModuleMode { module: "rest-batch".into(), mode: Mode::Act });
+    let resumed = |simulation: &Simulation| {
+        simulation.manager().actions().any(|action| {
+            action.proposal.kind.verb() == Verb::Resume && action.state == ActionState::Done && action.proposal.embot.is_some()
+        })
+    };
+    assert!(simulation.run_until(Span::minutes(10), resumed).unwrap(), "the guest was not resumed");
+}
