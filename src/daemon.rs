@@ -19,7 +19,7 @@ use crate::model::{Action, HostId, Input, Output, Span};
 use crate::sensors::{Polling, Sensors};
 use crate::store::{Journal, Recovered, Store, StoreError, Writer};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -61,7 +61,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> 
     // From here on a signal to stop is remembered, however long the start takes.
     let stop_signal = runtime.block_on(async { StopSignal::listen() })?;
     // The store first: its lock decides which of two daemons may go on, before either touches the socket.
-    let opened = Store::open(&config.store, config.retention())?;
+    let opened = Store::open(&store_path(config)?, config.retention())?;
     let listener = runtime.block_on(api::listen(&config.socket))?;
     let socket = SocketFile(&config.socket);
     let daemon = Daemon::start(config, opened, &|_, connection| connection)?;
@@ -88,6 +88,21 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> 
     served?;
     runtime.shutdown_background();
     Ok(())
+}
+
+/// Where the plane's store is. A fleet within this process starts anew with it, so its plane does as well: it has a store of its
+/// own beside the configured one, made anew each time.
+fn store_path(config: &Config) -> io::Result<PathBuf> {
+    if config.fleet.is_none() {
+        return Ok(config.store.clone());
+    }
+    let mut path = config.store.clone().into_os_string();
+    path.push(".simulated");
+    let path = PathBuf::from(path);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(path),
+    }
 }
 
 /// All of a plane but its network side: sensors, manager, store and effectors at work.

@@ -29,7 +29,7 @@ pub use views::{EmbotView, Figures, ModuleView, RefusalView};
 use crate::embot::Roster;
 use crate::model::{
     Action, ActionId, Batch, Capacity, Change, ElementId, EmbotId, Event, EventBody, Host, HostId, HostLoad, Input, Level,
-    Link, Maintenance, Mode, Output, PlaneRow, Proposal, Record, Span, TimerRow, Timestamp, VmId, World,
+    Link, Maintenance, Mode, ModuleRow, Output, PlaneRow, Proposal, Record, Span, TimerRow, Timestamp, VmId, World,
 };
 use crate::plan::{Guardrails, Planner, Situation, Terms};
 use crate::policy::{Engine, TimerChange};
@@ -78,8 +78,12 @@ const EVENTS_A_TURN: usize = 4_096;
 const START_PATIENCE: Span = Span::minutes(1);
 /// A timer is never due sooner: a policy that calls itself back forever must not fill the processor.
 const SHORTEST_TIMER: Span = Span(100);
-/// Messages of one embot within a second.
-const MESSAGES_A_SECOND: u32 = 100;
+/// Messages of one embot that are delivered within a second, each receiver counted.
+const MESSAGES_A_SECOND: usize = 1_000;
+/// Timers of one embot at a time.
+const TIMERS: usize = 64;
+/// A timer whose step failed is due again after this: a policy that lives by its timer survives one fault.
+const TIMER_AGAIN: Span = Span::seconds(10);
 /// Ended actions kept at hand; the store keeps more.
 const ENDED_KEPT: usize = 2_000;
 
@@ -107,7 +111,9 @@ pub struct Manager {
     /// A host has come (back): guests there may still lack the plane's mark, where putting it there failed or was interrupted.
     looks_for_unmarked: bool,
     usage_saved: BTreeMap<HostId, Timestamp>,
-    messages: BTreeMap<EmbotId, (Timestamp, u32)>,
+    messages: BTreeMap<EmbotId, (Timestamp, usize)>,
+    /// Modules that were in force in the last run and do not check now.
+    unrestored: BTreeMap<Arc<str>, ModuleRow>,
     figures: Figures,
     turn: Turn,
 }
@@ -205,11 +211,12 @@ impl Manager {
             looks_for_unmarked: false,
             usage_saved: BTreeMap::new(),
             messages: BTreeMap::new(),
+            unrestored: BTreeMap::new(),
             figures: Figures::default(),
             turn,
         };
-        for row in recovered.modules.into_values() {
-            manager.restore_module(row);
+        for (name, row) in recovered.modules {
+            manager.restore_module(name, row);
         }
         manager.world.borrow_mut().take_dirty();
         manager
@@ -249,7 +256,7 @@ impl Manager {
         self.due_timers();
         self.expire_advice();
         if self.is_settled() {
-            self.adopt_rest();
+            self.adopt_unmarked();
             self.dispatch();
         }
         self.finish(inputs)
@@ -324,9 +331,7 @@ impl Manager {
                 (EventBody::HostUp, _) => self.looks_for_unmarked = true,
                 _ => {}
             }
-            if let (EventBody::Appeared | EventBody::Changed, ElementId::Vm(vm)) = (&body, &element) {
-                self.adopt(*vm);
-            }
+            self.looks_for_unmarked |= matches!(body, EventBody::Appeared | EventBody::Changed);
             self.event(at, element, None, body);
         }
     }
@@ -356,6 +361,7 @@ impl Manager {
     fn embots_changed(&mut self, made: Vec<EmbotId>, dropped: Vec<EmbotId>) {
         for id in dropped {
             self.drop_timers(&id);
+            self.messages.remove(&id);
             self.turn.changes.push(Change::Embot(id, None));
         }
         for id in made {
@@ -398,15 +404,23 @@ impl Manager {
                 self.turn.handled.push(event.seq);
             }
             if event.body == EventBody::Gone {
-                let dropped = self.roster.deregister(&event.element);
-                self.embots_changed(Vec::new(), dropped);
-                self.usage.borrow_mut().forget(&event.element);
-                self.turn.changes.push(Change::Usage(event.element, None));
+                self.retire(event.element);
             }
         }
         if !wanted.is_empty() {
             self.decide(wanted);
         }
+    }
+
+    /// A guest is gone, and with it its embots and its history; one that has come back meanwhile starts anew.
+    fn retire(&mut self, element: ElementId) {
+        let dropped = self.roster.deregister(&element);
+        self.embots_changed(Vec::new(), dropped);
+        if element.vm().is_some_and(|vm| self.world.borrow().vm(vm).is_some()) {
+            return self.register(&element);
+        }
+        self.usage.borrow_mut().forget(&element);
+        self.turn.changes.push(Change::Usage(element, None));
     }
 
     fn step(&mut self, slot: usize, event: &Event, wanted: &mut Vec<(Proposal, Arc<Terms>)>) {
@@ -428,6 +442,7 @@ impl Manager {
         for text in stepped.logs {
             self.turn.records.push(Record::Log { embot: id.clone(), text });
         }
+        let failed = !stepped.faults.is_empty();
         for fault in stepped.faults {
             self.figures.faults += 1;
             let error = fault.error.to_string();
@@ -435,6 +450,12 @@ impl Manager {
         }
         for change in stepped.timers {
             self.timer(&id, change);
+        }
+        if let (true, EventBody::Timer { name, content }) = (failed && !suspended, &event.body)
+            && !self.timers.has(&id, name)
+        {
+            let again = TimerChange::Set { name: name.clone(), due: self.now + TIMER_AGAIN, content: content.clone() };
+            self.timer(&id, again);
         }
         for (channel, content) in stepped.messages {
             self.send(&id, channel, content);
@@ -444,6 +465,12 @@ impl Manager {
     fn timer(&mut self, embot: &EmbotId, change: TimerChange) {
         let old = match change {
             TimerChange::Cancel { name } => self.timers.cancel(embot, &name),
+            TimerChange::Set { name, .. } if !self.timers.has(embot, &name) && self.timers.of(embot).len() >= TIMERS => {
+                let error = format!("timer `{name}` is not set: {TIMERS} timers wait already; use fewer names");
+                let embot = embot.clone();
+                self.turn.records.push(Record::Fault { embot, error, deadline: false, suspended: false });
+                None
+            }
             TimerChange::Set { name, due, content } => {
                 let number = self.row.next_timer;
                 self.row.next_timer += 1;
@@ -460,15 +487,17 @@ impl Manager {
         if self.now.since(*since) >= Span::seconds(1) {
             (*since, *count) = (self.now, 0);
         }
-        *count += 1;
-        if *count > MESSAGES_A_SECOND {
-            if *count == MESSAGES_A_SECOND + 1 {
+        let receivers = self.roster.channel(&channel, from);
+        let (before, now) = (*count, *count + receivers.len());
+        *count = now;
+        if now > MESSAGES_A_SECOND {
+            if before <= MESSAGES_A_SECOND {
                 let text = format!("{from} sends more than {MESSAGES_A_SECOND} messages a second; the rest is not delivered");
                 self.notice(Level::Warning, text);
             }
             return;
         }
-        for to in self.roster.channel(&channel, from) {
+        for to in receivers {
             let body = EventBody::Message { from: from.clone(), channel: channel.clone(), content: content.clone() };
             self.event(self.now, to.element.clone(), Some(to), body);
         }

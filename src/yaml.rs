@@ -1,7 +1,7 @@
 //! Reads YAML that people wrote, and says where every complaint stands.
 //!
 //! `serde_yaml` gives the values but few places, and it stops at the first error. So a file is read in three steps: the
-//! tree of nodes with their places ([`node`]), a check of that tree against the [`Shape`] its reader declares, which
+//! tree of nodes with their places (`node`), a check of that tree against the [`Shape`] its reader declares, which
 //! collects *all* complaints, and only then the values into the reader's own type. What the shape cannot say, the reader
 //! checks afterwards and asks the [`Document`] for the place of a key.
 //!

@@ -129,7 +129,9 @@ impl RefusalView {
     pub fn new(at: Option<Timestamp>, refusal: &Refusal, times: u64, world: &World) -> RefusalView {
         let label = |element: &crate::model::ElementId| world.label(element);
         let proposal = &refusal.proposal;
-        let from = proposal.kind.vm().and_then(|vm| world.vm(vm)).map(|vm| &vm.host);
+        // Where the guest was then is not kept. In an explanation, which may be read much later, it would be told wrongly.
+        let vm = proposal.kind.vm().filter(|_| at.is_some()).and_then(|vm| world.vm(vm));
+        let from = vm.map(|vm| &vm.host);
         RefusalView {
             at: at.map(Stamp),
             what: words::action(&proposal.kind, from, &label),

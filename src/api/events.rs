@@ -32,6 +32,9 @@ pub struct EventFilter {
     /// Only those after this position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Position>,
+    /// `false`: without details, such as the progress of long actions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<bool>,
     /// At most so many of the latest (100 where it is not said). Not for the live stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
@@ -52,6 +55,7 @@ impl EventFilter {
         self.record.as_deref().is_none_or(|record| record == view.record)
             && self.text.as_deref().is_none_or(|text| view.text.contains(text))
             && self.since.is_none_or(|since| view.position > since)
+            && (self.details != Some(false) || !view.detail)
     }
 }
 

@@ -6,8 +6,8 @@ use super::recent::RecordView;
 use super::stamp::Stamp;
 use super::state::Api;
 use super::words;
-use crate::manager::Manager;
-use crate::model::{ActionId, ElementId, Place, Read};
+use crate::manager::{Manager, ModuleView};
+use crate::model::{ActionId, ElementId, Place, Read, Timestamp};
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
@@ -79,13 +79,13 @@ pub struct Explanation {
     pub timeline: Vec<Milestone>,
 }
 
-fn place(place: &Place, module: Option<&str>, manager: &Manager) -> PlaceView {
+/// The place with its line, as it was in the version that was in force when the action was decided.
+fn place(place: &Place, module: Option<&str>, decided_at: Timestamp, manager: &Manager) -> PlaceView {
     let modules = manager.modules();
-    let texts = modules
-        .iter()
-        .filter(|one| module.is_none_or(|module| module == &*one.module))
-        .flat_map(|module| module.versions.iter().rev())
-        .flat_map(|version| &version.policies);
+    let mine = modules.iter().filter(|one| module.is_none_or(|module| module == &*one.module));
+    let version = |module: &ModuleView| module.versions.iter().rev().find(|version| version.loaded_at <= decided_at).cloned();
+    let versions: Vec<_> = mine.filter_map(version).collect();
+    let texts = versions.iter().flat_map(|version| &version.policies);
     let text = texts.into_iter().find(|(file, _)| *file == place.file).map(|(_, text)| text);
     let line = text.and_then(|text| text.lines().nth((place.line as usize).checked_sub(1)?));
     PlaceView {
@@ -122,7 +122,7 @@ pub fn explain(manager: &Manager, id: ActionId, recent: &[RecordView]) -> Result
             element: event.element.to_string(),
             text: words::event(event, &label),
         }),
-        place: proposal.place.as_ref().map(|at| place(at, module, manager)),
+        place: proposal.place.as_ref().map(|at| place(at, module, action.decided_at, manager)),
         reads: proposal.reads.iter().map(|one| read(one, &label)).collect(),
         refused: action.refused.iter().map(|refusal| RefusalView::new(None, refusal, 1, &world)).collect(),
         weighed: action.weighed.clone(),

@@ -31,22 +31,28 @@ pub struct Events {
     /// Show details as well: progress of long actions, timers, what embots are told of their actions, marks.
     #[arg(long)]
     details: bool,
+    /// Within the daemon: that it stops is no failure then.
+    #[arg(skip)]
+    own: bool,
 }
 
 impl Events {
-    /// What comes from now on.
+    /// What comes from now on, for the daemon that shows its own events.
     pub fn following() -> Events {
-        Events { follow: true, record: None, text: None, since: None, limit: 20, details: false }
+        Events { follow: true, record: None, text: None, since: None, limit: 20, details: false, own: true }
     }
 
     /// Asks and shows, until Ctrl-C where it follows.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.client()?;
-        let mut filter =
-            EventFilter { record: self.record.clone(), text: self.text.clone(), since: self.since, limit: Some(self.limit) };
-        let wanted = |record: &RecordView| self.details || !record.detail;
-        let mut latest: Vec<RecordView> = client.find("/v1/events", &filter).await?;
-        latest.retain(wanted);
+        let mut filter = EventFilter {
+            record: self.record.clone(),
+            text: self.text.clone(),
+            since: self.since,
+            details: Some(self.details),
+            limit: Some(self.limit),
+        };
+        let latest: Vec<RecordView> = client.find("/v1/events", &filter).await?;
         if !self.follow {
             return context.show(&latest, |screen| {
                 let text: String = latest.iter().map(|record| line(record, screen)).collect();
@@ -60,18 +66,13 @@ impl Events {
         filter.since = latest.last().map(|record| record.position).or(filter.since);
         filter.limit = None;
         tokio::select! {
-            result = follow(context, &client, &filter, &wanted) => result,
+            result = follow(context, &client, &filter, self.own) => result,
             _ = tokio::signal::ctrl_c() => Ok(()),
         }
     }
 }
 
-async fn follow(
-    context: &Context,
-    client: &super::client::Client,
-    filter: &EventFilter,
-    wanted: &impl Fn(&RecordView) -> bool,
-) -> Result<(), Failure> {
+async fn follow(context: &Context, client: &super::client::Client, filter: &EventFilter, own: bool) -> Result<(), Failure> {
     let mut lines = client.stream("/v1/events/follow", filter).await?;
     let mut event = String::new();
     while let Some(next) = lines.next().await? {
@@ -82,14 +83,13 @@ async fn follow(
         if event == "record" {
             let record: RecordView = serde_json::from_str(data)
                 .map_err(|error| Failure::wrong(format!("the daemon's record is not understood: {error}")))?;
-            if wanted(&record) {
-                context.show_line(&record, |screen| line(&record, screen))?;
-            }
+            context.show_line(&record, |screen| line(&record, screen))?;
             continue;
         }
         let problem: Problem = serde_json::from_str(data).unwrap_or(Problem { error: data.to_owned(), hint: None });
         match event.as_str() {
             "gap" => eprintln!("note: {}", problem.error),
+            "end" if own => return Ok(()),
             "end" => return Err(Failure::Wrong(Problem { hint: Some("follow again when it runs".into()), ..problem })),
             _ => return Err(Failure::Wrong(problem)),
         }

@@ -4,6 +4,7 @@ use super::context::Context;
 use super::events::Events;
 use super::failure::Failure;
 use crate::daemon::{self, DaemonError};
+use crate::error::Style;
 use std::error::Error;
 use tracing_subscriber::EnvFilter;
 
@@ -41,7 +42,7 @@ impl Run {
             if follow {
                 tokio::spawn(async move {
                     if let Err(failure) = Events::following().run(&follower).await {
-                        tracing::warn!("nothing more is shown: {failure:?}");
+                        tracing::warn!("nothing more is shown: {}", failure.text(Style::Plain).trim_end());
                     }
                 });
             }

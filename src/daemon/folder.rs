@@ -84,14 +84,25 @@ impl Folder {
         if !self.modules.exists() {
             return Ok(read);
         }
-        for entry in std::fs::read_dir(&self.modules)? {
-            let path = entry?.path();
+        for entry in std::fs::read_dir(&self.modules)?.flatten() {
+            let path = entry.path();
             if path.extension().is_none_or(|extension| extension != "yaml" && extension != "yml") {
                 continue;
             }
             let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else { continue };
-            let manifest = std::fs::read_to_string(&path)?;
-            read.insert(Arc::from(name.as_str()), module_files(&name, &manifest, &self.policies));
+            // Editors leave locks and copies under such names.
+            if name.starts_with('.') {
+                continue;
+            }
+            // One file that cannot be read says nothing about the others; what was known of it stays.
+            let files = match std::fs::read_to_string(&path) {
+                Ok(manifest) => Some(module_files(&name, &manifest, &self.policies)),
+                Err(error) => {
+                    tracing::debug!(file = %path.display(), %error, "a manifest cannot be read");
+                    self.known.get(name.as_str()).cloned()
+                }
+            };
+            read.extend(files.map(|files| (Arc::from(name.as_str()), files)));
         }
         Ok(read)
     }

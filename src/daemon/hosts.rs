@@ -51,6 +51,9 @@ pub(super) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Hosts, Stri
             fleet.hosts().map(|(id, machine)| (id.clone(), machine.site.clone(), machine.labels.clone())).collect()
         });
         for (id, site, labels) in described {
+            if hosts.connections.contains_key(&id) {
+                return Err(format!("host {id} is in `hosts` and in the fleet; give one of them another name"));
+            }
             hosts.connections.insert(id.clone(), registry.open(&id, EMBEDDED)?);
             let uri = Arc::from(EMBEDDED);
             hosts.catalog.destinations.insert(id.clone(), Destination { host: id.clone(), uri, migration_uri: None });

@@ -19,8 +19,11 @@ const PANICS: u128 = 4;
 const HANGS: u128 = 5;
 /// Tells of progress each time it is released, until it is cancelled.
 const GOES_ON: u128 = 6;
+/// Cannot be reached the first times it is asked what became of it.
+const IS_ABSENT: u128 = 7;
 
 struct Scripted {
+    asked: Mutex<u32>,
     release: Receiver<()>,
     orders: Sender<Order>,
 }
@@ -67,7 +70,13 @@ impl Hypervisor for Scripted {
     fn recover(&self, order: &Order, watch: &dyn Watch) -> Result<Fate, HypervisorError> {
         match order.kind.vm().map_or(0, |vm| vm.0.as_u128()) {
             FAILS => Ok(Fate::NotDone("the guest is still on host a".to_owned())),
-            IS_CANCELLED => Err(HypervisorError::new(ErrorKind::Unreachable, "connection refused")),
+            IS_CANCELLED => Err(HypervisorError::new(ErrorKind::TimedOut, "the migration was told to end and does not")),
+            IS_ABSENT => {
+                let mut asked = self.asked.lock().unwrap();
+                *asked += 1;
+                let absent = Err(HypervisorError::new(ErrorKind::Unreachable, "connection refused"));
+                if *asked < 4 { absent } else { Ok(Fate::Done) }
+            }
             _ => self.act(order, watch).map(|()| Fate::Done),
         }
     }
@@ -116,7 +125,10 @@ impl Plane {
             let (sender, receiver) = unbounded();
             let id = HostId::from(name);
             release.insert(id.clone(), sender);
-            hosts.insert(id.clone(), Arc::new(Scripted { release: receiver, orders: orders_sender.clone() }));
+            hosts.insert(
+                id.clone(),
+                Arc::new(Scripted { asked: Mutex::default(), release: receiver, orders: orders_sender.clone() }),
+            );
             let uri = format!("qemu+ssh://{name}/system").into();
             destinations.insert(id.clone(), Destination { host: id, uri, migration_uri: None });
         }
@@ -345,6 +357,29 @@ fn recovery_tells_what_became_of_it() {
     plane.effectors.recover(action(3, "a", start(IS_CANCELLED)));
     plane.expect(3, ActionUpdate::Started);
     insta::assert_snapshot!("fate_unknown", plane.expect_failure(3));
+}
+
+#[test]
+fn a_host_that_does_not_answer_is_asked_again_before_anything_is_said() {
+    let plane = Plane::new(SHORT, MigrationLimits::default());
+    plane.effectors.recover(action(1, "a", start(IS_ABSENT)));
+    plane.expect(1, ActionUpdate::Started);
+    plane.expect(1, ActionUpdate::Done);
+    assert_eq!(plane.clock.now(), Timestamp(3_000), "with a pause in between");
+}
+
+#[test]
+fn what_is_to_be_recovered_is_not_refused_for_want_of_room() {
+    let plane = Plane::new(Workers { per_host: 1, ..SHORT }, MigrationLimits::default());
+    plane.effectors.recover(action(1, "a", start(HANGS)));
+    plane.expect(1, ActionUpdate::Started);
+    (2..=20).for_each(|id| plane.effectors.recover(action(id, "a", start(SUCCEEDS))));
+    plane.release("a");
+    plane.expect(1, ActionUpdate::Done);
+    for id in 2..=20 {
+        plane.expect(id, ActionUpdate::Started);
+        plane.expect(id, ActionUpdate::Done);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{Manager, RefusalView, Situation};
 use crate::model::{
     Action, ActionId, ActionKind, ActionState, ActionUpdate, ElementId, EventBody, HostId, Mark, Mode, Output, Plan, Proposal,
-    Reason, Record, Refusal, Span, Timestamp, VmId, VmState,
+    Reason, Record, Refusal, Span, Timestamp, Vm, VmId, VmState,
 };
 use crate::plan::Terms;
 use std::sync::Arc;
@@ -238,27 +238,24 @@ impl Manager {
         }
     }
 
-    /// A guest was seen for the first time, or its definition changed: where the configuration says that guests are adopted,
-    /// the plane puts its mark on one that carries none.
-    pub(super) fn adopt(&mut self, vm: VmId) {
-        let adopts = self.settings.adopt > Mode::Observe;
-        let wanted =
-            adopts && self.world.borrow().vm(vm).is_some_and(|guest| guest.mode > Mode::Observe && guest.mark.is_none());
-        if wanted {
-            let _ = self.mark(vm, &Arc::from("plane"), "adopted at first sight, as `adopt` in the configuration says");
-        }
-    }
-
-    /// A host has come (back): what is still to be adopted there, is.
-    pub(super) fn adopt_rest(&mut self) {
-        if !std::mem::take(&mut self.looks_for_unmarked) {
+    /// Where the configuration says that guests are adopted, the plane puts its mark on those that carry none: guests seen
+    /// for the first time, guests whose definition changed, guests of a host that has come back.
+    pub(super) fn adopt_unmarked(&mut self) {
+        if !std::mem::take(&mut self.looks_for_unmarked) || self.settings.adopt == Mode::Observe || !self.world.borrow().armed {
             return;
         }
-        let idle: Vec<VmId> = {
+        let (by, reason) = (Arc::from("plane"), Arc::from("adopted at first sight, as `adopt` in the configuration says"));
+        let unmarked: Vec<VmId> = {
             let world = self.world.borrow();
-            world.vms().map(|vm| vm.id).filter(|vm| !world.open.contains_key(vm)).collect()
+            let wanted = |vm: &&Vm| vm.mode > Mode::Observe && vm.mark.is_none() && !world.open.contains_key(&vm.id);
+            world.vms().filter(wanted).map(|vm| vm.id).collect()
         };
-        idle.into_iter().for_each(|vm| self.adopt(vm));
+        let terms = Arc::new(Terms::admin(&by));
+        let wanted = unmarked.into_iter().map(|vm| (admin_wants(ActionKind::Adopt { vm }, &reason, &by), terms.clone()));
+        let wanted: Vec<_> = wanted.collect();
+        if !wanted.is_empty() {
+            self.decide(wanted);
+        }
     }
 
     /// Puts the plane's mark on a guest, unless it is there.
@@ -274,9 +271,7 @@ impl Manager {
 
     /// Something an admin wants done, now.
     pub(super) fn act_for_admin(&mut self, kind: ActionKind, reason: Arc<str>, by: &Arc<str>) -> Result<Vec<ActionId>, String> {
-        let proposal =
-            Proposal { embot: None, admin: Some(by.clone()), kind, reason, place: None, cause: None, reads: Arc::new([]) };
-        let plan = self.decide(vec![(proposal, Arc::new(Terms::admin(by)))]);
+        let plan = self.decide(vec![(admin_wants(kind, &reason, by), Arc::new(Terms::admin(by)))]);
         match plan.refused.into_iter().next() {
             Some(refusal) => Err(refusal.reason),
             None => Ok(plan.accepted.iter().map(|action| action.id).collect()),
@@ -307,4 +302,10 @@ impl Manager {
             format!("{host} is back in service")
         })
     }
+}
+
+/// A proposal that no policy made.
+fn admin_wants(kind: ActionKind, reason: &Arc<str>, by: &Arc<str>) -> Proposal {
+    let (admin, reason) = (Some(by.clone()), reason.clone());
+    Proposal { embot: None, admin, kind, reason, place: None, cause: None, reads: Arc::new([]) }
 }

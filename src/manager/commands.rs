@@ -1,7 +1,7 @@
 //! What admins ask, and what they are answered. The answer leaves when the command is durable.
 
 use super::Manager;
-use crate::model::{ActionId, Command, ElementId, Mode, Output, Record, Reply, Ticket, VmId};
+use crate::model::{ActionId, Command, ElementId, EventBody, Mode, Output, Record, Reply, Ticket, VmId};
 use std::sync::Arc;
 
 impl Manager {
@@ -28,6 +28,7 @@ impl Manager {
             Command::Arm => {
                 let was = std::mem::replace(&mut self.world.borrow_mut().armed, true);
                 self.row.armed = true;
+                self.looks_for_unmarked = true;
                 Ok(only(if was { "the plane is armed already" } else { "the plane is armed: it acts again" }.into()))
             }
             Command::Approve { action } => {
@@ -38,7 +39,12 @@ impl Manager {
             Command::Cancel { action } => {
                 self.cancel(*action, by).map(|id| (format!("action {id} is being cancelled"), vec![id]))
             }
-            Command::Manage { vms, mode } => self.manage(vms, *mode, by),
+            Command::Manage { vms, mode } => {
+                if *mode > Mode::Observe {
+                    self.must_be_settled()?;
+                }
+                self.manage(vms, *mode, by)
+            }
             Command::LoadModule { file, manifest, policies } => self.load_module(file, manifest, policies, by).map(only),
             Command::UnloadModule { module } => self.unload_module(module).map(only),
             Command::ModuleMode { module, mode } => self.module_mode(module, *mode).map(only),
@@ -50,6 +56,8 @@ impl Manager {
                 found.unsuspend();
                 found.dirty = false;
                 self.turn.embots.extend(self.roster.slot(embot));
+                // What it slept through is past; this is where it takes up its timers again.
+                self.event(self.now, embot.element.clone(), Some(embot.clone()), EventBody::Loaded);
                 Ok(only(format!("{embot} steps again")))
             }
         }

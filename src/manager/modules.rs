@@ -4,7 +4,7 @@
 use super::Manager;
 use crate::embot::{Manifest, Module};
 use crate::error::Diagnostic;
-use crate::model::{Change, Level, Mode, ModuleRow, ModuleVersion};
+use crate::model::{Change, Level, Mode, ModuleRow, ModuleVersion, Record};
 use std::sync::Arc;
 
 /// Versions of a module that are kept for a roll-back.
@@ -25,12 +25,18 @@ impl Manager {
             loaded_at: self.now,
             by: by.clone(),
         };
-        let read = self.read_module(&version)?;
+        let read = self.read_module(&version).inspect_err(|error| {
+            let text = format!("the module of {file} is not taken over; a version in force before stays so: {error}");
+            self.turn.records.push(Record::Notice { level: Level::Warning, text });
+        })?;
         let name = read.0.module.clone();
-        let mut row =
-            self.roster.module(&name).map_or_else(|| ModuleRow { mode: None, versions: Vec::new() }, |old| old.row.clone());
+        let in_force = self.roster.module(&name).map(|old| old.row.clone());
+        let is_new = in_force.is_none();
+        // A version that could not be restored left its mode and its history behind.
+        let before = in_force.or_else(|| self.unrestored.get(&name).cloned());
+        let mut row = before.unwrap_or(ModuleRow { mode: None, versions: Vec::new() });
         let same = |old: &ModuleVersion| old.manifest == version.manifest && old.policies == version.policies;
-        if row.versions.last().is_some_and(same) {
+        if !is_new && row.versions.last().is_some_and(same) {
             return Ok(format!("module {name} is in force in this version already"));
         }
         row.versions.push(version);
@@ -41,7 +47,7 @@ impl Manager {
     }
 
     /// At start-up: the version in force before. What no longer checks is left out, loudly.
-    pub(super) fn restore_module(&mut self, row: ModuleRow) {
+    pub(super) fn restore_module(&mut self, name: Arc<str>, row: ModuleRow) {
         let Some(version) = row.versions.last() else { return };
         let restored = self.read_module(version).and_then(|(manifest, policies)| Module::new(manifest, policies, row.clone()));
         match restored {
@@ -52,6 +58,7 @@ impl Manager {
             }
             Err(error) => {
                 self.notice(Level::Alarm, format!("the module of {} is not in force: {error}", version.file));
+                self.unrestored.insert(name, row);
             }
         }
     }
@@ -88,9 +95,18 @@ impl Manager {
         let mode = module.mode();
         let (made, gone) = self.roster.load(module, &self.world.borrow());
         let count = made.len();
+        // A changed version deserves another chance.
+        for id in &made {
+            if let Some(embot) = self.roster.embot_mut(id).filter(|embot| embot.suspended.is_some()) {
+                embot.unsuspend();
+            }
+        }
         self.embots_changed(made, gone);
+        self.unrestored.remove(&name);
         self.turn.changes.push(Change::Module(name.clone(), Some(row)));
-        Ok(format!("module {name} {version} is in force with {count} embots, in mode {mode}"))
+        let message = format!("module {name} {version} is in force with {count} embots, in mode {mode}");
+        self.notice(Level::Info, message.clone());
+        Ok(message)
     }
 
     pub(super) fn unload_module(&mut self, name: &Arc<str>) -> Result<String, String> {
@@ -118,7 +134,11 @@ impl Manager {
             return Err(format!("module {name} has no version before this one"));
         };
         let read = self.read_module(version)?;
-        self.put_in_force(read, row).map(|message| format!("rolled back: {message}"))
+        self.put_in_force(read, row).map(|message| {
+            let file =
+                "its file still holds the version given up: change it, or the next start of the daemon takes that over again";
+            format!("rolled back: {message}; {file}")
+        })
     }
 
     fn no_such_module(&self, name: &str) -> String {

@@ -51,6 +51,11 @@ impl Timers {
         Some((number, timer))
     }
 
+    /// Has the embot a timer of this name?
+    pub(super) fn has(&self, embot: &EmbotId, name: &str) -> bool {
+        self.of.get(embot).is_some_and(|theirs| theirs.contains_key(name))
+    }
+
     /// When the first is due.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         self.due.keys().next().map(|(due, _)| *due)

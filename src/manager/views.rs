@@ -178,10 +178,4 @@ impl Manager {
         }
         views
     }
-
-    /// The text of a policy in force, for those who show a line of it.
-    pub fn policy_text(&self, file: &str) -> Option<Arc<str>> {
-        let versions = self.roster.modules().filter_map(|module| module.row.versions.last());
-        versions.flat_map(|version| &version.policies).find(|(name, _)| **name == *file).map(|(_, text)| text.clone())
-    }
 }

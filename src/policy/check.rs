@@ -1,6 +1,6 @@
 //! Checks a policy before it runs: reads the parsed script and complains about what could not work, or was hardly meant.
 //!
-//! It guesses types lightly ([`guess`]): parameters of handlers are known by their names, loops and closures over lists of
+//! It guesses types lightly (`guess`): parameters of handlers are known by their names, loops and closures over lists of
 //! guests or hosts get their element, functions of the script get what their callers pass. What is not known is not
 //! complained about: a sound script must pass without a word, however odd. So the walk is repeated until nothing new is
 //! learnt, in silence, and only the last walk speaks. Every walk is linear in the script, their number is bounded, and so

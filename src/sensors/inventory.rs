@@ -222,7 +222,8 @@ impl Inventory {
         let vm = domain.vm;
         let Some(known) = world.vm(vm) else { return };
         let active = matches!(domain.state, VmState::Running | VmState::Paused | VmState::Asleep);
-        let lost_there = self.missing.contains(&vm);
+        // Its host is no longer in the configuration, or no longer lists it.
+        let lost_there = self.missing.contains(&vm) || world.host(&known.host).is_none();
         let came = lost_there || (active && (!known.is_active() || domain.reason == Reason::Migration));
         if came {
             self.moved(world, vm, host, at, sensed);

@@ -91,9 +91,13 @@ impl Simulation {
         }
         for action in manager.unreconciled() {
             let update = match self.fleet.poll(action.id) {
-                Some(OrderState::Waiting | OrderState::Running(_)) => {
+                Some(OrderState::Waiting) => {
                     self.running.insert(action.id);
                     continue;
+                }
+                Some(OrderState::Running(progress)) => {
+                    self.running.insert(action.id);
+                    ActionUpdate::Progress(progress)
                 }
                 Some(OrderState::Done) => ActionUpdate::Done,
                 Some(OrderState::Failed(error)) => ActionUpdate::Failed(error.what.into()),

@@ -168,7 +168,7 @@ impl Account {
         }
     }
 
-    /// Every fact of the journal was handled once by each embot that hears it, and none waits.
+    /// Every fact of the journal that does not wait was handled once by each embot that hears it.
     fn facts(&mut self, recovered: &Recovered) {
         let mut seen = BTreeSet::new();
         let twice: Vec<u64> = self.events.iter().map(|event| event.seq).filter(|seq| !seen.insert(*seq)).collect();
@@ -176,9 +176,9 @@ impl Account {
         if !twice.is_empty() {
             complaints.push(format!("event numbers given twice: {twice:?}"));
         }
-        if !recovered.pending.is_empty() || !recovered.timers.is_empty() {
-            let (facts, timers) = (recovered.pending.values(), &recovered.timers);
-            complaints.push(format!("left over: facts {:?}, timers {timers:?}", facts.collect::<Vec<_>>()));
+        let unknown: Vec<u64> = recovered.pending.keys().copied().filter(|seq| !seen.contains(seq)).collect();
+        if !unknown.is_empty() {
+            complaints.push(format!("facts wait that the journal does not have: {unknown:?}"));
         }
         let mut sent = (0, 0);
         for (embot, row) in &recovered.embots {
@@ -187,21 +187,33 @@ impl Account {
             if &*embot.module == "listen" {
                 continue;
             }
-            for (kind, (count, times)) in self.heard(embot) {
+            for (kind, (count, times)) in self.heard(embot, recovered) {
                 let counted = (figure(kind), figure(&format!("{kind}_at")));
                 if counted != (count, times) {
                     complaints.push(format!("{embot} counted {kind} {counted:?}, the journal has {:?}", (count, times)));
                 }
             }
-            if figure("numbers") != figure("fired") {
-                let (set, fired) = (figure("numbers"), figure("fired"));
-                complaints.push(format!("{embot}: the numbers of its timers sum up to {set}, of those that fired to {fired}"));
+            let waits = recovered.timers.values().filter(|timer| timer.embot == *embot);
+            let due = recovered.pending.values().filter(|event| event.to.as_ref() == Some(embot));
+            let due = due.filter_map(|event| match &event.body {
+                EventBody::Timer { content, .. } => Some(content),
+                _ => None,
+            });
+            let waits: i64 = waits.map(|timer| &timer.content).chain(due).filter_map(number).sum();
+            let (set, fired) = (figure("numbers"), figure("fired"));
+            if set != fired + waits {
+                complaints.push(format!("{embot}: its timers' numbers sum up to {set}; {fired} have fired, {waits} wait"));
             }
             sent = (sent.0 + figure("number"), sent.1 + figure("numbers"));
         }
         let listener = recovered.embots.iter().find(|(embot, _)| &*embot.module == "listen").map(|(_, row)| row);
         let state = listener.and_then(|row| row.state.values().next()).map(embot::model::Value::to_json).unwrap_or_default();
-        let told = (state["messages"].as_i64().unwrap_or(0), state["numbers"].as_i64().unwrap_or(0));
+        let mut told = (state["messages"].as_i64().unwrap_or(0), state["numbers"].as_i64().unwrap_or(0));
+        for event in recovered.pending.values() {
+            if let EventBody::Message { content, .. } = &event.body {
+                told = (told.0 + 1, told.1 + number(content).unwrap_or(0));
+            }
+        }
         if told != sent || sent.0 == 0 {
             complaints.push(format!("messages sent {sent:?}, received {told:?}"));
         }
@@ -209,7 +221,7 @@ impl Account {
     }
 
     /// Facts that an embot has heard since it is there: how many of each kind, and the sum of their times.
-    fn heard(&self, embot: &EmbotId) -> BTreeMap<&'static str, (i64, i64)> {
+    fn heard(&self, embot: &EmbotId, recovered: &Recovered) -> BTreeMap<&'static str, (i64, i64)> {
         let loaded = |event: &&Event| event.body == EventBody::Loaded && event.to.as_ref() == Some(embot);
         let since = self.events.iter().find(loaded).map_or(u64::MAX, |event| event.seq);
         let hears = |event: &&Event| match &event.to {
@@ -218,12 +230,19 @@ impl Account {
         };
         let mut heard = BTreeMap::new();
         for event in self.events.iter().filter(|event| event.seq >= since).filter(hears) {
+            if recovered.pending.contains_key(&event.seq) {
+                continue;
+            }
             debug_assert_eq!(event.body.class(), EventClass::Fact);
             let (count, times) = heard.entry(event.body.kind().name).or_insert((0, 0));
             (*count, *times) = (*count + 1, *times + event.at.0);
         }
         heard
     }
+}
+
+fn number(value: &embot::model::Value) -> Option<i64> {
+    value.to_json().as_i64()
 }
 
 /// Does what was said of an action agree with what was done?

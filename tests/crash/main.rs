@@ -51,10 +51,12 @@ fn killed_at_any_moment_nothing_is_lost_forgotten_or_doubled() {
     // Modules come when nothing else happens: from their first fact on, embots count.
     let mut daemon = rounds.start();
     plane.wait_until("all guests are adopted", &mut daemon, |status| {
-        status["starting"] == false && status["open"] == 0 && status["guests"]["running"] == 12
+        status["starting"] == false && status["open"] == 0 && status["guests_by_mode"]["act"] == 12
     });
-    plane.deploy();
-    plane.wait_until("the modules are in force", &mut daemon, |status| status["embots"] == 13);
+    for (module, embots) in [("listen", 1), ("count", 13)] {
+        plane.deploy(module);
+        plane.wait_until("its module is in force", &mut daemon, |status| status["embots"] == embots);
+    }
     daemon.kill();
 
     (calm..count).for_each(|number| rounds.round(number, false));

@@ -24,9 +24,9 @@ pub struct Plane {
     folder: TempDir,
 }
 
-const MODULES: [(&str, &str, &str, &str); 2] = [
-    ("count.rhai", include_str!("count.rhai"), "count.yaml", include_str!("count.yaml")),
-    ("listen.rhai", include_str!("listen.rhai"), "listen.yaml", include_str!("listen.yaml")),
+const MODULES: [(&str, &str, &str); 2] = [
+    ("count", include_str!("count.yaml"), include_str!("count.rhai")),
+    ("listen", include_str!("listen.yaml"), include_str!("listen.rhai")),
 ];
 
 impl Plane {
@@ -57,12 +57,12 @@ impl Plane {
         self.folder.path().join(name)
     }
 
-    /// Puts the modules where the daemon finds them.
-    pub fn deploy(&self) {
-        for (policy, script, file, manifest) in MODULES {
-            fs::write(self.path("policies").join(policy), script).expect("a file");
-            fs::write(self.path("embots").join(file), manifest).expect("a file");
-        }
+    /// Puts a module where the daemon finds it.
+    pub fn deploy(&self, module: &str) {
+        let found = MODULES.iter().find(|(name, ..)| *name == module);
+        let (name, manifest, policy) = found.unwrap_or_else(|| panic!("there is no module {module}"));
+        fs::write(self.path("policies").join(format!("{name}.rhai")), policy).expect("a file");
+        fs::write(self.path("embots").join(format!("{name}.yaml")), manifest).expect("a file");
     }
 
     /// Starts a daemon.

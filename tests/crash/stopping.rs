@@ -1,1 +1,112 @@
-//! later
+//! Starting, stopping, and getting in each other's way.
+
+use crate::plane::{LONG, Plane};
+use crate::process::{Process, within};
+use embot::hypervisor::simulated::{Fault, Trouble};
+use embot::model::Span;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use std::fs;
+use std::time::Duration;
+
+/// What a daemon may take to stop, whatever hangs: far more than it needs, far less than anything that hangs here.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Guests that take minutes to move.
+const SLOW: &str = "
+hosts: [{ name: 'host-{n}', count: 3, cpus: 8, memory_mib: 8192, bandwidth_mib_per_s: 2 }]
+guests: [{ name: 'guest-{n}', count: 3, memory_mib: 1024 }]
+";
+
+fn decides(status: &Value) -> bool {
+    status["starting"] == false
+}
+
+/// Tells a daemon to stop; its exit code, and what it printed.
+fn stop(plane: &Plane, mut daemon: Process, signal: Signal) -> (Option<i32>, String) {
+    daemon.signal(signal);
+    let status = daemon.end_within(SOON).unwrap_or_else(|| panic!("it goes on after {signal}:\n{}", plane.log()));
+    (status.code(), plane.log())
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_the_first_goes_on() {
+    let plane = Plane::new(SLOW);
+    let mut first = plane.daemon();
+    plane.wait_until("it decides", &mut first, decides);
+    let config = fs::read_to_string(plane.path("plane.yaml")).expect("a file");
+    let variants = [
+        ("the same", "", "is in use: another embot runs on it"),
+        ("another socket", "socket: other.sock\n", "is in use: another embot runs on it"),
+        ("another store", "store: other.redb\n", "another daemon answers on"),
+    ];
+    for (what, change, expected) in variants {
+        let other = plane.path("other.yaml");
+        fs::write(&other, format!("{config}{change}")).expect("a file");
+        let log = plane.path("other.log");
+        let _ = fs::remove_file(&log);
+        let mut second = Process::start(&["run", "--config", &other.display().to_string()], &log);
+        let status = second.end_within(LONG).expect("it ends");
+        let said = fs::read_to_string(&log).expect("a log");
+        assert_eq!(status.code(), Some(2), "{what}: {said}");
+        assert!(said.contains(expected), "{what}: {said}");
+        assert!(!plane.path("other.sock").exists(), "{what}: a socket was left behind");
+        assert!(plane.status().is_some(), "{what}: the first daemon still answers");
+    }
+    assert_eq!(stop(&plane, first, Signal::SIGTERM).0, Some(0));
+    assert!(!plane.path("embot.sock").exists(), "the socket goes with its daemon");
+}
+
+#[test]
+fn it_stops_while_a_host_hangs_and_a_guest_moves_and_goes_on_where_it_stopped() {
+    let plane = Plane::new(SLOW);
+    let mut daemon = plane.daemon();
+    plane.wait_until("all guests are adopted", &mut daemon, |status| {
+        decides(status) && status["guests_by_mode"]["act"] == 3 && status["open"] == 0
+    });
+    let answer = plane.door().post("migrate", &json!({ "vm": "guest-1", "to": "host-2" })).expect("an answer");
+    assert_eq!(answer.code, 200, "{answer:?}");
+    let action = answer.body["actions"][0].as_u64().expect("an action");
+    let moves = || plane.door().get("/v1/actions?state=started").filter(|started| started[0]["progress"].is_object());
+    within(LONG, moves).expect("the guest is on its way");
+    plane.inject(&Fault::Host { host: "host-3".into(), trouble: Trouble::Hangs, lasts: Span::seconds(12) });
+    // A poll waits for that host now, and so does an action.
+    let answer = plane.door().post("suspend", &json!({ "vm": "guest-3" })).expect("an answer");
+    assert_eq!(answer.code, 200, "{answer:?}");
+    std::thread::sleep(Duration::from_millis(500));
+    let (code, said) = stop(&plane, daemon, Signal::SIGTERM);
+    assert_eq!(code, Some(0), "{said}");
+
+    // The move goes on, and the next daemon knows it; neither that nor the host that hangs keeps it from deciding for long.
+    let mut daemon = plane.daemon();
+    let status = plane.wait_until("it decides", &mut daemon, decides);
+    assert!(status["open"].as_u64() >= Some(1), "{status}");
+    let explained = plane.door().get(&format!("/v1/actions/{action}")).expect("an answer");
+    assert_eq!(explained["action"]["state"], "started", "{explained}");
+    let (code, said) = stop(&plane, daemon, Signal::SIGTERM);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn an_interrupt_ends_run_follow_cleanly() {
+    let plane = Plane::new(SLOW);
+    let mut daemon = plane.daemon_with(&["--follow"]);
+    plane.wait_until("it decides", &mut daemon, decides);
+    within(LONG, || plane.log().contains("host-1").then_some(())).expect("it shows what happens");
+    let (code, said) = stop(&plane, daemon, Signal::SIGINT);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("nothing more is shown") && !said.contains("ERROR"), "{said}");
+}
+
+#[test]
+fn a_stop_asked_for_while_it_starts_is_not_lost() {
+    let plane = Plane::new(SLOW);
+    for delay_ms in [0, 1, 5, 20, 60] {
+        let daemon = plane.daemon();
+        within(LONG, || plane.path("embot.sock").exists().then_some(())).expect("a socket");
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        let (code, said) = stop(&plane, daemon, Signal::SIGTERM);
+        assert_eq!(code, Some(0), "after {delay_ms} ms: {said}");
+        assert!(!plane.path("embot.sock").exists(), "the socket goes with its daemon");
+    }
+}

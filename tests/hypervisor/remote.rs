@@ -121,6 +121,18 @@ fn what_was_begun_goes_on_without_the_client() {
 }
 
 #[test]
+fn what_is_still_on_its_way_when_it_is_recovered_is_not_begun_any_more() {
+    let remote = remote();
+    let vm = guest(&*remote, "overtaken");
+    let a = remote.connect(Side::A);
+    let suspends = order(ActionKind::Suspend { vm });
+    assert!(matches!(a.recover(&suspends, &Watcher::default()), Ok(Fate::NotDone(_))));
+    // What the killed daemon had sent arrives only now.
+    assert_eq!(a.execute(&suspends, &Watcher::default()).unwrap_err().kind, ErrorKind::Failed);
+    assert_eq!(effects(remote.folder.path()), []);
+}
+
+#[test]
 fn an_action_that_is_begun_twice_is_refused_and_stands_in_the_log() {
     let remote = remote();
     let vm = guest(&*remote, "twice");

@@ -8,6 +8,7 @@ mod lab;
 mod migration;
 mod orders;
 mod outages;
+mod plane;
 mod recovery;
 mod reports;
 

@@ -2,4 +2,6 @@
 
 mod crash;
 mod kit;
+mod modules;
+mod restart;
 mod same;

@@ -107,16 +107,23 @@ fn begin(errand: &Errand<'_>, destination: &Destination, live: bool) -> super::s
     errand.session.begin(what, move |connect| {
         act_on(connect, &host, &order, vm, "migrate", |domain, found| {
             check(found.state, found.reason, &found.name, live)?;
-            let mut texts = Vec::new();
-            if let (Some(uri), true) = (&destination.migration_uri, live) {
-                texts.push((sys::VIR_MIGRATE_PARAM_URI, &**uri));
-            }
+            let stream = destination.migration_uri.as_deref().filter(|_| live).map(stream);
+            let texts: Vec<_> = stream.iter().map(|uri| (sys::VIR_MIGRATE_PARAM_URI, uri.as_str())).collect();
             let bandwidth =
                 limits.bandwidth_mib_per_s.filter(|_| live).map(|mib| (sys::VIR_MIGRATE_PARAM_BANDWIDTH, mib.max(1)));
             let counts: Vec<_> = bandwidth.into_iter().collect();
             Ok(ffi::migrate(domain, &destination.uri, &texts, &counts, flags)?)
         })
     })
+}
+
+/// Where the memory goes, as libvirt wants it: as a URI. A bare address stands for TCP.
+fn stream(address: &str) -> String {
+    match address.parse::<std::net::Ipv6Addr>() {
+        Ok(address) => format!("tcp://[{address}]"),
+        Err(_) if address.contains("://") => address.to_owned(),
+        Err(_) => format!("tcp://{address}"),
+    }
 }
 
 fn words(abort: Abort, errand: &Errand<'_>) -> String {
@@ -232,5 +239,23 @@ pub fn arrived(target: &HostId, vm: VmId) {
         tracing::warn!(
             "guest {vm} moved to {target}, which may not start it by itself now: {error}; check with `virsh dominfo {vm}` there"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stream;
+
+    #[test]
+    fn a_bare_address_is_a_stream_by_tcp() {
+        for (written, meant) in [
+            ("10.0.0.1", "tcp://10.0.0.1"),
+            ("host-b:49152", "tcp://host-b:49152"),
+            ("fd00::1", "tcp://[fd00::1]"),
+            ("tcp://10.0.0.1", "tcp://10.0.0.1"),
+            ("rdma://10.0.0.1", "rdma://10.0.0.1"),
+        ] {
+            assert_eq!(stream(written), meant);
+        }
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! What it guarantees:
 //!
-//! * No call waits without end, whatever a host does: each runs on a [`session`]'s thread and is given up after a time. A host
+//! * No call waits without end, whatever a host does: each runs on a `session`'s thread and is given up after a time. A host
 //!   that hangs costs its own poller some patience and nobody else anything.
 //! * A guest whose QEMU hangs does not hide the others: its host is then reported without figures that only QEMU knows.
 //! * After a lost connection the next report connects again and carries every definition. Events are a shortcut only: what they
 //!   would have told is found by the next report.
-//! * Before each order the guest's mark, epoch and state are read, in the same breath as the act ([`order`]).
+//! * Before each order the guest's mark, epoch and state are read, in the same breath as the act (`order`).
 //! * What is paused or off because it moves is reported as a migration, at the source and at the target.
 //!
 //! How it is laid out: `session` owns connections, `ffi` all unsafe code, `hearing` the meaning of events, `statistics`, `state`

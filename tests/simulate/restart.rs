@@ -1,0 +1,130 @@
+//! What a plane does between its start and the moment when it knows again what is true.
+
+use crate::kit::{self, Plane};
+use embot::hypervisor::MigrationLimits;
+use embot::hypervisor::simulated::{Fault, Fleet, Trouble};
+use embot::model::{
+    ActionKind, ActionState, ActionUpdate, Command, EventBody, Input, Record, Reply, Span, Timestamp, VmId, VmState,
+};
+use embot::simulate::Simulation;
+use embot::store::{Crash, SimulatedDisk, Store};
+
+/// A guest takes minutes to move.
+const FLEET: &str = "
+hosts: [{ name: 'host-{n}', count: 3, cpus: 8, memory_mib: 16384, bandwidth_mib_per_s: 4 }]
+guests: [{ name: 'guest-{n}', count: 3, memory_mib: 1024, load: { dirty_mib_per_s: 0.5 } }]
+";
+
+fn fleet() -> Fleet {
+    Fleet::new(&kit::fleet(FLEET), Timestamp(0)).unwrap()
+}
+
+fn over(fleet: Fleet, disk: &SimulatedDisk) -> Simulation {
+    let (store, recovered) = Store::on_disk(disk).unwrap();
+    let manager = Plane::default().manager(&fleet, recovered);
+    Simulation::new(manager, fleet, Span::seconds(5), MigrationLimits::default()).with_store(store)
+}
+
+/// The daemon dies and is started again.
+fn restart(simulation: &mut Simulation, disk: &SimulatedDisk) -> SimulatedDisk {
+    let disk = disk.crash(Crash::Killed);
+    let (store, recovered) = Store::on_disk(&disk).unwrap();
+    let manager = Plane::default().manager(simulation.fleet(), recovered);
+    simulation.restart(manager, store);
+    disk
+}
+
+fn guest(simulation: &Simulation, name: &str) -> VmId {
+    simulation.fleet().guest_named(name).unwrap().id
+}
+
+fn act(simulation: &mut Simulation, kind: ActionKind) -> Reply {
+    simulation.command(Command::Act { kind, reason: "test".into() }).unwrap().unwrap()
+}
+
+fn is_done(reply: &Reply) -> bool {
+    matches!(reply, Reply::Done { .. })
+}
+
+#[test]
+fn a_migration_that_goes_on_keeps_its_own_guest_from_being_acted_on_and_nothing_else() {
+    let disk = SimulatedDisk::default();
+    let mut simulation = over(fleet(), &disk);
+    simulation.run_for(Span::seconds(20)).unwrap();
+    let (moving, other) = (guest(&simulation, "guest-1"), guest(&simulation, "guest-3"));
+    let migrate = ActionKind::Migrate { vm: moving, to: Some("host-2".into()), live: true };
+    assert!(is_done(&act(&mut simulation, migrate)));
+    simulation.run_for(Span::seconds(10)).unwrap();
+    restart(&mut simulation, &disk);
+    simulation.run_for(Span::seconds(6)).unwrap();
+    assert_eq!(simulation.manager().open().count(), 1, "it goes on");
+    assert!(is_done(&act(&mut simulation, ActionKind::Suspend { vm: other })));
+    assert!(!is_done(&act(&mut simulation, ActionKind::Suspend { vm: moving })));
+    simulation.run_for(Span::minutes(20)).unwrap();
+    assert_eq!(simulation.manager().open().count(), 0);
+    assert_eq!(simulation.fleet().guest_named("guest-1").unwrap().host.as_str(), "host-2");
+}
+
+#[test]
+fn an_action_of_unknown_fate_does_not_hold_the_plane_up_for_long() {
+    let disk = SimulatedDisk::default();
+    let mut simulation = over(fleet(), &disk);
+    simulation.run_for(Span::seconds(20)).unwrap();
+    let (waits, other) = (guest(&simulation, "guest-1"), guest(&simulation, "guest-3"));
+    let now = simulation.now();
+    let hangs = Fault::Host { host: "host-1".into(), trouble: Trouble::Hangs, lasts: Span::minutes(10) };
+    simulation.fleet_mut().inject(&hangs, now);
+    assert!(is_done(&act(&mut simulation, ActionKind::Suspend { vm: waits })));
+    restart(&mut simulation, &disk);
+    simulation.run_for(Span::seconds(50)).unwrap();
+    let reply = act(&mut simulation, ActionKind::Suspend { vm: other });
+    assert!(matches!(&reply, Reply::Refused { reason } if reason.contains("try again")), "{reply:?}");
+    simulation.run_for(Span::seconds(20)).unwrap();
+    assert!(is_done(&act(&mut simulation, ActionKind::Suspend { vm: other })));
+    let reply = act(&mut simulation, ActionKind::Resume { vm: waits });
+    assert!(!is_done(&reply), "its guest is left alone: {reply:?}");
+    simulation.run_for(Span::minutes(15)).unwrap();
+    assert_eq!(simulation.manager().open().count(), 0);
+}
+
+#[test]
+fn guests_whose_adoption_failed_are_adopted_at_the_next_start() {
+    let disk = SimulatedDisk::default();
+    let mut fleet = fleet();
+    let refuses = Fault::Host { host: "host-1".into(), trouble: Trouble::Refuses, lasts: Span::seconds(30) };
+    fleet.inject(&refuses, Timestamp(0));
+    let mut simulation = over(fleet, &disk);
+    simulation.run_for(Span::seconds(40)).unwrap();
+    let marked = |simulation: &Simulation| simulation.fleet().guests().filter(|guest| guest.description.mark.is_some()).count();
+    assert_eq!(marked(&simulation), 2);
+    restart(&mut simulation, &disk);
+    simulation.run_for(Span::seconds(20)).unwrap();
+    assert_eq!(marked(&simulation), 3);
+}
+
+#[test]
+fn what_a_host_said_since_an_action_was_begun_counts_more_than_its_recovery() {
+    let disk = SimulatedDisk::default();
+    let mut simulation = over(fleet(), &disk);
+    simulation.run_for(Span::seconds(20)).unwrap();
+    let vm = guest(&simulation, "guest-1");
+    assert!(is_done(&act(&mut simulation, ActionKind::Suspend { vm })));
+    let id = simulation.manager().open().next().unwrap().id;
+    // While no daemon is there, the guest is suspended, and then switched off by somebody.
+    let (_, recovered) = Store::on_disk(&disk.crash(Crash::Killed)).unwrap();
+    let mut manager = Plane::default().manager(simulation.fleet(), recovered);
+    let now = simulation.now();
+    let mut told = Vec::new();
+    for host in ["host-1", "host-2", "host-3"] {
+        let (mut report, _) = simulation.fleet_mut().report(&host.into(), now + Span(1_000), None).unwrap();
+        report.domains.iter_mut().filter(|domain| domain.vm == vm).for_each(|domain| domain.state = VmState::Off);
+        told.extend(manager.turn(vec![Input::Report(host.into(), report)], now + Span(1_000)));
+    }
+    for (after, update) in [(1_100, ActionUpdate::Started), (1_200, ActionUpdate::Done)] {
+        told.extend(manager.turn(vec![Input::Update(id, update)], now + Span(after)));
+    }
+    assert_eq!(manager.action(id).unwrap().state, ActionState::Done);
+    let paused = |record: &Record| matches!(record, Record::Event { event } if matches!(event.body, EventBody::Paused(_)));
+    assert!(!told.iter().flat_map(|(batch, _)| &batch.records).any(paused), "it is off, and was not paused since");
+    assert_eq!(manager.world().vm(vm).unwrap().state, VmState::Off);
+}
