@@ -1,7 +1,7 @@
 //! What admins ask, and what they are answered. The answer leaves when the command is durable.
 
 use super::Manager;
-use crate::model::{ActionId, Command, ElementId, EventBody, Mode, Output, Record, Reply, Ticket, VmId};
+use crate::model::{ActionId, ActionState, Command, ElementId, EventBody, Mode, Output, Record, Reply, Ticket, VmId};
 use std::sync::Arc;
 
 impl Manager {
@@ -82,6 +82,10 @@ impl Manager {
         self.row.armed = false;
         let running: Vec<ActionId> =
             self.open.values().filter(|action| action.state.is_open()).map(|action| action.id).collect();
+        // What no effector has begun is not running yet; it is withdrawn.
+        let waiting = |id: &ActionId| self.open.get(id).is_some_and(|action| action.state == ActionState::Planned);
+        let (waiting, running): (Vec<ActionId>, Vec<ActionId>) = running.into_iter().partition(waiting);
+        self.turn.outputs.extend(waiting.into_iter().map(Output::Cancel));
         if cancel {
             for id in &running {
                 self.turn.records.push(Record::Settled { action: *id, how: "cancelling".into(), by: by.clone() });

@@ -6,7 +6,7 @@
 //! * A state that a poll *asked for before* the newest known change is stale and is ignored.
 //! * A guest that is paused or off *because of a migration* is on its way: neither adopted, nor moved, nor taken for stopped.
 //! * A guest that vanishes from one host is looked for on the others before it is *gone*: only when its host was read twice
-//!   without it, and no other host listed it meanwhile.
+//!   without it, no other host listed it meanwhile, and no host is out of reach where it could be.
 
 use crate::model::{
     Description, DomainReport, ElementId, EventBody, HostId, HostReport, Link, Mark, Mode, Notice, NoticeBody, Reason,
@@ -370,7 +370,8 @@ impl Inventory {
             if stale || world.open.contains_key(&vm) {
                 continue;
             }
-            if !self.missing.insert(vm) {
+            // It may be on a host that is not heard of now.
+            if !self.missing.insert(vm) && world.hosts().all(crate::model::Host::is_up) {
                 self.gone(world, vm, at, sensed);
             }
         }
