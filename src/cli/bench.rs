@@ -161,7 +161,7 @@ fn plane_rows(plane: &PlaneFigures) -> Vec<Row> {
         Row("memory with full history", "", mib(plane.resident_mib + plane.history_to_come_mib), None),
         Row("fact to durable plan, p50", "under 5 ms", ms(delay.p50_ms), Some(answered && delay.p50_ms < 5.0)),
         Row("fact to durable plan, p99", "under 50 ms", ms(delay.p99_ms), Some(answered && delay.p99_ms < 50.0)),
-        Row("fact to durable plan, longest", "", format!("{} of {}", ms(delay.max_ms), delay.count), None),
+        Row("fact to durable plan, max", "", format!("{} of {}", ms(delay.max_ms), delay.count), None),
     ];
     if plane.unanswered > 0 {
         rows.push(Row("facts without a plan", "0", plane.unanswered.to_string(), Some(false)));
@@ -188,9 +188,9 @@ fn sandbox_rows(sandbox: &SandboxFigures) -> Vec<Row> {
     let (before, after, bad) = (&sandbox.before, &sandbox.after, &sandbox.misbehaving);
     let times = after.p99_ms / before.p99_ms.max(0.000_001);
     vec![
-        Row("turn of ten good steps before, p99", "", ms(before.p99_ms), None),
+        Row("ten good steps before, p99", "", ms(before.p99_ms), None),
         Row(
-            "the same after the suspension",
+            "ten good steps after, p99",
             "within 2 times",
             format!("{} ({times:.2} times)", ms(after.p99_ms)),
             Some(times <= 2.0),
