@@ -145,7 +145,8 @@ impl Meter {
             None => *deadline = Some(Deadline::after(self.limits.deadline)),
             Some(deadline) => {
                 if deadline.is_over() {
-                    self.stop(Stop::Deadline);
+                    // What neither operations nor units count is copies; a function that was given units made what is copied.
+                    self.stop_at(Stop::Deadline, self.charged_at.get());
                 }
             }
         }
