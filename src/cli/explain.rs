@@ -144,6 +144,9 @@ fn mode(explanation: &Explanation) -> String {
 
 fn next(explanation: &Explanation) -> Option<String> {
     let id = explanation.action.id;
+    if let Some(admin) = &explanation.action.cancelling {
+        return Some(format!("It is being cancelled, as {admin} asked."));
+    }
     match explanation.action.state.as_str() {
         "advised" => Some(format!("Answer with `embot plan approve {id}` or `embot plan reject {id}`.")),
         "planned" | "started" => Some(format!("End it with `embot plan cancel {id}`.")),

@@ -322,6 +322,7 @@ impl Settled {
             approved_by: None,
             weighed: self.weighed,
             refused: Vec::new(),
+            cancelling: None,
         }
     }
 }
