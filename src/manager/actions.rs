@@ -253,29 +253,22 @@ impl Manager {
         if !std::mem::take(&mut self.looks_for_unmarked) || self.settings.adopt == Mode::Observe || !self.world.borrow().armed {
             return;
         }
-        let (by, reason) = (Arc::from("plane"), Arc::from("adopted at first sight, as `adopt` in the configuration says"));
+        let (by, reason) = (Arc::from("plane"), "adopted at first sight, as `adopt` in the configuration says");
         let unmarked: Vec<VmId> = {
             let world = self.world.borrow();
             let wanted = |vm: &&Vm| vm.mode > Mode::Observe && vm.mark.is_none() && !world.open.contains_key(&vm.id);
             world.vms().filter(wanted).map(|vm| vm.id).collect()
         };
-        let terms = Arc::new(Terms::admin(&by));
-        let wanted = unmarked.into_iter().map(|vm| (admin_wants(ActionKind::Adopt { vm }, &reason, &by), terms.clone()));
-        let wanted: Vec<_> = wanted.collect();
-        if !wanted.is_empty() {
-            self.decide(wanted);
+        if !unmarked.is_empty() {
+            self.mark(&unmarked, &by, reason);
         }
     }
 
-    /// Puts the plane's mark on a guest, unless it is there.
-    pub(super) fn mark(&mut self, vm: VmId, by: &Arc<str>, reason: &str) -> Result<Vec<ActionId>, String> {
-        let world = self.world.borrow();
-        let Some(guest) = world.vm(vm) else { return Err(format!("there is no guest {vm}")) };
-        if guest.epoch_of(&world.plane).is_some() {
-            return Ok(Vec::new());
-        }
-        drop(world);
-        self.act_for_admin(ActionKind::Adopt { vm }, reason.into(), by)
+    /// Puts the plane's mark on guests that do not carry it.
+    pub(super) fn mark(&mut self, vms: &[VmId], by: &Arc<str>, reason: &str) -> Plan {
+        let (terms, reason) = (Arc::new(Terms::admin(by)), Arc::from(reason));
+        let wanted = vms.iter().map(|vm| (admin_wants(ActionKind::Adopt { vm: *vm }, &reason, by), terms.clone()));
+        self.decide(wanted.collect())
     }
 
     /// Something an admin wants done, now.

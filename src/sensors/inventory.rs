@@ -9,7 +9,7 @@
 //!   without it, no other host listed it meanwhile, and no host is out of reach where it could be.
 
 use crate::model::{
-    Description, DomainReport, ElementId, EventBody, HostId, HostReport, Link, Mark, Mode, Notice, NoticeBody, Reason,
+    Description, DomainReport, ElementId, EventBody, HostId, HostReport, Link, Mark, Mode, Notice, NoticeBody, Reason, Span,
     Timestamp, Vm, VmId, VmLoad, VmState, World,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +26,17 @@ pub struct Sensed {
     pub body: EventBody,
 }
 
+/// While a guest runs on several hosts, admins are told again after so long.
+const ALARM_AGAIN: Span = Span::hours(1);
+
+/// A guest that runs on several hosts.
+#[derive(Debug, Default)]
+struct Doubled {
+    /// Where it runs besides the host that the plane knows it on.
+    also_on: BTreeSet<HostId>,
+    alarmed_at: Timestamp,
+}
+
 /// What the comparison remembers between polls. Not durable: all of it is found again by looking.
 #[derive(Debug, Default)]
 pub struct Inventory {
@@ -33,8 +44,8 @@ pub struct Inventory {
     pub adopt: Mode,
     /// Guests that their host did not list at its last poll.
     missing: BTreeSet<VmId>,
-    /// Guests that run on two hosts at once: alarmed already.
-    doubled: BTreeMap<VmId, HostId>,
+    /// Guests that run on several hosts at once.
+    doubled: BTreeMap<VmId, Doubled>,
     /// Alarms for the manager to pass on.
     alarms: Vec<String>,
 }
@@ -48,6 +59,11 @@ impl Inventory {
     /// Takes the alarms that came up since the last call.
     pub fn take_alarms(&mut self) -> Vec<String> {
         std::mem::take(&mut self.alarms)
+    }
+
+    /// Where a guest runs besides the host that the plane knows it on; empty: nowhere, as it should be.
+    pub fn also_on(&self, vm: VmId) -> impl Iterator<Item = &HostId> {
+        self.doubled.get(&vm).into_iter().flat_map(|doubled| &doubled.also_on)
     }
 
     /// A poll of a host was answered.
@@ -114,6 +130,7 @@ impl Inventory {
                 if here && world.vm(vm).is_some_and(|known| !known.is_active()) && !world.open.contains_key(&vm) {
                     self.gone(world, vm, at, &mut sensed);
                 }
+                self.not_also_on(vm, host);
             }
             NoticeBody::Balloon(memory_mib) => {
                 if here && world.vm(vm).is_some_and(|known| known.balloon_mib != *memory_mib) {
@@ -190,9 +207,7 @@ impl Inventory {
         if known.host != *host {
             return self.elsewhere(world, host, at, domain, sensed);
         }
-        if self.doubled.get(&vm).is_some_and(|other| other == host) {
-            self.doubled.remove(&vm);
-        }
+        self.not_also_on(vm, host);
         let old = known.state;
         if old == state {
             return;
@@ -229,14 +244,33 @@ impl Inventory {
             self.moved(world, vm, host, at, sensed);
             return self.state(world, host, at, domain, sensed);
         }
-        if active && !world.open.contains_key(&vm) && self.doubled.get(&vm) != Some(host) {
+        if !active {
+            return self.not_also_on(vm, host);
+        }
+        if world.open.contains_key(&vm) {
+            return;
+        }
+        let doubled = self.doubled.entry(vm).or_default();
+        if doubled.also_on.insert(host.clone()) || at.since(doubled.alarmed_at) >= ALARM_AGAIN {
+            doubled.alarmed_at = at;
             self.alarms.push(format!(
                 "guest {} ({vm}) runs on {} and on {host} at once; embot will not touch it: stop one of them by hand, then `embot \
                  manage {vm} --mode act`",
                 known.name, known.host
             ));
-            self.doubled.insert(vm, host.clone());
+        }
+        if known.mode != Mode::Observe {
             world.edit_vm(vm, |vm| vm.mode = Mode::Observe);
+        }
+    }
+
+    /// A guest does not run on this host besides another, or no longer.
+    fn not_also_on(&mut self, vm: VmId, host: &HostId) {
+        if let Some(doubled) = self.doubled.get_mut(&vm) {
+            doubled.also_on.remove(host);
+            if doubled.also_on.is_empty() {
+                self.doubled.remove(&vm);
+            }
         }
     }
 
@@ -360,6 +394,12 @@ impl Inventory {
     fn vanished(&mut self, world: &mut World, host: &HostId, report: &HostReport, sensed: &mut Vec<Sensed>) {
         let at = report.asked_at;
         let Some(known) = world.host(host) else { return };
+        self.doubled.retain(|vm, doubled| {
+            if doubled.also_on.contains(host) && !report.domains.iter().any(|domain| domain.vm == *vm) {
+                doubled.also_on.remove(host);
+            }
+            !doubled.also_on.is_empty()
+        });
         if known.vms.len() <= report.domains.len() && report.domains.iter().all(|domain| known.vms.contains(&domain.vm)) {
             return;
         }
@@ -524,6 +564,27 @@ mod tests {
         inventory.report(&mut world, &"b".into(), &twin);
         assert_eq!(inventory.take_alarms().len(), 1);
         assert_eq!(world.vm(GUEST).map(|vm| (vm.host.clone(), vm.mode)), Some(("a".into(), Mode::Observe)));
+    }
+
+    #[test]
+    fn a_guest_stays_doubled_until_it_runs_on_one_host_only() {
+        let (mut world, mut inventory) = with_guest();
+        world.put_host(testing::host("c"));
+        let twin = |at| report(at, vec![domain(VmState::Running, Reason::Booted, true)]);
+        let others = |inventory: &Inventory| inventory.also_on(GUEST).map(ToString::to_string).collect::<Vec<_>>();
+        for (host, at) in [("b", 20), ("c", 25), ("b", 30), ("c", 35)] {
+            inventory.report(&mut world, &host.into(), &twin(at));
+        }
+        assert_eq!(inventory.take_alarms().len(), 2, "each host once, however the polls alternate");
+        assert_eq!(others(&inventory), ["b", "c"]);
+        inventory.report(&mut world, &"b".into(), &report(40, vec![]));
+        inventory.report(&mut world, &"c".into(), &twin(50));
+        assert_eq!((inventory.take_alarms().len(), others(&inventory)), (0, vec!["c".to_owned()]));
+        let later = 25 + i64::try_from(ALARM_AGAIN.0).unwrap();
+        inventory.report(&mut world, &"c".into(), &twin(later));
+        assert_eq!(inventory.take_alarms().len(), 1, "it stays so, and somebody should know");
+        inventory.report(&mut world, &"c".into(), &report(later + 5, vec![domain(VmState::Off, Reason::Asked, false)]));
+        assert_eq!(others(&inventory), [] as [&str; 0]);
     }
 
     #[test]
