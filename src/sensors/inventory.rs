@@ -46,14 +46,23 @@ pub struct Inventory {
     missing: BTreeSet<VmId>,
     /// Guests that run on several hosts at once.
     doubled: BTreeMap<VmId, Doubled>,
+    /// What was last stated of hosts: that they answer, or that they do not.
+    stated: BTreeMap<HostId, Link>,
     /// Alarms for the manager to pass on.
     alarms: Vec<String>,
 }
 
 impl Inventory {
-    /// A memory that starts empty.
-    pub fn new(adopt: Mode) -> Inventory {
-        Inventory { adopt, ..Inventory::default() }
+    /// A memory that starts empty, but for what was stated of hosts before a restart: it is stated again only where it has
+    /// changed since.
+    pub fn new(adopt: Mode, stated: impl IntoIterator<Item = (HostId, Link)>) -> Inventory {
+        let stated = stated.into_iter().filter(|(_, link)| *link != Link::Unknown).collect();
+        Inventory { adopt, stated, ..Inventory::default() }
+    }
+
+    /// What was last stated of a host.
+    pub fn stated(&self, host: &HostId) -> Link {
+        self.stated.get(host).cloned().unwrap_or(Link::Unknown)
     }
 
     /// Takes the alarms that came up since the last call.
@@ -71,7 +80,8 @@ impl Inventory {
         let mut sensed = Vec::new();
         let at = report.asked_at;
         let Some(known) = world.host(host) else { return sensed };
-        if known.link != Link::Up {
+        if self.stated.get(host) != Some(&Link::Up) {
+            self.stated.insert(host.clone(), Link::Up);
             sensed.push(Sensed { element: ElementId::Host(host.clone()), at, body: EventBody::HostUp });
         }
         if known.link != Link::Up || known.capacity != report.capacity {
@@ -96,7 +106,11 @@ impl Inventory {
             Some(known) if !matches!(known.link, Link::Down(_)) => {}
             _ => return Vec::new(),
         }
+        let was_down = matches!(self.stated.insert(host.clone(), down.clone()), Some(Link::Down(_)));
         world.edit_host(host, |host| host.link = down);
+        if was_down {
+            return Vec::new();
+        }
         vec![Sensed { element: ElementId::Host(host.clone()), at, body: EventBody::HostDown(reason.clone()) }]
     }
 
@@ -486,7 +500,7 @@ mod tests {
         let mut world = World::new("home");
         world.put_host(testing::host("a"));
         world.put_host(testing::host("b"));
-        (world, Inventory::new(Mode::Observe))
+        (world, Inventory::new(Mode::Observe, []))
     }
 
     fn with_guest() -> (World, Inventory) {
@@ -607,5 +621,31 @@ mod tests {
         assert_eq!(bodies(&inventory.lost(&mut world, &"a".into(), &why, Timestamp(60))), [] as [&str; 0]);
         let back = report(70, vec![domain(VmState::Running, Reason::Booted, true)]);
         assert_eq!(bodies(&inventory.report(&mut world, &"a".into(), &back)), ["host_up"]);
+    }
+
+    #[test]
+    fn after_a_restart_only_what_has_changed_is_stated_of_hosts() {
+        let down = Link::Down("connection refused".into());
+        for (before, up, lost) in [
+            (Link::Up, &[] as &[&str], &["host_down"] as &[&str]),
+            (down, &["host_up"], &[]),
+            (Link::Unknown, &["host_up"], &["host_down"]),
+        ] {
+            let start = || {
+                let (mut world, _) = start();
+                world.edit_host(&"a".into(), |host| host.link = Link::Unknown);
+                (world, Inventory::new(Mode::Observe, [("a".into(), before.clone())]))
+            };
+            let (mut world, mut inventory) = start();
+            assert_eq!(bodies(&inventory.report(&mut world, &"a".into(), &report(10, vec![]))), up, "{before:?}");
+            assert!(world.host(&"a".into()).is_some_and(crate::model::Host::is_up));
+            let (mut world, mut inventory) = start();
+            assert_eq!(
+                bodies(&inventory.lost(&mut world, &"a".into(), &"no answer".into(), Timestamp(10))),
+                lost,
+                "{before:?}"
+            );
+            assert!(!world.host(&"a".into()).is_some_and(crate::model::Host::is_up));
+        }
     }
 }

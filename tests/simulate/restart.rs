@@ -93,6 +93,38 @@ fn a_wish_to_cancel_outlives_the_daemon() {
 }
 
 #[test]
+fn a_restart_states_nothing_of_hosts_that_are_as_they_were() {
+    let disk = SimulatedDisk::default();
+    let mut simulation = over(fleet(), &disk);
+    simulation.run_for(Span::seconds(20)).unwrap();
+    let now = simulation.now();
+    let hangs = Fault::Host { host: "host-1".into(), trouble: Trouble::Hangs, lasts: Span::minutes(5) };
+    simulation.fleet_mut().inject(&hangs, now);
+    simulation.run_for(Span::minutes(1)).unwrap();
+    let disk = restart(&mut simulation, &disk);
+    // What is written of a host meanwhile does not forget what was stated of it.
+    simulation.command(Command::Maintenance { host: "host-2".into(), on: true }).unwrap();
+    let disk = restart(&mut simulation, &disk);
+    simulation.run_for(Span::minutes(1)).unwrap();
+    restart(&mut simulation, &disk);
+    simulation.run_for(Span::minutes(5)).unwrap();
+    let mut stated = Vec::new();
+    for batch in simulation.store().unwrap().journal().batches(0) {
+        for record in batch.unwrap().records {
+            match record {
+                Record::Event { event } if matches!(event.body, EventBody::HostUp | EventBody::HostDown(_)) => {
+                    stated.push(format!("{} {}", event.element, event.body.kind().name));
+                }
+                _ => {}
+            }
+        }
+    }
+    let once =
+        ["host:host-1 host_up", "host:host-2 host_up", "host:host-3 host_up", "host:host-1 host_down", "host:host-1 host_up"];
+    assert_eq!(stated, once);
+}
+
+#[test]
 fn an_action_of_unknown_fate_does_not_hold_the_plane_up_for_long() {
     let disk = SimulatedDisk::default();
     let mut simulation = over(fleet(), &disk);
