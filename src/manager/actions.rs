@@ -159,11 +159,16 @@ impl Manager {
         let mut world = self.world.borrow_mut();
         if let ActionKind::Adopt { .. } = kind {
             let mark = Mark { plane: world.plane.clone(), epoch: action.epoch };
-            world.edit_vm(vm, |vm| vm.mark = Some(mark));
+            self.inventory.marked(&mut world, vm, mark, self.now);
         }
         let newer = world.vm(vm).is_none_or(|vm| vm.since > started_at);
+        // Where it no longer stands where the move began, some host has said since that it is there.
+        let stands = world.vm(vm).is_some_and(|vm| Some(&vm.host) == action.host.as_ref());
         let sensed = match kind {
-            ActionKind::Migrate { to: Some(host), .. } => self.inventory.acted(&mut world, vm, self.now, Some(host), None),
+            ActionKind::Migrate { to: Some(host), .. } if stands => {
+                self.inventory.acted(&mut world, vm, self.now, Some(host), None)
+            }
+            ActionKind::Migrate { .. } => Vec::new(),
             _ if newer => Vec::new(),
             _ => self.inventory.acted(&mut world, vm, self.now, None, state),
         };

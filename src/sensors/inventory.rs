@@ -46,6 +46,10 @@ pub struct Inventory {
     missing: BTreeSet<VmId>,
     /// Guests that run on several hosts at once.
     doubled: BTreeMap<VmId, Doubled>,
+    /// When the description was asked for that the plane knows of a guest.
+    described: BTreeMap<VmId, Timestamp>,
+    /// When the plane's own mark was known to be on a guest.
+    marked: BTreeMap<VmId, Timestamp>,
     /// What was last stated of hosts: that they answer, or that they do not.
     stated: BTreeMap<HostId, Link>,
     /// Alarms for the manager to pass on.
@@ -185,6 +189,15 @@ impl Inventory {
             self.state(world, &host, at, &report, &mut sensed);
         }
         sensed
+    }
+
+    /// The plane has put its mark on a guest: known at once, and not forgotten for a description asked for before. A mark of
+    /// another plane that came meanwhile stays.
+    pub fn marked(&mut self, world: &mut World, vm: VmId, mark: Mark, at: Timestamp) {
+        if world.vm(vm).is_some_and(|known| is_older(known.mark.as_ref(), &mark)) {
+            world.edit_vm(vm, |vm| vm.mark = Some(mark));
+            self.marked.insert(vm, at);
+        }
     }
 
     /// One guest of a poll.
@@ -337,6 +350,7 @@ impl Inventory {
             load_at: at,
         };
         world.put_vm(guest);
+        self.described.insert(vm, at);
         sensed.push(Sensed { element: ElementId::Vm(vm), at, body: EventBody::Appeared });
         if let Some(mark) = foreign {
             self.conflict(world, vm, at, mark, sensed);
@@ -345,15 +359,24 @@ impl Inventory {
 
     fn describe(&mut self, world: &mut World, vm: VmId, at: Timestamp, new: &Description, sensed: &mut Vec<Sensed>) {
         let Some(old) = world.vm(vm) else { return };
+        if self.described.get(&vm).is_some_and(|known| at < *known) {
+            return;
+        }
+        self.described.insert(vm, at);
+        let asked_before = self.marked.get(&vm).is_some_and(|marked| at < *marked);
+        let mark = match &old.mark {
+            Some(ours) if asked_before && is_older(new.mark.as_ref(), ours) => old.mark.clone(),
+            _ => new.mark.clone(),
+        };
         let same = old.name == new.name
             && (old.vcpus, old.memory_mib) == (new.vcpus, new.memory_mib)
             && (old.persistent, old.autostart) == (new.persistent, new.autostart)
-            && (&old.labels, &old.mark) == (&new.labels, &new.mark)
+            && (&old.labels, &old.mark) == (&new.labels, &mark)
             && (&old.disks, &old.nics) == (&new.disks, &new.nics);
         if same {
             return;
         }
-        let foreign = new.mark.clone().filter(|mark| mark.plane != world.plane && Some(mark) != old.mark.as_ref());
+        let foreign = mark.clone().filter(|mark| mark.plane != world.plane && Some(mark) != old.mark.as_ref());
         let mut guest = old.clone();
         guest.name = new.name.clone();
         guest.vcpus = new.vcpus;
@@ -362,7 +385,7 @@ impl Inventory {
         guest.persistent = new.persistent;
         guest.autostart = new.autostart;
         guest.labels = new.labels.clone();
-        guest.mark = new.mark.clone();
+        guest.mark = mark;
         guest.disks = new.disks.clone();
         guest.nics = new.nics.clone();
         if foreign.is_some() {
@@ -434,6 +457,8 @@ impl Inventory {
     fn gone(&mut self, world: &mut World, vm: VmId, at: Timestamp, sensed: &mut Vec<Sensed>) {
         self.missing.remove(&vm);
         self.doubled.remove(&vm);
+        self.described.remove(&vm);
+        self.marked.remove(&vm);
         world.remove_vm(vm);
         sensed.push(Sensed { element: ElementId::Vm(vm), at, body: EventBody::Gone });
     }
@@ -454,6 +479,11 @@ impl Inventory {
             host.load_at = report.asked_at;
         });
     }
+}
+
+/// Is this an earlier state of a guest's mark: none yet, or the same plane's of a lower epoch?
+fn is_older(mark: Option<&Mark>, than: &Mark) -> bool {
+    mark.is_none_or(|mark| mark.plane == than.plane && mark.epoch < than.epoch)
 }
 
 #[cfg(test)]
@@ -500,7 +530,7 @@ mod tests {
         let mut world = World::new("home");
         world.put_host(testing::host("a"));
         world.put_host(testing::host("b"));
-        (world, Inventory::new(Mode::Observe, []))
+        (world, Inventory::new(Mode::Observe, ["a", "b"].map(|host| (host.into(), Link::Up))))
     }
 
     fn with_guest() -> (World, Inventory) {
@@ -546,6 +576,39 @@ mod tests {
         let leaving = report(20, vec![domain(VmState::Paused, Reason::Migration, false)]);
         assert_eq!(bodies(&inventory.report(&mut world, &"a".into(), &leaving)), [] as [&str; 0]);
         assert_eq!(world.vm(GUEST).map(|vm| vm.state), Some(VmState::Running));
+    }
+
+    #[test]
+    fn a_description_does_not_undo_what_came_after_it_was_asked_for() {
+        let (mut world, mut inventory) = with_guest();
+        let ours = Mark { plane: "home".into(), epoch: 1 };
+        inventory.marked(&mut world, GUEST, ours.clone(), Timestamp(30));
+        // Read before the mark was put there: the rest of it counts.
+        let mut described = domain(VmState::Running, Reason::Booted, true);
+        let mut newer = Box::new(description(None));
+        newer.vcpus = 4;
+        described.description = Some(newer.clone());
+        let before = report(20, vec![described.clone()]);
+        assert_eq!(bodies(&inventory.report(&mut world, &"a".into(), &before)), ["changed"]);
+        assert_eq!(world.vm(GUEST).map(|vm| (vm.vcpus, vm.mark.clone())), Some((4, Some(ours.clone()))));
+        // A notice tells of a change; a poll asked before it and answered after it knows less.
+        newer.vcpus = 8;
+        newer.mark = Some(ours);
+        let notice = Notice { vm: GUEST, at: Timestamp(50), body: NoticeBody::Described(newer.clone()) };
+        assert_eq!(bodies(&inventory.notice(&mut world, &"a".into(), &notice)), ["changed"]);
+        assert_eq!(bodies(&inventory.report(&mut world, &"a".into(), &report(40, vec![described]))), [] as [&str; 0]);
+        assert_eq!(world.vm(GUEST).map(|vm| vm.vcpus), Some(8));
+        // A mark taken away later is gone, and another plane's is never taken for our own.
+        newer.mark = None;
+        let notice = |at, body| Notice { vm: GUEST, at: Timestamp(at), body: NoticeBody::Described(body) };
+        inventory.notice(&mut world, &"a".into(), &notice(60, newer.clone()));
+        assert_eq!(world.vm(GUEST).unwrap().mark, None);
+        let theirs = Mark { plane: "other".into(), epoch: 7 };
+        newer.mark = Some(theirs.clone());
+        let sensed = inventory.notice(&mut world, &"a".into(), &notice(70, newer));
+        assert_eq!(bodies(&sensed), ["changed", "conflict"]);
+        inventory.marked(&mut world, GUEST, Mark { plane: "home".into(), epoch: 1 }, Timestamp(80));
+        assert_eq!(world.vm(GUEST).unwrap().mark, Some(theirs));
     }
 
     #[test]

@@ -4,7 +4,8 @@ use crate::kit::{self, Plane};
 use embot::hypervisor::MigrationLimits;
 use embot::hypervisor::simulated::{Fault, Fleet, Trouble};
 use embot::model::{
-    ActionKind, ActionState, ActionUpdate, Command, EventBody, Input, Output, Record, Reply, Span, Timestamp, VmId, VmState,
+    ActionKind, ActionState, ActionUpdate, Command, EventBody, Input, Output, Reason, Record, Reply, Span, Timestamp, VmId,
+    VmState,
 };
 use embot::simulate::Simulation;
 use embot::store::{Crash, SimulatedDisk, Store};
@@ -186,4 +187,30 @@ fn what_a_host_said_since_an_action_was_begun_counts_more_than_its_recovery() {
     let paused = |record: &Record| matches!(record, Record::Event { event } if matches!(event.body, EventBody::Paused(_)));
     assert!(!told.iter().flat_map(|(batch, _)| &batch.records).any(paused), "it is off, and was not paused since");
     assert_eq!(manager.world().vm(vm).unwrap().state, VmState::Off);
+}
+
+#[test]
+fn a_finished_move_does_not_undo_what_a_host_said_since() {
+    let disk = SimulatedDisk::default();
+    let mut simulation = over(fleet(), &disk);
+    simulation.run_for(Span::seconds(20)).unwrap();
+    let vm = guest(&simulation, "guest-1");
+    assert!(is_done(&act(&mut simulation, ActionKind::Migrate { vm, to: Some("host-2".into()), live: true })));
+    let id = simulation.manager().open().next().unwrap().id;
+    // While no daemon is there, the move ends, and somebody moves the guest on.
+    let (_, recovered) = Store::on_disk(&disk.crash(Crash::Killed)).unwrap();
+    let mut manager = Plane::default().manager(simulation.fleet(), recovered);
+    let now = simulation.now() + Span(1_000);
+    let mut report = |host: &str| simulation.fleet_mut().report(&host.into(), now, None).unwrap().0;
+    let (mut first, second, mut third) = (report("host-1"), report("host-2"), report("host-3"));
+    let at = first.domains.iter().position(|domain| domain.vm == vm).unwrap();
+    let mut moved = first.domains.remove(at);
+    (moved.state, moved.reason) = (VmState::Running, Reason::Migration);
+    third.domains.push(moved);
+    let reports = [("host-1", first), ("host-2", second), ("host-3", third)];
+    let mut inputs: Vec<Input> = reports.into_iter().map(|(host, report)| Input::Report(host.into(), report)).collect();
+    inputs.extend([ActionUpdate::Started, ActionUpdate::Done].map(|update| Input::Update(id, update)));
+    manager.turn(inputs, now);
+    assert_eq!(manager.action(id).unwrap().state, ActionState::Done);
+    assert_eq!(manager.world().vm(vm).unwrap().host.as_str(), "host-3");
 }
