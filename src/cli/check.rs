@@ -5,11 +5,11 @@
 
 use super::context::{Context, Output, print};
 use super::failure::Failure;
-use super::screen::{Screen, Tone, count};
+use super::screen::{Screen, Tone};
 use crate::config::{self, Config};
 use crate::embot::Manifest;
 use crate::embot::check::{Report, check_tree, policy_path};
-use crate::error::{Diagnostic, Severity, Style, render};
+use crate::error::{Diagnostic, Severity, Style, count, render};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

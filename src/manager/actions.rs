@@ -115,6 +115,7 @@ impl Manager {
         self.unreconciled.remove(&id);
         let started_at = action.state_at;
         (action.state, action.state_at) = (state, self.now);
+        action.cancelling = None;
         self.turn.actions.insert(id);
         if let Some(vm) = action.proposal.kind.vm() {
             let mut world = self.world.borrow_mut();
@@ -227,8 +228,16 @@ impl Manager {
             return self.reject(id, by);
         }
         self.turn.records.push(Record::Settled { action: id, how: "cancelling".into(), by: by.clone() });
-        self.turn.outputs.push(Output::Cancel(id));
+        self.withdraw(id, by);
         Ok(id)
+    }
+
+    /// Asks for the end of an action. The wish stands in its row, so that it is told again after a restart.
+    pub(super) fn withdraw(&mut self, id: ActionId, by: &Arc<str>) {
+        let Some(action) = self.open.get_mut(&id) else { return };
+        action.cancelling = Some(by.clone());
+        self.turn.actions.insert(id);
+        self.turn.outputs.push(Output::Cancel(id));
     }
 
     fn no_such_action(&self, id: ActionId) -> String {

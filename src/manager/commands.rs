@@ -85,11 +85,13 @@ impl Manager {
         // What no effector has begun is not running yet; it is withdrawn.
         let waiting = |id: &ActionId| self.open.get(id).is_some_and(|action| action.state == ActionState::Planned);
         let (waiting, running): (Vec<ActionId>, Vec<ActionId>) = running.into_iter().partition(waiting);
-        self.turn.outputs.extend(waiting.into_iter().map(Output::Cancel));
+        for id in waiting {
+            self.withdraw(id, by);
+        }
         if cancel {
             for id in &running {
                 self.turn.records.push(Record::Settled { action: *id, how: "cancelling".into(), by: by.clone() });
-                self.turn.outputs.push(Output::Cancel(*id));
+                self.withdraw(*id, by);
             }
         }
         let rest = match (running.len(), cancel) {

@@ -49,7 +49,7 @@ impl<'a> Deciding<'a> {
     pub(super) fn is_free(&self, vm: &Vm, kind: &ActionKind, mode: Mode) -> Decided<()> {
         let is_advice = mode != Mode::Act;
         for action in self.open_for.get(&vm.id).into_iter().flatten() {
-            let since = self.situation.now.since(action.state_at);
+            let since = self.situation.now.since(action.state_at).rounded();
             let what = format!(
                 "action {} ({}, {} {since} ago, for {})",
                 action.id,

@@ -326,6 +326,7 @@ impl Settled {
             approved_by: None,
             weighed: self.weighed,
             refused: Vec::new(),
+            cancelling: None,
         }
     }
 }

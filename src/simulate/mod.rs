@@ -90,6 +90,9 @@ impl Simulation {
             (poll.seen, poll.failures) = (None, 0);
         }
         for action in manager.unreconciled() {
+            if action.cancelling.is_some() {
+                self.fleet.cancel(action.id, self.now);
+            }
             let update = match self.fleet.poll(action.id) {
                 Some(OrderState::Waiting) => {
                     self.running.insert(action.id);

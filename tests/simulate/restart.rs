@@ -4,7 +4,7 @@ use crate::kit::{self, Plane};
 use embot::hypervisor::MigrationLimits;
 use embot::hypervisor::simulated::{Fault, Fleet, Trouble};
 use embot::model::{
-    ActionKind, ActionState, ActionUpdate, Command, EventBody, Input, Record, Reply, Span, Timestamp, VmId, VmState,
+    ActionKind, ActionState, ActionUpdate, Command, EventBody, Input, Output, Record, Reply, Span, Timestamp, VmId, VmState,
 };
 use embot::simulate::Simulation;
 use embot::store::{Crash, SimulatedDisk, Store};
@@ -63,6 +63,33 @@ fn a_migration_that_goes_on_keeps_its_own_guest_from_being_acted_on_and_nothing_
     simulation.run_for(Span::minutes(20)).unwrap();
     assert_eq!(simulation.manager().open().count(), 0);
     assert_eq!(simulation.fleet().guest_named("guest-1").unwrap().host.as_str(), "host-2");
+}
+
+#[test]
+fn a_wish_to_cancel_outlives_the_daemon() {
+    let disk = SimulatedDisk::default();
+    let mut simulation = over(fleet(), &disk);
+    simulation.run_for(Span::seconds(20)).unwrap();
+    let vm = guest(&simulation, "guest-1");
+    assert!(is_done(&act(&mut simulation, ActionKind::Migrate { vm, to: Some("host-2".into()), live: true })));
+    let id = simulation.manager().open().next().unwrap().id;
+    simulation.run_for(Span::seconds(10)).unwrap();
+    // The wish is committed; the daemon dies before any effector hears of it.
+    let disk = disk.crash(Crash::Killed);
+    let (mut store, recovered) = Store::on_disk(&disk).unwrap();
+    let mut manager = Plane::default().manager(simulation.fleet(), recovered);
+    let wish = Input::Command { command: Command::Cancel { action: id }, by: "ada".into(), ticket: None };
+    let (batch, unsent) = manager.turn(vec![wish], simulation.now()).unwrap();
+    assert_eq!(unsent, [Output::Cancel(id)]);
+    assert_eq!(manager.action(id).unwrap().cancelling.as_deref(), Some("ada"));
+    store.commit(&[batch]).unwrap();
+    drop(store);
+
+    restart(&mut simulation, &disk);
+    simulation.run_for(Span::seconds(10)).unwrap();
+    let state = &simulation.manager().action(id).unwrap().state;
+    assert!(matches!(state, ActionState::Cancelled { .. }), "{state:?}");
+    assert_eq!(simulation.fleet().guest_named("guest-1").unwrap().host.as_str(), "host-1");
 }
 
 #[test]
