@@ -44,6 +44,9 @@ pub struct Inventory {
     pub adopt: Mode,
     /// Guests that their host did not list at its last poll.
     missing: BTreeSet<VmId>,
+    /// Guests of hosts that are no longer in the configuration; with the host at whose poll all hosts answered and none had
+    /// listed it.
+    strays: BTreeMap<VmId, Option<HostId>>,
     /// Guests that run on several hosts at once.
     doubled: BTreeMap<VmId, Doubled>,
     /// When the description was asked for that the plane knows of a guest.
@@ -62,6 +65,12 @@ impl Inventory {
     pub fn new(adopt: Mode, stated: impl IntoIterator<Item = (HostId, Link)>) -> Inventory {
         let stated = stated.into_iter().filter(|(_, link)| *link != Link::Unknown).collect();
         Inventory { adopt, stated, ..Inventory::default() }
+    }
+
+    /// Guests known from hosts that are no longer in the configuration. Where every host answers and none lists them, they are
+    /// gone.
+    pub fn stray(&mut self, vms: impl IntoIterator<Item = VmId>) {
+        self.strays.extend(vms.into_iter().map(|vm| (vm, None)));
     }
 
     /// What was last stated of a host.
@@ -98,6 +107,7 @@ impl Inventory {
             self.domain(world, host, at, domain, &mut sensed);
         }
         self.vanished(world, host, report, &mut sensed);
+        self.strayed(world, host, at, &mut sensed);
         self.host_load(world, host, report);
         sensed.push(Sensed { element: ElementId::Host(host.clone()), at, body: EventBody::Load });
         sensed
@@ -454,9 +464,31 @@ impl Inventory {
         }
     }
 
+    /// Strays that nobody has are gone when the host is polled again at whose poll that showed first.
+    fn strayed(&mut self, world: &mut World, host: &HostId, at: Timestamp, sensed: &mut Vec<Sensed>) {
+        if self.strays.is_empty() {
+            return;
+        }
+        self.strays.retain(|vm, _| world.vm(*vm).is_some_and(|known| world.host(&known.host).is_none()));
+        let all_answer = world.hosts().all(crate::model::Host::is_up);
+        let mut gone = Vec::new();
+        for (vm, shown_by) in &mut self.strays {
+            match shown_by {
+                _ if !all_answer || world.open.contains_key(vm) => *shown_by = None,
+                None => *shown_by = Some(host.clone()),
+                Some(first) if first == host => gone.push(*vm),
+                Some(_) => {}
+            }
+        }
+        for vm in gone {
+            self.gone(world, vm, at, sensed);
+        }
+    }
+
     fn gone(&mut self, world: &mut World, vm: VmId, at: Timestamp, sensed: &mut Vec<Sensed>) {
         self.missing.remove(&vm);
         self.doubled.remove(&vm);
+        self.strays.remove(&vm);
         self.described.remove(&vm);
         self.marked.remove(&vm);
         world.remove_vm(vm);
