@@ -146,7 +146,10 @@ mod tests {
             no_daemon(io::ErrorKind::PermissionDenied),
             Failure::Complaints(vec![(complaint.clone(), Some(text)), (complaint.as_warning(), None)]),
         ];
-        let all: Vec<_> = all.iter().map(|failure| format!("{}{}=> {:?}", failure.text(Style::Plain), failure.json(), failure.code())).collect();
+        let all: Vec<_> = all
+            .iter()
+            .map(|failure| format!("{}{}=> {:?}", failure.text(Style::Plain), failure.json(), failure.code()))
+            .collect();
         insta::assert_snapshot!(all.join("\n---\n"));
     }
 }
