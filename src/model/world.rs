@@ -1,4 +1,4 @@
-//! The plane's picture of what it manages: hosts and guests as last known.
+//! The plane's picture of what it manages: hosts and guests as last known; and of its peers.
 //!
 //! Everything that changes goes through the methods here, so that each change sets the element's *dirty* mark; the manager
 //! takes the dirty set once per batch and writes those rows.
@@ -6,12 +6,13 @@
 use super::action::{ActionId, Verb};
 use super::element::{ElementId, HostId, Lookup, VmId};
 use super::host::Host;
+use super::peer::Peer;
 use super::rule::{Affinity, AffinityRule, Rules, Violation};
 use super::vm::Vm;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Hosts, guests and the plane's own standing.
+/// Hosts, guests, peers and the plane's own standing.
 #[derive(Debug, Clone, Default)]
 pub struct World {
     /// The plane's name.
@@ -20,6 +21,8 @@ pub struct World {
     pub armed: bool,
     /// What is being done to which guest: actions planned or started.
     pub open: BTreeMap<VmId, (ActionId, Verb)>,
+    /// The other planes, by name.
+    pub peers: BTreeMap<Arc<str>, Peer>,
     rules: Rules,
     hosts: BTreeMap<HostId, Host>,
     vms: Lookup<VmId, Vm>,

@@ -228,6 +228,14 @@ impl Planner {
                 settled.kind = ActionKind::Migrate { vm: vm.id, to, live: *live };
                 settled.weighed.extend(chosen.weighed);
             }
+            ActionKind::Handover { plane, .. } => {
+                let peer = standing::peer(world, vm, plane)?;
+                let fleet = deciding.fleet(&self.memory);
+                if let Some(source) = fleet.seat(&host.id) {
+                    concurrency(fleet, source, guardrails)?;
+                }
+                settled.weighed.push(standing::room_there(peer));
+            }
             ActionKind::Start { .. } | ActionKind::Restore { .. } => {
                 let fleet = deciding.fleet(&self.memory);
                 let obstacle = |obstacle: Obstacle| obstacle.refusal(&format!("{} on", vm.name), &host.id);
@@ -265,7 +273,7 @@ impl Planner {
         }
         let held = self.memory.hold(proposal, terms, guardrails, now)?;
         // Who is on a host in maintenance has to leave, once, however soon and however many they are: an admin wants it.
-        let is_evacuation = matches!(proposal.kind, ActionKind::Migrate { .. })
+        let is_evacuation = matches!(proposal.kind, ActionKind::Migrate { .. } | ActionKind::Handover { .. })
             && world.host(&vm.host).is_some_and(|host| host.in_maintenance());
         if !is_evacuation {
             self.memory.cooldown(vm, proposal, terms, guardrails, now)?;

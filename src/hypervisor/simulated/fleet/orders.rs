@@ -279,7 +279,10 @@ impl Fleet {
                 self.redefined(vm);
             }
             ActionKind::Migrate { .. } => self.move_cold(action, vm)?,
-            ActionKind::Define { .. } | ActionKind::Notify { .. } | ActionKind::Shutdown { .. } => {}
+            ActionKind::Define { .. }
+            | ActionKind::Notify { .. }
+            | ActionKind::Shutdown { .. }
+            | ActionKind::Handover { .. } => {}
         }
         Ok(())
     }
