@@ -9,6 +9,7 @@ use super::element::{ElementId, EmbotId, HostId, VmId};
 use super::event::Event;
 use super::host::Host;
 use super::input::Input;
+use super::migration::{MigrationId, MigrationRow, Tombstone};
 use super::time::Timestamp;
 use super::value::Value;
 use super::vm::{Mode, Vm};
@@ -104,6 +105,10 @@ pub enum Change {
     Module(Arc<str>, Option<ModuleRow>),
     /// Usage history of an element at a checkpoint, in its own versioned form.
     Usage(ElementId, Option<Vec<u8>>),
+    /// A migration between planes, open or ended.
+    Migration(MigrationId, Option<Box<MigrationRow>>),
+    /// Where a guest went.
+    Tombstone(VmId, Option<Tombstone>),
 }
 
 /// Something decided or noticed in a batch, for the journal and for those who follow it live.
