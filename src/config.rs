@@ -202,6 +202,7 @@ const MIGRATION: Shape = Shape::Keys(&[
     Key::optional("max_downtime", Shape::Span),
     Key::optional("timeout", Shape::Span),
     Key::optional("auto_converge", Shape::Bool),
+    Key::optional("compression", Shape::Bool),
     Key::optional("copy_storage", Shape::Bool),
 ]);
 
