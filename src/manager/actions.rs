@@ -1,8 +1,8 @@
 //! What the manager does with plans and with what effectors say of actions.
 
-use super::{Manager, RefusalView, Situation};
+use super::{Manager, Output, RefusalView, Situation};
 use crate::model::{
-    Action, ActionId, ActionKind, ActionState, ActionUpdate, ElementId, EventBody, HostId, Mark, Mode, Output, Plan, Proposal,
+    Action, ActionId, ActionKind, ActionState, ActionUpdate, ElementId, EventBody, HostId, Mark, Mode, Plan, Proposal,
     Reason, Record, Refusal, Span, Timestamp, Vm, VmId, VmState,
 };
 use crate::plan::Terms;
@@ -52,7 +52,10 @@ impl Manager {
         if let Some(vm) = action.proposal.kind.vm() {
             self.world.borrow_mut().open.insert(vm, (action.id, action.proposal.kind.verb()));
         }
-        self.turn.outputs.push(Output::Dispatch(Box::new(action)));
+        match action.proposal.kind {
+            ActionKind::Handover { .. } => self.begin_handover(&action),
+            _ => self.turn.outputs.push(Output::Dispatch(Box::new(action))),
+        }
     }
 
     fn refuse(&mut self, refusal: Refusal) {
@@ -225,6 +228,11 @@ impl Manager {
         let Some(action) = self.open.get(&id) else { return Err(self.no_such_action(id)) };
         if !action.state.is_open() {
             return self.reject(id, by);
+        }
+        if matches!(action.proposal.kind, ActionKind::Handover { .. }) {
+            self.cancel_handover(id, by)?;
+            self.turn.records.push(Record::Settled { action: id, how: "cancelling".into(), by: by.clone() });
+            return Ok(id);
         }
         self.turn.records.push(Record::Settled { action: id, how: "cancelling".into(), by: by.clone() });
         self.turn.outputs.push(Output::Cancel(id));

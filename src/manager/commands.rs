@@ -1,7 +1,7 @@
 //! What admins ask, and what they are answered. The answer leaves when the command is durable.
 
-use super::Manager;
-use crate::model::{ActionId, ActionState, Command, ElementId, EventBody, Mode, Output, Record, Reply, Ticket, VmId};
+use super::{Manager, Output};
+use crate::model::{ActionId, ActionState, Command, ElementId, EventBody, Mode, Record, Reply, Ticket, VmId};
 use std::sync::Arc;
 
 impl Manager {
@@ -49,6 +49,10 @@ impl Manager {
             Command::UnloadModule { module } => self.unload_module(module).map(only),
             Command::ModuleMode { module, mode } => self.module_mode(module, *mode).map(only),
             Command::RollBack { module } => self.roll_back(module, by).map(only),
+            Command::CancelMigration { migration } => self.cancel_migration(migration, by).map(only),
+            Command::ResolveMigration { migration, owner, fenced } => {
+                self.resolve_migration(migration, owner, fenced, by).map(only)
+            }
             Command::Unsuspend { embot } => {
                 let Some(found) = self.roster.embot_mut(embot) else {
                     return Err(format!("there is no embot `{embot}`; `embot modules show {}` lists them", embot.module));
@@ -61,6 +65,11 @@ impl Manager {
                 Ok(only(format!("{embot} steps again")))
             }
         }
+    }
+
+    fn is_handover(&self, id: ActionId) -> bool {
+        let kind = self.open.get(&id).map(|action| &action.proposal.kind);
+        matches!(kind, Some(crate::model::ActionKind::Handover { .. }))
     }
 
     fn must_be_settled(&self) -> Result<(), String> {
@@ -85,11 +94,16 @@ impl Manager {
         // What no effector has begun is not running yet; it is withdrawn.
         let waiting = |id: &ActionId| self.open.get(id).is_some_and(|action| action.state == ActionState::Planned);
         let (waiting, running): (Vec<ActionId>, Vec<ActionId>) = running.into_iter().partition(waiting);
+        let (handovers, waiting): (Vec<ActionId>, Vec<ActionId>) = waiting.into_iter().partition(|id| self.is_handover(*id));
+        for id in handovers {
+            // It is only being described; nothing can stand against it.
+            let _ = self.cancel_handover(id, by);
+        }
         self.turn.outputs.extend(waiting.into_iter().map(Output::Cancel));
         if cancel {
             for id in &running {
-                self.turn.records.push(Record::Settled { action: *id, how: "cancelling".into(), by: by.clone() });
-                self.turn.outputs.push(Output::Cancel(*id));
+                // One that can only go forward goes forward.
+                let _ = self.cancel(*id, by);
             }
         }
         let rest = match (running.len(), cancel) {

@@ -255,6 +255,17 @@ impl Bundle {
         Ok(())
     }
 
+    /// Two captures with the same fingerprint differ in nothing that has to travel: samples and the passing of time do not count.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut still = self.clone();
+        let due = |span: Span| Span(span.0.saturating_add_signed(self.captured_at.0));
+        still.timers.iter_mut().for_each(|timer| timer.remaining = due(timer.remaining));
+        still.captured_at = Timestamp::default();
+        (still.guest.load, still.guest.load_at) = Default::default();
+        still.usage.clear();
+        Sha256::digest(still.to_bytes()).into()
+    }
+
     /// Takes over what an earlier round brought and this one does not: usage history.
     pub fn after(mut self, earlier: Bundle) -> Bundle {
         if self.usage.is_empty() {
@@ -308,7 +319,36 @@ impl Bundle {
     }
 }
 
+/// A dirty round: what is in force now, where it has changed, and the facts since the round before.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Changes {
+    /// A [`Bundle`] without usage history.
+    pub state: Option<Vec<u8>>,
+    /// [`Waiting`].
+    pub events: Vec<u8>,
+}
+
+impl Changes {
+    /// Its bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        written(self)
+    }
+
+    /// The round of these bytes, if all of it is about this guest.
+    pub fn from_bytes(bytes: &[u8], vm: VmId) -> Result<Changes, BundleError> {
+        let changes: Changes = read(bytes)?;
+        changes.state.iter().try_for_each(|state| Bundle::from_bytes(state, vm).map(drop))?;
+        Waiting::from_bytes(&changes.events, vm)?;
+        Ok(changes)
+    }
+}
+
 impl Waiting {
+    /// The number of the last fact taken in.
+    pub fn last(&self) -> Option<u64> {
+        self.events.iter().map(|event| event.seq).max()
+    }
+
     /// Of these events, the facts.
     pub fn of<'a>(events: impl IntoIterator<Item = &'a Event>, now: Timestamp) -> Waiting {
         let facts = events.into_iter().filter(|event| event.body.class() == EventClass::Fact);

@@ -32,7 +32,7 @@ pub enum Side {
 }
 
 /// Room kept for a guest that is to come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reservation {
     /// Where.
     pub host: HostId,
@@ -40,6 +40,8 @@ pub struct Reservation {
     pub vcpus: u32,
     /// Memory, in MiB.
     pub memory_mib: u64,
+    /// Processor time that it will use, in cores, as far as known.
+    pub cores: f64,
 }
 
 /// A phase that a migration came to, and when.
@@ -81,8 +83,16 @@ pub struct MigrationRow {
     pub live: bool,
     /// The machine's state, in its own versioned form.
     pub machine: Vec<u8>,
+    /// The host of this plane that it leaves, or comes to; empty as long as none is settled.
+    pub host: HostId,
     /// Are the guest's events held?
     pub is_held: bool,
+    /// Do timers of its embots stand still? (From the source's last capture on: they go on at the target.)
+    pub is_frozen: bool,
+    /// Up to which number the guest's facts on hold were captured in each round, at the source; round 0 is the first capture.
+    pub rounds: Vec<(u32, u64)>,
+    /// The same for each lot of late facts.
+    pub lots: Vec<(u32, u64)>,
     /// Room kept for it, at the target.
     pub reservation: Option<Reservation>,
     /// What the target granted.
@@ -108,6 +118,8 @@ pub struct Staged {
     pub ahead_ms: i64,
     /// Facts of the source have come up to this number.
     pub through: u64,
+    /// The time of the latest of them, by this plane's clock.
+    pub last_at: Timestamp,
     /// The numbers that facts of the source were given here, from and to: they are dispatched while what was sensed here still
     /// waits.
     pub own: Vec<(u64, u64)>,

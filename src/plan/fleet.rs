@@ -75,6 +75,13 @@ impl<'a> Fleet<'a> {
         for action in situation.open.values().filter(|action| action.state.is_open()) {
             fleet.reserve(action);
         }
+        for room in situation.world.reserved.values() {
+            if let Some(seat) = fleet.seat(&room.host).map(|index| &mut fleet.seats[index]) {
+                seat.migrations += 1;
+                seat.reserved.add(Promised { vcpus: u64::from(room.vcpus), memory_mib: room.memory_mib });
+                seat.coming.add(Cores { low: 0.0, high: room.cores });
+            }
+        }
         for (vm, moved) in memory.settling() {
             let Some(vm) = situation.world.vm(vm) else { continue };
             let cores = fleet.guest_cores(vm);

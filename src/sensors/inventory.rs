@@ -37,12 +37,31 @@ pub struct Inventory {
     doubled: BTreeMap<VmId, HostId>,
     /// Alarms for the manager to pass on.
     alarms: Vec<String>,
+    /// Guests on their way to this plane that are not its own yet.
+    strange: BTreeSet<VmId>,
 }
 
 impl Inventory {
     /// A memory that starts empty.
     pub fn new(adopt: Mode) -> Inventory {
         Inventory { adopt, ..Inventory::default() }
+    }
+
+    /// Guests that are on their way here and not this plane's yet: nothing is stated of them.
+    pub fn leave_alone(&mut self, strange: BTreeSet<VmId>) {
+        self.strange = strange;
+    }
+
+    /// A guest has gone to another plane.
+    pub fn forget(&mut self, vm: VmId) {
+        self.missing.remove(&vm);
+        self.doubled.remove(&vm);
+    }
+
+    /// Is the guest somebody else's, and known to be: on its way here, or gone to another plane?
+    fn is_strange(&self, world: &World, vm: VmId, mark: Option<&Mark>) -> bool {
+        let left = || world.gone.get(&vm).is_some_and(|stone| mark.is_some_and(|mark| mark.plane == stone.plane));
+        self.strange.contains(&vm) || left()
     }
 
     /// Takes the alarms that came up since the last call.
@@ -266,6 +285,9 @@ impl Inventory {
         description: &Description,
         sensed: &mut Vec<Sensed>,
     ) {
+        if self.is_strange(world, vm, description.mark.as_ref()) {
+            return;
+        }
         let foreign = description.mark.clone().filter(|mark| mark.plane != world.plane);
         let guest = Vm {
             id: vm,
@@ -297,6 +319,10 @@ impl Inventory {
 
     fn describe(&mut self, world: &mut World, vm: VmId, at: Timestamp, new: &Description, sensed: &mut Vec<Sensed>) {
         let Some(old) = world.vm(vm) else { return };
+        // While it is handed over, its mark is the business of the handover.
+        let leaves = world.open.get(&vm).is_some_and(|(_, verb)| *verb == crate::model::Verb::Handover);
+        let ours = Description { mark: old.mark.clone(), ..new.clone() };
+        let new = if leaves { &ours } else { new };
         let same = old.name == new.name
             && (old.vcpus, old.memory_mib) == (new.vcpus, new.memory_mib)
             && (old.persistent, old.autostart) == (new.persistent, new.autostart)
