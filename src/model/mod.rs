@@ -31,9 +31,10 @@ pub use command::{Command, Reply, Ticket};
 pub use element::{ElementId, EmbotId, HostId, Kind, Lookup, VmId};
 pub use event::{Event, EventBody, EventClass, EventKind};
 pub use hash::ContentHash;
-pub use host::{Capacity, Host, HostLoad, Link, Maintenance};
+pub use host::{Abilities, Capacity, Host, HostLoad, Link, Maintenance};
 pub use input::{Bytes, Input, MigrationInput};
 pub use migration::{MigrationId, MigrationRow, Outcome, Phase, Reservation, Side, Staged, Tombstone};
+
 pub use offer::{Admission, Answer, Grant, Offer, OfferedGuest, OfferedHost, OfferedModule, Verdict};
 pub use peer::{Peer, Summary};
 pub use record::{Batch, Change, EmbotRow, ModuleRow, ModuleVersion, PlaneRow, Record, TimerRow};

@@ -5,8 +5,8 @@
 
 use super::action::{ActionId, Verb};
 use super::element::{ElementId, HostId, Lookup, VmId};
-use super::host::Host;
 use super::migration::{MigrationId, Reservation, Tombstone};
+use super::host::{Abilities, Host};
 use super::peer::Peer;
 use super::rule::{Affinity, AffinityRule, Rules, Violation};
 use super::vm::Vm;
@@ -30,6 +30,8 @@ pub struct World {
     pub arriving: BTreeMap<VmId, MigrationId>,
     /// Where guests went.
     pub gone: BTreeMap<VmId, Tombstone>,
+    /// What hosts can give guests, as far as they say.
+    pub abilities: BTreeMap<HostId, Abilities>,
     rules: Rules,
     hosts: BTreeMap<HostId, Host>,
     vms: Lookup<VmId, Vm>,
@@ -60,6 +62,11 @@ impl World {
     /// The rules that concern a guest, each with its position among [`World::rules`].
     pub fn rules_of(&self, vm: VmId) -> impl Iterator<Item = (usize, &AffinityRule)> {
         self.rules.of(vm).iter().filter_map(|index| Some((*index, self.rules().get(*index)?)))
+    }
+
+    /// The rules that would concern a guest of this name, each with its position among [`World::rules`].
+    pub fn rules_for(&self, name: &str) -> Vec<(usize, &AffinityRule)> {
+        self.rules.matching(name).into_iter().filter_map(|index| Some((index, self.rules().get(index)?))).collect()
     }
 
     /// The guests that the rule at this position of [`World::rules`] concerns, by UUID.

@@ -184,6 +184,10 @@ impl Planner {
         Ok(Planner { memory: Memory::from_bytes(bytes)? })
     }
 
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
     /// The checks, in order.
     fn weigh(&mut self, deciding: &mut Deciding, proposal: &Proposal, terms: &Terms) -> Decided<Settled> {
         let Situation { world, guardrails, .. } = deciding.situation;
