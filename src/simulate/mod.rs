@@ -6,7 +6,7 @@
 
 use crate::effectors::Catalog;
 use crate::hypervisor::EMBEDDED;
-use crate::hypervisor::simulated::{Fleet, OrderState, Seen};
+use crate::hypervisor::simulated::{Fleet, JobId, OrderState, Seen};
 use crate::hypervisor::{Destination, MigrationLimits};
 use crate::manager::{Manager, Output};
 use crate::model::{Action, ActionId, ActionUpdate, Batch, Command, HostId, Input, Reply, Span, Ticket, Timestamp};
@@ -90,7 +90,7 @@ impl Simulation {
             (poll.seen, poll.failures) = (None, 0);
         }
         for action in manager.unreconciled() {
-            let update = match self.fleet.poll(action.id) {
+            let update = match self.fleet.poll(&JobId::Action(self.catalog.plane.clone(), action.id)) {
                 Some(OrderState::Waiting) => {
                     self.running.insert(action.id);
                     continue;
@@ -196,9 +196,10 @@ impl Simulation {
         let mut inputs: Vec<Input> = self.inbox.drain(..).collect();
         let changes = self.fleet.advance(self.now);
         inputs.extend(changes.notices.into_iter().map(|(host, notice)| Input::Notice(host, notice)));
-        for action in changes.ended {
+        for job in changes.ended {
+            let JobId::Action(_, action) = job else { continue };
             self.running.remove(&action);
-            let update = match self.fleet.poll(action) {
+            let update = match self.fleet.poll(&job) {
                 Some(OrderState::Done) => ActionUpdate::Done,
                 Some(OrderState::Failed(error)) => ActionUpdate::Failed(error.what.into()),
                 Some(OrderState::Cancelled) => ActionUpdate::Cancelled("request".into()),
@@ -238,7 +239,7 @@ impl Simulation {
             match output {
                 Output::Dispatch(action) => self.begin(*action),
                 Output::Cancel(action) => {
-                    self.fleet.cancel(action, self.now);
+                    self.fleet.cancel(&JobId::Action(self.catalog.plane.clone(), action), self.now);
                 }
                 Output::Reply(ticket, reply) => {
                     self.replies.insert(ticket, reply);
