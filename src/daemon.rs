@@ -235,6 +235,8 @@ impl Outlet for ToEffectors {
             Output::Dispatch(action) => self.0.dispatch(*action),
             Output::Cancel(action) => self.0.cancel(action),
             Output::Reply(..) => {}
+            // Told in `handover`.
+            Output::Send { .. } | Output::Describe { .. } | Output::Order(_) => {}
         }
     }
 }
@@ -247,6 +249,7 @@ fn settings(config: &Config, hosts: &[HostSettings]) -> Settings {
         guardrails: config.guardrails.clone(),
         policy: config.policy_limits(),
         adopt: config.adopt,
+        handover: crate::manager::HandoverSettings::default(),
     }
 }
 

@@ -26,14 +26,14 @@ mod timers;
 mod views;
 
 pub use handover::{HandoverSettings, MigrationView, PeerView};
-pub use output::{MigrationOrder, Output};
+pub use output::Output;
 pub use run::{Handle, Message, Outlet, RunError, run};
 pub use views::{EmbotView, Figures, ModuleView, RefusalView};
 
 use crate::embot::Roster;
 use crate::model::{
     Action, ActionId, Batch, Capacity, Change, ElementId, EmbotId, Event, EventBody, Host, HostId, HostLoad, Input, Level,
-    Link, Maintenance, MigrationId, Mode, ModuleRow, PlaneRow, Proposal, Record, Span, TimerRow, Timestamp, VmId, World,
+    Link, Maintenance, MigrationId, Mode, ModuleRow, PlaneRow, Proposal, Record, Span, TimerRow, Timestamp, World,
 };
 use crate::plan::{Guardrails, Planner, Situation, Terms};
 use crate::policy::{Engine, TimerChange};
@@ -452,19 +452,20 @@ impl Manager {
         self.turn.changes.push(Change::Usage(element, None));
     }
 
-    fn step(&mut self, slot: usize, event: &Event, wanted: &mut Vec<(Proposal, Arc<Terms>)>) {
-        let Some((embot, module)) = self.roster.at(slot) else { return };
+    /// An embot steps; what it answers to an offer is returned.
+    fn step(&mut self, slot: usize, event: &Event, wanted: &mut Vec<(Proposal, Arc<Terms>)>) -> Vec<crate::model::Answer> {
+        let Some((embot, module)) = self.roster.at(slot) else { return Vec::new() };
         let stepped = embot.step(&mut self.engine, module, event, self.now);
         if std::mem::take(&mut embot.dirty) {
             self.turn.embots.insert(slot);
         }
         if !stepped.handled {
-            return;
+            return Vec::new();
         }
         self.figures.steps += 1;
         self.planner.considered(&embot.id, event, stepped.proposals.iter().map(|proposal| &proposal.kind));
         if stepped.is_quiet() {
-            return;
+            return Vec::new();
         }
         let (id, suspended, terms) = (embot.id.clone(), embot.suspended.is_some(), module.terms.clone());
         wanted.extend(stepped.proposals.into_iter().map(|proposal| (proposal, terms.clone())));
@@ -489,6 +490,7 @@ impl Manager {
         for (channel, content) in stepped.messages {
             self.send(&id, channel, content);
         }
+        stepped.answers
     }
 
     fn timer(&mut self, embot: &EmbotId, change: TimerChange) {

@@ -1,7 +1,7 @@
 //! What admins ask, and what they are answered. The answer leaves when the command is durable.
 
 use super::{Manager, Output};
-use crate::model::{ActionId, ActionState, Command, ElementId, EventBody, Mode, Record, Reply, Ticket, VmId};
+use crate::model::{ActionId, ActionState, Command, ElementId, EventBody, Mode, Reply, Ticket, VmId};
 use std::sync::Arc;
 
 impl Manager {

@@ -1,7 +1,7 @@
 //! What leaves the manager once its batch is durable.
 
-use crate::migration::Order;
-use crate::model::{Action, ActionId, HostId, Mark, MigrationId, Reply, Ticket, VmId};
+use crate::migration::order::MigrationOrder;
+use crate::model::{Action, ActionId, HostId, MigrationId, Reply, Ticket, VmId};
 use std::sync::Arc;
 
 /// What leaves the manager.
@@ -33,25 +33,4 @@ pub enum Output {
     /// Have a host of this plane do a step of a migration; answered by [`crate::model::MigrationInput::Answer`]. Those about
     /// one guest are carried out one after the other.
     Order(Box<MigrationOrder>),
-}
-
-/// A step of a migration for a host of this plane.
-#[derive(Debug, Clone, PartialEq)]
-pub struct MigrationOrder {
-    /// Of which migration.
-    pub migration: MigrationId,
-    /// Its number among the orders of that migration.
-    pub number: u32,
-    /// The guest.
-    pub vm: VmId,
-    /// The host.
-    pub host: HostId,
-    /// The mark that the guest carried when it was offered.
-    pub offered: Mark,
-    /// The mark that it carries from the move on.
-    pub coming: Mark,
-    /// Its definition at the source, where it may have to be made again.
-    pub definition: Arc<str>,
-    /// What to do.
-    pub order: Order,
 }

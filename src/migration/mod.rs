@@ -42,6 +42,7 @@
 
 pub mod bundle;
 pub mod message;
+pub mod order;
 pub mod source;
 pub mod target;
 

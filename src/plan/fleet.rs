@@ -76,11 +76,7 @@ impl<'a> Fleet<'a> {
             fleet.reserve(action);
         }
         for room in situation.world.reserved.values() {
-            if let Some(seat) = fleet.seat(&room.host).map(|index| &mut fleet.seats[index]) {
-                seat.migrations += 1;
-                seat.reserved.add(Promised { vcpus: u64::from(room.vcpus), memory_mib: room.memory_mib });
-                seat.coming.add(Cores { low: 0.0, high: room.cores });
-            }
+            fleet.arrives(&room.host, Promised { vcpus: u64::from(room.vcpus), memory_mib: room.memory_mib }, room.cores);
         }
         for (vm, moved) in memory.settling() {
             let Some(vm) = situation.world.vm(vm) else { continue };

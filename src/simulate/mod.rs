@@ -244,6 +244,8 @@ impl Simulation {
                 Output::Reply(ticket, reply) => {
                     self.replies.insert(ticket, reply);
                 }
+                // A plane by itself has no peers; see `planes` for several.
+                Output::Send { .. } | Output::Describe { .. } | Output::Order(_) => {}
             }
         }
         Ok(())

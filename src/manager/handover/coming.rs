@@ -7,7 +7,7 @@ use crate::migration::message::{Digest, Payload};
 use crate::migration::target::{Effect, Import, Imported, Input, Phase};
 use crate::migration::{Reason, ReasonKind};
 use crate::model::{
-    ActionState, Change, ElementId, EmbotId, Event, EventBody, HostId, Level, Mark, MigrationId, Notice, NoticeBody, Record,
+    ActionState, Timestamp, Change, ElementId, EmbotId, Event, EventBody, HostId, Level, Mark, MigrationId, Notice, NoticeBody, Record,
     TimerRow, VmId,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -93,7 +93,7 @@ impl Manager {
     /// Reads what has come and keeps it aside.
     fn import(&mut self, entry: &mut Entry, import: Import) -> Result<Imported, Reason> {
         let (vm, ahead_ms) = (entry.row.vm, entry.ahead_ms);
-        let refused = |error: crate::migration::BundleError| Reason::new(ReasonKind::Import, format!("what came is refused: {error}"));
+        let refused = |error: crate::migration::bundle::BundleError| Reason::new(ReasonKind::Import, format!("what came is refused: {error}"));
         let staged = &mut entry.row.staged;
         match import {
             Import::State(Payload(bytes)) => {

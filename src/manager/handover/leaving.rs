@@ -1,9 +1,10 @@
 //! What a source's machine wants of its manager: hold, capture, release, retire.
 
 use super::{Entry, Machine, row};
-use crate::manager::{Manager, MigrationOrder, Output};
+use crate::manager::{Manager, Output};
 use crate::migration::bundle::{Bundle, Changes, Parts, Waiting, module_hash};
 use crate::migration::message::{Digest, GuestOffer, ModuleOffer, Offer, Payload};
+use crate::migration::order::MigrationOrder;
 use crate::migration::source::{Effect, Input, Phase, Source, What};
 use crate::migration::{Ending, Order, Reason, ReasonKind, Way};
 use crate::model::{
@@ -143,10 +144,13 @@ impl Manager {
             Effect::Release { epoch } => self.release_source(entry, epoch),
             Effect::Capture(what) => return Some(self.capture(entry, what)),
             Effect::Pack(hashes) => return Some(Input::Packed(self.pack(&hashes))),
-            Effect::Retire { epoch } => {
-                let rounds = entry.row.rounds.iter().map(|(_, seq)| *seq).max().unwrap_or(0);
-                self.drop_held(&entry.vm(), |seq| seq <= rounds);
-                entry.row.is_frozen = false;
+            Effect::Retire { epoch, rounds } => {
+                // What the target does not have is late.
+                entry.row.rounds.retain(|(round, _)| *round <= rounds);
+                let through = entry.row.rounds.iter().map(|(_, seq)| *seq).max().unwrap_or(0);
+                self.queue.hold(&entry.vm());
+                self.drop_held(&entry.vm(), |seq| seq <= through);
+                (entry.row.is_held, entry.row.is_frozen) = (true, false);
                 let peer = entry.row.peer.clone();
                 let told = self.depart(entry.row.vm, &peer, epoch);
                 entry.row.staged.own.extend(told);
@@ -209,7 +213,7 @@ impl Manager {
                 let known = entry.row.rounds.iter().find(|(round, _)| *round == 0).map(|(_, seq)| *seq);
                 let through = known.unwrap_or(self.row.next_event - 1);
                 entry.row.rounds = vec![(0, through)];
-                Ok(Some(self.waiting(&entry.vm(), 0, through).to_bytes()))
+                Ok(Some(self.facts_between(&entry.vm(), 0, through).to_bytes()))
             }
             What::Dirty { round, last } => self.changes(entry, round, last),
             What::Late(lot) => {
@@ -220,7 +224,7 @@ impl Manager {
                 if known.is_none() {
                     entry.row.lots.push((lot, through));
                 }
-                Ok(Some(self.waiting(&entry.vm(), after, through).to_bytes()))
+                Ok(Some(self.facts_between(&entry.vm(), after, through).to_bytes()))
             }
         };
         match captured {
@@ -242,7 +246,7 @@ impl Manager {
     fn changes(&mut self, entry: &mut Entry, round: u32, last: bool) -> Result<Option<Vec<u8>>, Reason> {
         let after = entry.row.rounds.iter().filter(|(number, _)| *number < round).map(|(_, seq)| *seq).max().unwrap_or(0);
         let through = self.row.next_event - 1;
-        let events = self.waiting(&entry.vm(), after, through);
+        let events = self.facts_between(&entry.vm(), after, through);
         let bundle = self.bundle(entry.row.vm, false)?;
         let fingerprint = bundle.fingerprint();
         let changed = entry.captured != Some(fingerprint);
@@ -259,7 +263,7 @@ impl Manager {
     }
 
     /// Facts on hold with numbers after `after` up to `through`.
-    fn waiting(&self, element: &ElementId, after: u64, through: u64) -> Waiting {
+    fn facts_between(&self, element: &ElementId, after: u64, through: u64) -> Waiting {
         Waiting::of(self.queue.held(element).filter(|event| event.seq > after && event.seq <= through), self.now)
     }
 
