@@ -131,7 +131,10 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            let text = failure.text(if color { Style::Colour } else { Style::Plain });
+            let text = match context.output {
+                Output::Table => failure.text(if color { Style::Colour } else { Style::Plain }),
+                Output::Json => failure.json(),
+            };
             // Where even this cannot be written, only the exit code is left.
             let _ = std::io::stderr().write_all(text.as_bytes());
             failure.code()

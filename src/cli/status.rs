@@ -2,9 +2,10 @@
 
 use super::context::Context;
 use super::failure::Failure;
-use super::screen::{Screen, Tone, count};
+use super::screen::{Screen, Tone};
 use super::table::pairs;
 use crate::api::status::StatusView;
+use crate::error::count;
 use std::collections::BTreeMap;
 
 /// Show the plane at a glance.

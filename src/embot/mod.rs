@@ -7,6 +7,7 @@ pub mod check;
 mod effective;
 pub mod manifest;
 mod module;
+pub mod package;
 mod reading;
 mod roster;
 mod step;

@@ -9,7 +9,7 @@
 //!   without it, no other host listed it meanwhile, and no host is out of reach where it could be.
 
 use crate::model::{
-    Description, DomainReport, ElementId, EventBody, HostId, HostReport, Link, Mark, Mode, Notice, NoticeBody, Reason,
+    Description, DomainReport, ElementId, EventBody, HostId, HostReport, Link, Mark, Mode, Notice, NoticeBody, Reason, Span,
     Timestamp, Vm, VmId, VmLoad, VmState, World,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +26,17 @@ pub struct Sensed {
     pub body: EventBody,
 }
 
+/// While a guest runs on several hosts, admins are told again after so long.
+const ALARM_AGAIN: Span = Span::hours(1);
+
+/// A guest that runs on several hosts.
+#[derive(Debug, Default)]
+struct Doubled {
+    /// Where it runs besides the host that the plane knows it on.
+    also_on: BTreeSet<HostId>,
+    alarmed_at: Timestamp,
+}
+
 /// What the comparison remembers between polls. Not durable: all of it is found again by looking.
 #[derive(Debug, Default)]
 pub struct Inventory {
@@ -33,8 +44,14 @@ pub struct Inventory {
     pub adopt: Mode,
     /// Guests that their host did not list at its last poll.
     missing: BTreeSet<VmId>,
-    /// Guests that run on two hosts at once: alarmed already.
-    doubled: BTreeMap<VmId, HostId>,
+    /// Guests that run on several hosts at once.
+    doubled: BTreeMap<VmId, Doubled>,
+    /// When the description was asked for that the plane knows of a guest.
+    described: BTreeMap<VmId, Timestamp>,
+    /// When the plane's own mark was known to be on a guest.
+    marked: BTreeMap<VmId, Timestamp>,
+    /// What was last stated of hosts: that they answer, or that they do not.
+    stated: BTreeMap<HostId, Link>,
     /// Alarms for the manager to pass on.
     alarms: Vec<String>,
     /// Guests on their way to this plane that are not its own yet.
@@ -42,9 +59,16 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// A memory that starts empty.
-    pub fn new(adopt: Mode) -> Inventory {
-        Inventory { adopt, ..Inventory::default() }
+    /// A memory that starts empty, but for what was stated of hosts before a restart: it is stated again only where it has
+    /// changed since.
+    pub fn new(adopt: Mode, stated: impl IntoIterator<Item = (HostId, Link)>) -> Inventory {
+        let stated = stated.into_iter().filter(|(_, link)| *link != Link::Unknown).collect();
+        Inventory { adopt, stated, ..Inventory::default() }
+    }
+
+    /// What was last stated of a host.
+    pub fn stated(&self, host: &HostId) -> Link {
+        self.stated.get(host).cloned().unwrap_or(Link::Unknown)
     }
 
     /// Guests that are on their way here and not this plane's yet: nothing is stated of them.
@@ -56,6 +80,8 @@ impl Inventory {
     pub fn forget(&mut self, vm: VmId) {
         self.missing.remove(&vm);
         self.doubled.remove(&vm);
+        self.described.remove(&vm);
+        self.marked.remove(&vm);
     }
 
     /// Is the guest somebody else's, and known to be: on its way here, or gone to another plane?
@@ -69,12 +95,18 @@ impl Inventory {
         std::mem::take(&mut self.alarms)
     }
 
+    /// Where a guest runs besides the host that the plane knows it on; empty: nowhere, as it should be.
+    pub fn also_on(&self, vm: VmId) -> impl Iterator<Item = &HostId> {
+        self.doubled.get(&vm).into_iter().flat_map(|doubled| &doubled.also_on)
+    }
+
     /// A poll of a host was answered.
     pub fn report(&mut self, world: &mut World, host: &HostId, report: &HostReport) -> Vec<Sensed> {
         let mut sensed = Vec::new();
         let at = report.asked_at;
         let Some(known) = world.host(host) else { return sensed };
-        if known.link != Link::Up {
+        if self.stated.get(host) != Some(&Link::Up) {
+            self.stated.insert(host.clone(), Link::Up);
             sensed.push(Sensed { element: ElementId::Host(host.clone()), at, body: EventBody::HostUp });
         }
         if known.link != Link::Up || known.capacity != report.capacity {
@@ -99,7 +131,11 @@ impl Inventory {
             Some(known) if !matches!(known.link, Link::Down(_)) => {}
             _ => return Vec::new(),
         }
+        let was_down = matches!(self.stated.insert(host.clone(), down.clone()), Some(Link::Down(_)));
         world.edit_host(host, |host| host.link = down);
+        if was_down {
+            return Vec::new();
+        }
         vec![Sensed { element: ElementId::Host(host.clone()), at, body: EventBody::HostDown(reason.clone()) }]
     }
 
@@ -133,6 +169,7 @@ impl Inventory {
                 if here && world.vm(vm).is_some_and(|known| !known.is_active()) && !world.open.contains_key(&vm) {
                     self.gone(world, vm, at, &mut sensed);
                 }
+                self.not_also_on(vm, host);
             }
             NoticeBody::Balloon(memory_mib) => {
                 if here && world.vm(vm).is_some_and(|known| known.balloon_mib != *memory_mib) {
@@ -175,6 +212,15 @@ impl Inventory {
         sensed
     }
 
+    /// The plane has put its mark on a guest: known at once, and not forgotten for a description asked for before. A mark of
+    /// another plane that came meanwhile stays.
+    pub fn marked(&mut self, world: &mut World, vm: VmId, mark: Mark, at: Timestamp) {
+        if world.vm(vm).is_some_and(|known| is_older(known.mark.as_ref(), &mark)) {
+            world.edit_vm(vm, |vm| vm.mark = Some(mark));
+            self.marked.insert(vm, at);
+        }
+    }
+
     /// One guest of a poll.
     fn domain(&mut self, world: &mut World, host: &HostId, at: Timestamp, domain: &DomainReport, sensed: &mut Vec<Sensed>) {
         let vm = domain.vm;
@@ -209,9 +255,7 @@ impl Inventory {
         if known.host != *host {
             return self.elsewhere(world, host, at, domain, sensed);
         }
-        if self.doubled.get(&vm).is_some_and(|other| other == host) {
-            self.doubled.remove(&vm);
-        }
+        self.not_also_on(vm, host);
         let old = known.state;
         if old == state {
             return;
@@ -248,14 +292,33 @@ impl Inventory {
             self.moved(world, vm, host, at, sensed);
             return self.state(world, host, at, domain, sensed);
         }
-        if active && !world.open.contains_key(&vm) && self.doubled.get(&vm) != Some(host) {
+        if !active {
+            return self.not_also_on(vm, host);
+        }
+        if world.open.contains_key(&vm) {
+            return;
+        }
+        let doubled = self.doubled.entry(vm).or_default();
+        if doubled.also_on.insert(host.clone()) || at.since(doubled.alarmed_at) >= ALARM_AGAIN {
+            doubled.alarmed_at = at;
             self.alarms.push(format!(
                 "guest {} ({vm}) runs on {} and on {host} at once; embot will not touch it: stop one of them by hand, then `embot \
                  manage {vm} --mode act`",
                 known.name, known.host
             ));
-            self.doubled.insert(vm, host.clone());
+        }
+        if known.mode != Mode::Observe {
             world.edit_vm(vm, |vm| vm.mode = Mode::Observe);
+        }
+    }
+
+    /// A guest does not run on this host besides another, or no longer.
+    fn not_also_on(&mut self, vm: VmId, host: &HostId) {
+        if let Some(doubled) = self.doubled.get_mut(&vm) {
+            doubled.also_on.remove(host);
+            if doubled.also_on.is_empty() {
+                self.doubled.remove(&vm);
+            }
         }
     }
 
@@ -311,6 +374,7 @@ impl Inventory {
             load_at: at,
         };
         world.put_vm(guest);
+        self.described.insert(vm, at);
         sensed.push(Sensed { element: ElementId::Vm(vm), at, body: EventBody::Appeared });
         if let Some(mark) = foreign {
             self.conflict(world, vm, at, mark, sensed);
@@ -319,19 +383,27 @@ impl Inventory {
 
     fn describe(&mut self, world: &mut World, vm: VmId, at: Timestamp, new: &Description, sensed: &mut Vec<Sensed>) {
         let Some(old) = world.vm(vm) else { return };
+        if self.described.get(&vm).is_some_and(|known| at < *known) {
+            return;
+        }
+        self.described.insert(vm, at);
+        let asked_before = self.marked.get(&vm).is_some_and(|marked| at < *marked);
         // While it is handed over, its mark is the business of the handover.
         let leaves = world.open.get(&vm).is_some_and(|(_, verb)| *verb == crate::model::Verb::Handover);
-        let ours = Description { mark: old.mark.clone(), ..new.clone() };
-        let new = if leaves { &ours } else { new };
+        let mark = match &old.mark {
+            Some(ours) if leaves => Some(ours.clone()),
+            Some(ours) if asked_before && is_older(new.mark.as_ref(), ours) => old.mark.clone(),
+            _ => new.mark.clone(),
+        };
         let same = old.name == new.name
             && (old.vcpus, old.memory_mib) == (new.vcpus, new.memory_mib)
             && (old.persistent, old.autostart) == (new.persistent, new.autostart)
-            && (&old.labels, &old.mark) == (&new.labels, &new.mark)
+            && (&old.labels, &old.mark) == (&new.labels, &mark)
             && (&old.disks, &old.nics) == (&new.disks, &new.nics);
         if same {
             return;
         }
-        let foreign = new.mark.clone().filter(|mark| mark.plane != world.plane && Some(mark) != old.mark.as_ref());
+        let foreign = mark.clone().filter(|mark| mark.plane != world.plane && Some(mark) != old.mark.as_ref());
         let mut guest = old.clone();
         guest.name = new.name.clone();
         guest.vcpus = new.vcpus;
@@ -340,7 +412,7 @@ impl Inventory {
         guest.persistent = new.persistent;
         guest.autostart = new.autostart;
         guest.labels = new.labels.clone();
-        guest.mark = new.mark.clone();
+        guest.mark = mark;
         guest.disks = new.disks.clone();
         guest.nics = new.nics.clone();
         if foreign.is_some() {
@@ -386,6 +458,12 @@ impl Inventory {
     fn vanished(&mut self, world: &mut World, host: &HostId, report: &HostReport, sensed: &mut Vec<Sensed>) {
         let at = report.asked_at;
         let Some(known) = world.host(host) else { return };
+        self.doubled.retain(|vm, doubled| {
+            if doubled.also_on.contains(host) && !report.domains.iter().any(|domain| domain.vm == *vm) {
+                doubled.also_on.remove(host);
+            }
+            !doubled.also_on.is_empty()
+        });
         if known.vms.len() <= report.domains.len() && report.domains.iter().all(|domain| known.vms.contains(&domain.vm)) {
             return;
         }
@@ -406,6 +484,8 @@ impl Inventory {
     fn gone(&mut self, world: &mut World, vm: VmId, at: Timestamp, sensed: &mut Vec<Sensed>) {
         self.missing.remove(&vm);
         self.doubled.remove(&vm);
+        self.described.remove(&vm);
+        self.marked.remove(&vm);
         world.remove_vm(vm);
         sensed.push(Sensed { element: ElementId::Vm(vm), at, body: EventBody::Gone });
     }
@@ -426,6 +506,11 @@ impl Inventory {
             host.load_at = report.asked_at;
         });
     }
+}
+
+/// Is this an earlier state of a guest's mark: none yet, or the same plane's of a lower epoch?
+fn is_older(mark: Option<&Mark>, than: &Mark) -> bool {
+    mark.is_none_or(|mark| mark.plane == than.plane && mark.epoch < than.epoch)
 }
 
 #[cfg(test)]
@@ -472,7 +557,7 @@ mod tests {
         let mut world = World::new("home");
         world.put_host(testing::host("a"));
         world.put_host(testing::host("b"));
-        (world, Inventory::new(Mode::Observe))
+        (world, Inventory::new(Mode::Observe, ["a", "b"].map(|host| (host.into(), Link::Up))))
     }
 
     fn with_guest() -> (World, Inventory) {
@@ -521,6 +606,39 @@ mod tests {
     }
 
     #[test]
+    fn a_description_does_not_undo_what_came_after_it_was_asked_for() {
+        let (mut world, mut inventory) = with_guest();
+        let ours = Mark { plane: "home".into(), epoch: 1 };
+        inventory.marked(&mut world, GUEST, ours.clone(), Timestamp(30));
+        // Read before the mark was put there: the rest of it counts.
+        let mut described = domain(VmState::Running, Reason::Booted, true);
+        let mut newer = Box::new(description(None));
+        newer.vcpus = 4;
+        described.description = Some(newer.clone());
+        let before = report(20, vec![described.clone()]);
+        assert_eq!(bodies(&inventory.report(&mut world, &"a".into(), &before)), ["changed"]);
+        assert_eq!(world.vm(GUEST).map(|vm| (vm.vcpus, vm.mark.clone())), Some((4, Some(ours.clone()))));
+        // A notice tells of a change; a poll asked before it and answered after it knows less.
+        newer.vcpus = 8;
+        newer.mark = Some(ours);
+        let notice = Notice { vm: GUEST, at: Timestamp(50), body: NoticeBody::Described(newer.clone()) };
+        assert_eq!(bodies(&inventory.notice(&mut world, &"a".into(), &notice)), ["changed"]);
+        assert_eq!(bodies(&inventory.report(&mut world, &"a".into(), &report(40, vec![described]))), [] as [&str; 0]);
+        assert_eq!(world.vm(GUEST).map(|vm| vm.vcpus), Some(8));
+        // A mark taken away later is gone, and another plane's is never taken for our own.
+        newer.mark = None;
+        let notice = |at, body| Notice { vm: GUEST, at: Timestamp(at), body: NoticeBody::Described(body) };
+        inventory.notice(&mut world, &"a".into(), &notice(60, newer.clone()));
+        assert_eq!(world.vm(GUEST).unwrap().mark, None);
+        let theirs = Mark { plane: "other".into(), epoch: 7 };
+        newer.mark = Some(theirs.clone());
+        let sensed = inventory.notice(&mut world, &"a".into(), &notice(70, newer));
+        assert_eq!(bodies(&sensed), ["changed", "conflict"]);
+        inventory.marked(&mut world, GUEST, Mark { plane: "home".into(), epoch: 1 }, Timestamp(80));
+        assert_eq!(world.vm(GUEST).unwrap().mark, Some(theirs));
+    }
+
+    #[test]
     fn a_guest_moved_by_somebody_else_is_followed() {
         let (mut world, mut inventory) = with_guest();
         let there = report(20, vec![domain(VmState::Running, Reason::Migration, true)]);
@@ -553,6 +671,27 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_stays_doubled_until_it_runs_on_one_host_only() {
+        let (mut world, mut inventory) = with_guest();
+        world.put_host(testing::host("c"));
+        let twin = |at| report(at, vec![domain(VmState::Running, Reason::Booted, true)]);
+        let others = |inventory: &Inventory| inventory.also_on(GUEST).map(ToString::to_string).collect::<Vec<_>>();
+        for (host, at) in [("b", 20), ("c", 25), ("b", 30), ("c", 35)] {
+            inventory.report(&mut world, &host.into(), &twin(at));
+        }
+        assert_eq!(inventory.take_alarms().len(), 2, "each host once, however the polls alternate");
+        assert_eq!(others(&inventory), ["b", "c"]);
+        inventory.report(&mut world, &"b".into(), &report(40, vec![]));
+        inventory.report(&mut world, &"c".into(), &twin(50));
+        assert_eq!((inventory.take_alarms().len(), others(&inventory)), (0, vec!["c".to_owned()]));
+        let later = 25 + i64::try_from(ALARM_AGAIN.0).unwrap();
+        inventory.report(&mut world, &"c".into(), &twin(later));
+        assert_eq!(inventory.take_alarms().len(), 1, "it stays so, and somebody should know");
+        inventory.report(&mut world, &"c".into(), &report(later + 5, vec![domain(VmState::Off, Reason::Asked, false)]));
+        assert_eq!(others(&inventory), [] as [&str; 0]);
+    }
+
+    #[test]
     fn a_foreign_mark_is_an_alarm() {
         let (mut world, mut inventory) = start();
         inventory.adopt = Mode::Act;
@@ -572,5 +711,31 @@ mod tests {
         assert_eq!(bodies(&inventory.lost(&mut world, &"a".into(), &why, Timestamp(60))), [] as [&str; 0]);
         let back = report(70, vec![domain(VmState::Running, Reason::Booted, true)]);
         assert_eq!(bodies(&inventory.report(&mut world, &"a".into(), &back)), ["host_up"]);
+    }
+
+    #[test]
+    fn after_a_restart_only_what_has_changed_is_stated_of_hosts() {
+        let down = Link::Down("connection refused".into());
+        for (before, up, lost) in [
+            (Link::Up, &[] as &[&str], &["host_down"] as &[&str]),
+            (down, &["host_up"], &[]),
+            (Link::Unknown, &["host_up"], &["host_down"]),
+        ] {
+            let start = || {
+                let (mut world, _) = start();
+                world.edit_host(&"a".into(), |host| host.link = Link::Unknown);
+                (world, Inventory::new(Mode::Observe, [("a".into(), before.clone())]))
+            };
+            let (mut world, mut inventory) = start();
+            assert_eq!(bodies(&inventory.report(&mut world, &"a".into(), &report(10, vec![]))), up, "{before:?}");
+            assert!(world.host(&"a".into()).is_some_and(crate::model::Host::is_up));
+            let (mut world, mut inventory) = start();
+            assert_eq!(
+                bodies(&inventory.lost(&mut world, &"a".into(), &"no answer".into(), Timestamp(10))),
+                lost,
+                "{before:?}"
+            );
+            assert!(!world.host(&"a".into()).is_some_and(crate::model::Host::is_up));
+        }
     }
 }

@@ -4,6 +4,8 @@
 //! the pure [`Fleet`], asked directly, and time jumps from one thing that happens to the next. So a simulation with the same
 //! fleet, configuration and seed writes the same journal, to the byte.
 
+pub mod planes;
+
 use crate::effectors::Catalog;
 use crate::hypervisor::EMBEDDED;
 use crate::hypervisor::simulated::{Fleet, JobId, OrderState, Seen};
@@ -90,7 +92,11 @@ impl Simulation {
             (poll.seen, poll.failures) = (None, 0);
         }
         for action in manager.unreconciled() {
-            let update = match self.fleet.poll(&JobId::Action(self.catalog.plane.clone(), action.id)) {
+            let job = JobId::Action(self.catalog.plane.clone(), action.id);
+            if action.cancelling.is_some() {
+                self.fleet.cancel(&job, self.now);
+            }
+            let update = match self.fleet.poll(&job) {
                 Some(OrderState::Waiting) => {
                     self.running.insert(action.id);
                     continue;

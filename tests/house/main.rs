@@ -102,8 +102,15 @@ fn the_pure_part_touches_no_outside() {
 
 #[test]
 fn libraries_stay_in_their_part() {
-    let homes =
-        [("rhai::", "policy"), ("redb::", "store"), (" virt::", "hypervisor/libvirt"), ("virt_sys", "hypervisor/libvirt")];
+    let homes = [
+        ("rhai::", "policy"),
+        ("redb::", "store"),
+        (" virt::", "hypervisor/libvirt"),
+        ("virt_sys", "hypervisor/libvirt"),
+        // Signatures of mobile modules; keys are made where there is chance, on the command line.
+        ("ring::signature", "embot/package"),
+        ("ring::rand", "cli/module"),
+    ];
     let mut wrong = Vec::new();
     for (_, path, text) in source_files() {
         let code = code(&text);

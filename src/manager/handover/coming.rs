@@ -213,7 +213,9 @@ impl Manager {
         if world.gone.remove(&vm).is_some() {
             self.turn.changes.push(Change::Tombstone(vm, None));
         }
+        let mark = guest.mark.clone();
         world.put_vm(guest);
+        mark.into_iter().for_each(|mark| self.inventory.marked(&mut world, vm, mark, self.now));
         drop(world);
         let (made, dropped) = self.roster.register(&self.world.borrow(), &element);
         let (continued, news): (Vec<EmbotId>, Vec<EmbotId>) = made.into_iter().partition(|id| names.contains(id));

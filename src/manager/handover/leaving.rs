@@ -195,10 +195,7 @@ impl Manager {
             self.timers.set(number, timer);
         }
         let mark = Mark { plane, epoch };
-        let mut world = self.world.borrow_mut();
-        if world.vm(vm).is_some_and(|vm| vm.mark.as_ref() != Some(&mark)) {
-            world.edit_vm(vm, |vm| vm.mark = Some(mark));
-        }
+        self.inventory.marked(&mut self.world.borrow_mut(), vm, mark, self.now);
     }
 
     /// Captures what the machine asks for.
@@ -372,6 +369,7 @@ impl Manager {
         let stone = Tombstone { name: name.into(), plane: plane.clone(), epoch, at: self.now };
         world.gone.insert(vm, stone.clone());
         drop(world);
+        self.tidy_tombstones();
         self.inventory.forget(vm);
         self.turn.changes.push(Change::Tombstone(vm, Some(stone)));
         told

@@ -276,6 +276,7 @@ impl Manager {
         }
         self.handovers = handovers;
         self.note_travellers();
+        self.tidy_tombstones();
     }
 
     /// What sensors and the planner must know of guests on their way.
@@ -533,7 +534,7 @@ impl Manager {
     }
 
     /// The migration that an action of this plane is.
-    fn migration_of(&self, action: ActionId) -> MigrationId {
+    pub(super) fn migration_of(&self, action: ActionId) -> MigrationId {
         MigrationId { plane: self.settings.plane.clone(), number: action.0 }
     }
 
@@ -554,15 +555,12 @@ impl Manager {
         self.keep(id.clone(), entry, write);
     }
 
-    /// An admin wants a migration to end.
-    pub(super) fn cancel_migration(&mut self, id: &MigrationId, by: &Arc<str>) -> Result<String, String> {
-        let Some(entry) = self.handovers.entries.get(id) else { return Err(self.no_such_migration(id)) };
+    /// Can it still be given up? If not, why.
+    pub(super) fn may_cancel(&self, id: &MigrationId) -> Result<(), String> {
+        // Its guest is not even described yet.
+        let Some(entry) = self.handovers.entries.get(id) else { return Ok(()) };
         match &entry.machine {
-            Machine::Source(machine) if machine.is_cancellable() => {
-                let reason = Reason::new(ReasonKind::Cancelled, format!("cancelled by {by}"));
-                self.feed_source(id, source::Input::Cancel(reason));
-                Ok(format!("migration {id} is being cancelled; the guest stays here"))
-            }
+            Machine::Source(machine) if machine.is_cancellable() => Ok(()),
             Machine::Source(machine) if machine.is_final() => Err(format!("migration {id} is over")),
             Machine::Source(_) => Err(format!(
                 "migration {id} cannot be cancelled any more: the guest has moved, and only goes forward (`embot migrations show {id}`)"
@@ -572,6 +570,16 @@ impl Manager {
                 Err(format!("migration {id} is cancelled where the guest comes from: `embot migrations cancel {id}` on plane {peer}"))
             }
         }
+    }
+
+    /// An admin wants a migration to end.
+    pub(super) fn cancel_migration(&mut self, id: &MigrationId, by: &Arc<str>) -> Result<String, String> {
+        if !self.handovers.entries.contains_key(id) {
+            return Err(self.no_such_migration(id));
+        }
+        self.may_cancel(id)?;
+        self.cancel(ActionId(id.number), by)?;
+        Ok(format!("migration {id} is being cancelled; the guest stays here"))
     }
 
     /// An admin decides a migration that cannot be decided otherwise.
@@ -610,14 +618,13 @@ impl Manager {
         format!("there is no migration {id}; `embot migrations` lists those there are")
     }
 
-    /// An action that hands a guest over is cancelled as its migration is.
-    pub(super) fn cancel_handover(&mut self, action: ActionId, by: &Arc<str>) -> Result<(), String> {
+    /// An action that hands a guest over is cancelled as its migration is, as long as that is possible.
+    pub(super) fn cancel_handover(&mut self, action: ActionId, by: &Arc<str>) {
         let id = self.migration_of(action);
         if self.handovers.entries.contains_key(&id) {
-            return self.cancel_migration(&id, by).map(drop);
+            let reason = Reason::new(ReasonKind::Cancelled, format!("cancelled by {by}"));
+            return self.feed_source(&id, source::Input::Cancel(reason));
         }
-        // Its guest is not even described yet.
         self.end(action, ActionState::Cancelled { by: by.clone() });
-        Ok(())
     }
 }

@@ -82,7 +82,7 @@ impl Target {
                 _ => effects.push(Effect::Send(Message::EventsAccepted)),
             },
             Message::Dirty(round) => self.hear_round(round, effects),
-            Message::Complete { epoch, rounds } => self.complete(epoch, rounds, effects),
+            Message::Complete { epoch, rounds } => self.complete(epoch, rounds, now, effects),
             Message::Late(late) => self.hear_late(late, effects),
             _ => {}
         }
@@ -114,7 +114,7 @@ impl Target {
         }
     }
 
-    fn complete(&mut self, epoch: u64, rounds: u32, effects: &mut Vec<Effect>) {
+    fn complete(&mut self, epoch: u64, rounds: u32, now: Timestamp, effects: &mut Vec<Effect>) {
         match self.phase {
             Phase::Committed | Phase::Closed => effects.extend(self.acknowledgement()),
             Phase::Bound => {
@@ -130,7 +130,11 @@ impl Target {
                     );
                     return effects.push(Effect::Send(Message::CompleteFailed(Reason::new(ReasonKind::Peer, text))));
                 }
-                self.forced = is_forced;
+                if is_forced {
+                    // By an admin's word at the source: what is not here is defined from the record.
+                    self.forced = true;
+                    return self.commit(epoch, now, effects);
+                }
                 self.phase = Phase::Committing;
                 self.times.again_at = None;
                 self.order(Order::Look, effects);
@@ -331,8 +335,7 @@ impl Target {
                 return;
             }
             Guest::Here { mark: Some(mark), .. } if mark == expected => {
-                let epochs = self.epochs();
-                return self.commit(if self.forced { epochs.given() } else { epochs.committed() }, now, effects);
+                return self.commit(expected.epoch, now, effects);
             }
             Guest::Here { mark, .. } => {
                 let found =

@@ -310,7 +310,7 @@ impl<'a> Walk<'a> {
         let fits = |form: &&'static surface::Function| {
             form.parameters.iter().zip(&arguments.of).all(|(parameter, (guess, ..))| guess.fits(parameter.kind))
         };
-        if possible.len() > 1 && possible.iter().any(|form| fits(form)) {
+        if possible.len() > 1 && possible.iter().any(fits) {
             possible.retain(|form| fits(form));
         }
         match possible[..] {

@@ -86,6 +86,6 @@ fn whole(peer: &Peer, figure: fn(&Summary) -> u64) -> Value {
 }
 
 fn words(peer: &Peer, words: fn(&Summary) -> &BTreeSet<Arc<str>>) -> Value {
-    let all = peer.summary.iter().flat_map(|summary| words(summary));
+    let all = peer.summary.iter().flat_map(words);
     Value::Array(all.map(|word| Value::Text(word.to_string())).collect())
 }
