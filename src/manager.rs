@@ -41,11 +41,11 @@ use crate::queue::Queue;
 use crate::sensors::{Inventory, Sensed};
 use crate::store::Recovered;
 use crate::usage::Usage;
+use handover::Handovers;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use handover::Handovers;
 use timers::Timers;
 
 /// A host as the configuration has it.
@@ -615,5 +615,4 @@ impl Manager {
             }
         }
     }
-
 }

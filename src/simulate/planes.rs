@@ -116,6 +116,11 @@ impl Plane {
         &self.manager
     }
 
+    /// The store that its batches are committed to, if any.
+    pub fn store(&self) -> Option<&Store> {
+        self.store.as_ref()
+    }
+
     /// What it took in and decided since its start.
     pub fn batches(&self) -> &[Batch] {
         &self.batches
@@ -195,15 +200,8 @@ impl Planes {
     /// Planes that begin to watch their hosts. Messages take `delay` from one to another.
     pub fn new(fleet: Fleet, planes: Vec<Plane>, poll: Span, delay: Span) -> Planes {
         let now = fleet.now();
-        let mut all = Planes {
-            fleet: Mutex::new(fleet),
-            planes,
-            wire: VecDeque::new(),
-            cut: BTreeSet::new(),
-            poll,
-            delay,
-            now,
-        };
+        let mut all =
+            Planes { fleet: Mutex::new(fleet), planes, wire: VecDeque::new(), cut: BTreeSet::new(), poll, delay, now };
         for index in 0..all.planes.len() {
             all.plug(index);
         }
@@ -510,4 +508,3 @@ fn ended_action(state: OrderState) -> ActionUpdate {
         _ => ActionUpdate::Cancelled("request".into()),
     }
 }
-

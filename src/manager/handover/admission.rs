@@ -38,7 +38,10 @@ impl Manager {
                     ),
                     _ => reason.to_string(),
                 };
-                self.notice(Level::Info, format!("migration {id}: guest {} of plane {} is not let in: {reason}", offer.guest.name, offer.from));
+                self.notice(
+                    Level::Info,
+                    format!("migration {id}: guest {} of plane {} is not let in: {reason}", offer.guest.name, offer.from),
+                );
                 return deny(reason);
             }
         };
@@ -93,13 +96,8 @@ impl Manager {
         let modules: Vec<OfferedModule> = offer.modules.iter().map(offered_module).collect();
         let permits: BTreeSet<model::Verb> = offer.modules.iter().flat_map(|module| module.permits.iter().copied()).collect();
         let (world, usage) = (self.world.borrow(), self.usage.borrow());
-        let situation = Situation {
-            world: &world,
-            usage: &usage,
-            guardrails: &self.settings.guardrails,
-            open: &self.open,
-            now: self.now,
-        };
+        let situation =
+            Situation { world: &world, usage: &usage, guardrails: &self.settings.guardrails, open: &self.open, now: self.now };
         let hosts = self.planner.places(&situation, &guest, live, &[]);
         model::Offer {
             migration: id.to_string().into(),
@@ -158,8 +156,13 @@ impl Manager {
         let host = match grant.host.clone().or_else(|| offered.best_host().cloned()) {
             Some(host) => host,
             None => {
-                let obstacles = offered.hosts.iter().filter_map(|place| Some(format!("{}: {}", place.host, place.obstacle.as_ref()?)));
-                return Err(format!("no host of plane {} can take it: {}", self.settings.plane, obstacles.collect::<Vec<_>>().join("; ")));
+                let obstacles =
+                    offered.hosts.iter().filter_map(|place| Some(format!("{}: {}", place.host, place.obstacle.as_ref()?)));
+                return Err(format!(
+                    "no host of plane {} can take it: {}",
+                    self.settings.plane,
+                    obstacles.collect::<Vec<_>>().join("; ")
+                ));
             }
         };
         let place = offered.hosts.iter().find(|place| place.host == host);
@@ -181,7 +184,8 @@ impl Manager {
             rewrites: settings.rewrites.clone(),
         };
         let here = |name: &str| self.roster.module(name).map(|module| Digest(module_hash(&module.row)));
-        let lacks = offer.modules.iter().filter(|module| here(&module.name) != Some(module.hash)).map(|module| module.hash).collect();
+        let lacks =
+            offer.modules.iter().filter(|module| here(&module.name) != Some(module.hash)).map(|module| module.hash).collect();
         let cores = offered.guest.cpu_cores.map_or(f64::from(offered.guest.vcpus), f64::from);
         let room = Reservation { host: host.clone(), vcpus: offer.guest.vcpus, memory_mib: offer.guest.memory_mib, cores };
         self.world.borrow_mut().reserved.insert(id.clone(), room.clone());
@@ -194,14 +198,17 @@ impl Manager {
     /// Modules that the peer asked for, packed.
     pub(super) fn pack(&self, hashes: &BTreeSet<Digest>) -> Result<Payload, Reason> {
         let names = self.roster.modules().filter(|module| hashes.contains(&Digest(module_hash(&module.row))));
-        let names: Vec<String> = names.map(|module| format!("{} {}", module.manifest.module, module.manifest.version)).collect();
-        let text = format!("the target lacks modules that do not travel: load there what is in force here ({})", names.join(", "));
+        let names: Vec<String> =
+            names.map(|module| format!("{} {}", module.manifest.module, module.manifest.version)).collect();
+        let text =
+            format!("the target lacks modules that do not travel: load there what is in force here ({})", names.join(", "));
         Err(Reason::new(ReasonKind::Instantiation, text))
     }
 
     /// Modules that came.
     pub(super) fn install(&mut self, _id: &MigrationId, _parcel: &Payload) -> Imported {
-        let text = format!("plane {} takes no modules from peers: load there what is in force at the source", self.settings.plane);
+        let text =
+            format!("plane {} takes no modules from peers: load there what is in force at the source", self.settings.plane);
         Imported::Refused(Reason::new(ReasonKind::Instantiation, text))
     }
 }

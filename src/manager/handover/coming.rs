@@ -7,8 +7,8 @@ use crate::migration::message::{Digest, Payload};
 use crate::migration::target::{Effect, Import, Imported, Input, Phase};
 use crate::migration::{Reason, ReasonKind};
 use crate::model::{
-    ActionState, Timestamp, Change, ElementId, EmbotId, Event, EventBody, HostId, Level, Mark, MigrationId, Notice, NoticeBody, Record,
-    TimerRow, VmId,
+    ActionState, Change, ElementId, EmbotId, Event, EventBody, HostId, Level, Mark, MigrationId, Notice, NoticeBody, Record,
+    TimerRow, Timestamp, VmId,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -93,7 +93,9 @@ impl Manager {
     /// Reads what has come and keeps it aside.
     fn import(&mut self, entry: &mut Entry, import: Import) -> Result<Imported, Reason> {
         let (vm, ahead_ms) = (entry.row.vm, entry.ahead_ms);
-        let refused = |error: crate::migration::bundle::BundleError| Reason::new(ReasonKind::Import, format!("what came is refused: {error}"));
+        let refused = |error: crate::migration::bundle::BundleError| {
+            Reason::new(ReasonKind::Import, format!("what came is refused: {error}"))
+        };
         let staged = &mut entry.row.staged;
         match import {
             Import::State(Payload(bytes)) => {
@@ -196,8 +198,8 @@ impl Manager {
             }
         }
         let migrated = EventBody::Migrated { from, to: host };
-        let seq = self.event_past(element, None, migrated);
-        entry.row.staged.own.push((seq, seq));
+        // Stated here, so it stands behind all that comes from the source.
+        self.event(self.now, element, None, migrated);
     }
 
     /// The guest's management is put in force.
@@ -224,7 +226,10 @@ impl Manager {
             self.turn.embots.extend(self.roster.slot(&id));
         }
         for id in self.roster.expected(&element) {
-            self.notice(Level::Warning, format!("the state of embot {id} is dropped: its module does not cover the guest here"));
+            self.notice(
+                Level::Warning,
+                format!("the state of embot {id} is dropped: its module does not cover the guest here"),
+            );
         }
         for timer in timers.into_iter().filter(|timer| self.roster.slot(&timer.embot).is_some()) {
             let due = captured_at + timer.remaining;

@@ -44,7 +44,8 @@ impl Manager {
     /// A host has described a guest that is to go: now it can be offered.
     pub(super) fn described(&mut self, id: &MigrationId, guest: &Result<Bytes, Arc<str>>) {
         let action = ActionId(id.number);
-        let Some(known) = self.open.get(&action).filter(|action| action.state.is_open() && id.plane == self.settings.plane) else {
+        let Some(known) = self.open.get(&action).filter(|action| action.state.is_open() && id.plane == self.settings.plane)
+        else {
             return;
         };
         if self.handovers.entries.contains_key(id) {
@@ -52,7 +53,9 @@ impl Manager {
         }
         let known = known.clone();
         let offer = match guest {
-            Ok(bytes) => postcard::from_bytes(&bytes.0).map_err(|error| format!("its description cannot be read: {error}").into()),
+            Ok(bytes) => {
+                postcard::from_bytes(&bytes.0).map_err(|error| format!("its description cannot be read: {error}").into())
+            }
             Err(why) => Err(why.clone()),
         };
         match offer.and_then(|guest| self.offer(&known, guest)) {
@@ -272,9 +275,8 @@ impl Manager {
         };
         let element = ElementId::Vm(vm);
         let mine = self.roster.embots().filter(|embot| embot.id.element == element);
-        let rows: Vec<_> = mine
-            .filter_map(|embot| Some((embot.id.clone(), embot.row(self.roster.module(&embot.id.module)?))))
-            .collect();
+        let rows: Vec<_> =
+            mine.filter_map(|embot| Some((embot.id.clone(), embot.row(self.roster.module(&embot.id.module)?)))).collect();
         let timers = rows.iter().flat_map(|(id, _): &(EmbotId, _)| self.timers.rows(id)).collect();
         let modules: BTreeMap<_, _> = self
             .roster
@@ -350,7 +352,8 @@ impl Manager {
             .collect();
         for id in advice {
             if let Some(mut action) = self.open.remove(&id) {
-                (action.state, action.state_at) = (ActionState::Cancelled { by: format!("it went to plane {plane}").into() }, self.now);
+                (action.state, action.state_at) =
+                    (ActionState::Cancelled { by: format!("it went to plane {plane}").into() }, self.now);
                 self.turn.actions.insert(id);
                 self.ended.insert(id, action);
             }

@@ -24,8 +24,8 @@ use crate::migration::source::{self, Source};
 use crate::migration::target::{self, Target};
 use crate::migration::{Answer, JobProgress, Reason, ReasonKind, Resolution, ResumeBy, Timing};
 use crate::model::{
-    ActionId, ActionKind, ActionState, Bytes, Change, ElementId, HostId, Level, MigrationId, MigrationInput, MigrationRow, Outcome,
-    Peer, Phase, Progress, Side, Span, Staged, TimerRow, Tombstone, VmId,
+    ActionId, ActionKind, ActionState, Bytes, Change, ElementId, HostId, Level, MigrationId, MigrationInput, MigrationRow,
+    Outcome, Peer, Phase, Progress, Side, Span, Staged, TimerRow, Tombstone, VmId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -411,7 +411,8 @@ impl Manager {
         if let Message::Offer(offer) = &message {
             let plane = self.settings.plane.clone();
             if offer.from != *peer || offer.to != plane {
-                let why = format!("plane {} offers guest {} to plane {} under a wrong name", offer.from, offer.guest.name, offer.to);
+                let why =
+                    format!("plane {} offers guest {} to plane {} under a wrong name", offer.from, offer.guest.name, offer.to);
                 return answer(self, Some(Message::Denied(Reason::new(ReasonKind::Denied, why))));
             }
             if !self.is_settled() {
@@ -486,6 +487,10 @@ impl Manager {
     /// A migration is over: those who follow the plane read how.
     fn over(&mut self, id: &MigrationId, entry: &Entry) {
         let MigrationRow { name, peer, side, .. } = &entry.row;
+        if matches!(&entry.machine, Machine::Target(machine) if machine.offer.is_none()) {
+            // Given up before it was even offered: nobody here has heard of it.
+            return;
+        }
         let (level, text) = match (&entry.row.outcome, side) {
             (Some(Outcome::Moved), Side::Source) => (Level::Info, format!("guest {name} belongs to plane {peer} now")),
             (Some(Outcome::Moved), Side::Target) => (Level::Info, format!("guest {name} has come from plane {peer}")),
@@ -511,7 +516,8 @@ impl Manager {
         let over = |(_, entry): &(&MigrationId, &Entry)| !entry.is_live();
         let count = self.handovers.entries.iter().filter(over).count();
         if count > KEPT {
-            let mut ended: Vec<_> = self.handovers.entries.iter().filter(over).map(|(id, entry)| (entry.row.opened_at(), id.clone())).collect();
+            let mut ended: Vec<_> =
+                self.handovers.entries.iter().filter(over).map(|(id, entry)| (entry.row.opened_at(), id.clone())).collect();
             ended.sort();
             for (_, id) in ended.into_iter().take(count - KEPT) {
                 self.handovers.entries.remove(&id);
@@ -567,7 +573,9 @@ impl Manager {
             )),
             Machine::Target(_) => {
                 let peer = &entry.row.peer;
-                Err(format!("migration {id} is cancelled where the guest comes from: `embot migrations cancel {id}` on plane {peer}"))
+                Err(format!(
+                    "migration {id} is cancelled where the guest comes from: `embot migrations cancel {id}` on plane {peer}"
+                ))
             }
         }
     }
@@ -607,7 +615,10 @@ impl Manager {
                 entry.row.phase()
             ));
         };
-        let text = format!("migration {id}: {by} has decided that plane {owner} owns guest {}; {fenced} is fenced (it was undecided: {reason})", entry.row.name);
+        let text = format!(
+            "migration {id}: {by} has decided that plane {owner} owns guest {}; {fenced} is fenced (it was undecided: {reason})",
+            entry.row.name
+        );
         let resolution = Resolution { owner: owner_side, fenced: fenced.0.clone(), by: by.clone() };
         self.notice(Level::Alarm, text);
         self.feed(id, source::Input::Resolve(resolution.clone()), target::Input::Resolve(resolution));

@@ -386,7 +386,15 @@ pub fn migrations() -> Batch {
         lots: vec![(1, 14)],
         is_frozen: true,
         grant: Some(grant),
-        staged: Staged { state: vec![1], dirty: vec![2], events: vec![vec![3, 4]], ahead_ms: -250, through: 17, last_at: Timestamp(6), own: vec![(18, 20)] },
+        staged: Staged {
+            state: vec![1],
+            dirty: vec![2],
+            events: vec![vec![3, 4]],
+            ahead_ms: -250,
+            through: 17,
+            last_at: Timestamp(6),
+            own: vec![(18, 20)],
+        },
         ..testing::migration(Side::Target, 9)
     };
     let ended = |side, outcome| MigrationRow { outcome: Some(outcome), ..testing::migration(side, 8) };
