@@ -22,6 +22,10 @@ use std::sync::Arc;
 /// The configuration's usual name; the command line looks for it where no other is named.
 pub const FILE: &str = "plane.yaml";
 
+/// What a hypervisor's URI may begin with: libvirt's drivers, and the simulated one.
+const SCHEMES: &[&str] =
+    &["qemu", "xen", "lxc", "ch", "bhyve", "vbox", "vz", "esx", "vpx", "gsx", "hyperv", "vmwareplayer", "test", "simulated"];
+
 /// A plane's configuration. Paths are resolved: relative ones start at the configuration file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -340,6 +344,14 @@ impl Config {
                     let hint =
                         "write for example `qemu:///system`, `qemu+tcp://10.0.0.1/system` or `simulated:unix:/run/fleet.sock`";
                     check.found.push(error.with_hint(hint));
+                } else if let Some(scheme) = uri.split([':', '+']).next().filter(|scheme| !SCHEMES.contains(scheme)) {
+                    let error =
+                        check.document.error(&["hosts", &number, key], format!("no hypervisor has URIs of `{scheme}:`"));
+                    let hint = match crate::error::nearest(scheme, SCHEMES.iter().copied()) {
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None => format!("there are {}", SCHEMES.join(", ")),
+                    };
+                    check.found.push(error.with_hint(hint));
                 }
             }
             if let Some(capacity) = host.capacity {
@@ -551,6 +563,12 @@ policy: { operations: 20000 }
         let config = read("plane: home\nfleet: demo\n").unwrap();
         assert_eq!(config.policy_limits(), crate::policy::Limits::default());
         assert_eq!(config.retention(), Retention::default());
+    }
+
+    #[test]
+    fn a_misspelt_hypervisor_is_named() {
+        let found = read("plane: a\nhosts: [{ name: x, uri: 'qmeu:///system' }]\n").unwrap_err();
+        assert_eq!(found[0].to_string(), "plane.yaml:2:25: error: no hypervisor has URIs of `qmeu:` (did you mean `qemu`?)");
     }
 
     #[test]

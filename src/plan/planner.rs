@@ -94,7 +94,7 @@ impl Planner {
             }
         }
         let mut accepted = deciding.accepted;
-        for action in &mut accepted {
+        for action in accepted.iter_mut().filter(|action| action.proposal.embot.is_some()) {
             let of_same_step = |refusal: &&Refusal| is_same_step(&refusal.proposal, &action.proposal);
             action.refused = refused.iter().filter(of_same_step).cloned().collect();
         }
