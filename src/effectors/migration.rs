@@ -9,10 +9,11 @@
 
 use super::Catalog;
 use crate::hypervisor::{
-    Destination, ErrorKind, Handover, HandoverStep, Hypervisor, HypervisorError, ResumedBy, Rewriting, Transfer, Watch, portrait,
+    Destination, ErrorKind, Handover, HandoverStep, Hypervisor, HypervisorError, ResumedBy, Rewriting, Transfer, Watch,
+    portrait,
 };
-use crate::migration::order::MigrationOrder;
 use crate::migration::message::{DiskOffer, GuestOffer, NicOffer, Rewrite};
+use crate::migration::order::MigrationOrder;
 use crate::migration::{Activity, Answer, Guest, Job, Order, OrderFault, Reason, ReasonKind, ResumeBy, Way};
 use crate::model::{Mark, Mode, Progress, Sighting, Standing, VmId, VmState};
 use std::collections::BTreeMap;
@@ -58,7 +59,8 @@ pub fn move_step(order: &MigrationOrder, job: &Job, catalog: &Catalog) -> Handov
         ResumeBy::Manager => ResumedBy::ByManager,
         ResumeBy::Hypervisor => ResumedBy::ByHypervisor,
     };
-    let transfer = Box::new(Transfer { destination, limits: catalog.migration, resume, rewriting: rewriting(&grants.rewrites) });
+    let transfer =
+        Box::new(Transfer { destination, limits: catalog.migration, resume, rewriting: rewriting(&grants.rewrites) });
     let step = match job.way {
         Way::Live => HandoverStep::Move(transfer),
         Way::Cold => HandoverStep::Copy(transfer),
@@ -108,12 +110,7 @@ struct AtHost<'a> {
 }
 
 /// Carries an order out; the answer to it, if it has one. Waits as long as the hypervisor takes.
-pub fn carry_out(
-    hypervisor: &dyn Hypervisor,
-    order: &MigrationOrder,
-    catalog: &Catalog,
-    watch: &dyn Watch,
-) -> Option<Answer> {
+pub fn carry_out(hypervisor: &dyn Hypervisor, order: &MigrationOrder, catalog: &Catalog, watch: &dyn Watch) -> Option<Answer> {
     let at = AtHost { hypervisor, order, catalog, watch };
     let done = match &order.order {
         Order::Mark(mark) => at.step(&order.offered, HandoverStep::Mark { becomes: mark.clone(), sealed: true }),

@@ -2,8 +2,8 @@
 
 use super::{Manager, Output, Planner, RefusalView, Situation};
 use crate::model::{
-    Action, ActionId, ActionKind, ActionState, ActionUpdate, ElementId, EventBody, HostId, Mark, Mode, Plan, Proposal,
-    Reason, Record, Refusal, Span, Timestamp, Vm, VmId, VmState,
+    Action, ActionId, ActionKind, ActionState, ActionUpdate, ElementId, EventBody, HostId, Mark, Mode, Plan, Proposal, Reason,
+    Record, Refusal, Span, Timestamp, Vm, VmId, VmState,
 };
 use crate::plan::Terms;
 use std::sync::Arc;

@@ -5,8 +5,8 @@
 
 use super::action::{ActionId, Verb};
 use super::element::{ElementId, HostId, Lookup, VmId};
-use super::migration::{MigrationId, Reservation, Tombstone};
 use super::host::{Abilities, Host};
+use super::migration::{MigrationId, Reservation, Tombstone};
 use super::peer::Peer;
 use super::rule::{Affinity, AffinityRule, Rules, Violation};
 use super::vm::Vm;

@@ -195,15 +195,8 @@ impl Planes {
     /// Planes that begin to watch their hosts. Messages take `delay` from one to another.
     pub fn new(fleet: Fleet, planes: Vec<Plane>, poll: Span, delay: Span) -> Planes {
         let now = fleet.now();
-        let mut all = Planes {
-            fleet: Mutex::new(fleet),
-            planes,
-            wire: VecDeque::new(),
-            cut: BTreeSet::new(),
-            poll,
-            delay,
-            now,
-        };
+        let mut all =
+            Planes { fleet: Mutex::new(fleet), planes, wire: VecDeque::new(), cut: BTreeSet::new(), poll, delay, now };
         for index in 0..all.planes.len() {
             all.plug(index);
         }
@@ -510,4 +503,3 @@ fn ended_action(state: OrderState) -> ActionUpdate {
         _ => ActionUpdate::Cancelled("request".into()),
     }
 }
-

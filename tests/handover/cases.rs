@@ -17,7 +17,9 @@ fn a_guest_goes_over_with_all_that_is_known_of_it() {
         let usage = planes.manager(A).usage().export(&embot::model::ElementId::Vm(vm));
         assert!(usage.is_some());
         kit::must(&mut planes, A, kit::handover(vm, "b"));
-        let moving = |planes: &embot::simulate::planes::Planes| kit::last(planes, A).is_some_and(|one| one.phases.last().is_some_and(|phase| &*phase.word == "moving"));
+        let moving = |planes: &embot::simulate::planes::Planes| {
+            kit::last(planes, A).is_some_and(|one| one.phases.last().is_some_and(|phase| &*phase.word == "moving"))
+        };
         assert!(planes.run_until(Span::minutes(1), moving).unwrap(), "{:#?}", kit::last(&planes, A));
         wink(&mut planes, A, "a-1", vm, "first");
         wink(&mut planes, A, "a-1", vm, "second");
@@ -33,7 +35,8 @@ fn a_guest_goes_over_with_all_that_is_known_of_it() {
         let seen = r#"{"loaded":1,"seen":"before first second migrated there "}"#;
         assert_eq!(kit::state(&planes, B, vm).as_deref(), Some(seen), "clocks {clocks:?}");
         assert_eq!(kit::state(&planes, A, vm), None);
-        let actions: Vec<_> = planes.manager(A).actions().filter(|action| action.proposal.kind.vm() == Some(vm)).cloned().collect();
+        let actions: Vec<_> =
+            planes.manager(A).actions().filter(|action| action.proposal.kind.vm() == Some(vm)).cloned().collect();
         assert_eq!(actions.last().map(|action| action.state.clone()), Some(ActionState::Done));
         assert_eq!(planes.manager(A).holds().count(), 1, "late facts would be sent after it");
         assert_eq!(planes.manager(B).holds().count(), 0);

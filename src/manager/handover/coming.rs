@@ -2,13 +2,13 @@
 
 use super::{Entry, Machine};
 use crate::manager::Manager;
-use crate::migration::bundle::{Bundle, Changes, Waiting, module_hash};
-use crate::migration::message::{Digest, Payload};
+use crate::migration::bundle::{Bundle, Changes, Waiting};
+use crate::migration::message::Payload;
 use crate::migration::target::{Effect, Import, Imported, Input, Phase};
 use crate::migration::{Reason, ReasonKind};
 use crate::model::{
-    ActionState, Timestamp, Change, ElementId, EmbotId, Event, EventBody, HostId, Level, Mark, MigrationId, Notice, NoticeBody, Record,
-    TimerRow, VmId,
+    ActionState, Change, ElementId, EmbotId, Event, EventBody, HostId, Level, Mark, MigrationId, Notice, NoticeBody, Record,
+    TimerRow, Timestamp, VmId,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -60,7 +60,7 @@ impl Manager {
                 let imported = self.import(entry, import).unwrap_or_else(|reason| Imported::Refused(reason));
                 return Some(Input::Imported(imported));
             }
-            Effect::Install(parcel) => return Some(Input::Installed(self.install(id, &parcel))),
+            Effect::Install(parcel) => return Some(Input::Installed(self.install(entry, &parcel))),
             Effect::Commit { epoch } => self.commit(id, entry, epoch),
             Effect::ReleaseSensed => self.release_sensed(entry),
             Effect::Discard => {
@@ -70,6 +70,10 @@ impl Manager {
                 }
                 entry.row.staged = crate::model::Staged::default();
                 self.unreserve(id, entry);
+                let is_here = self.world.borrow().vm(entry.row.vm).is_some();
+                if !is_here {
+                    self.forget_bringer(entry.row.vm);
+                }
             }
             Effect::Retire { epoch } => {
                 if std::mem::take(&mut entry.row.is_held) {
@@ -90,17 +94,28 @@ impl Manager {
         self.world.borrow_mut().reserved.remove(id);
     }
 
+    /// Modules have come, or a part of them.
+    fn install(&mut self, entry: &Entry, parcel: &Payload) -> Imported {
+        let refused = |text: String| Imported::Refused(Reason::new(ReasonKind::Instantiation, text));
+        let (Machine::Target(machine), Some(grant)) = (&entry.machine, &entry.row.grant) else {
+            return refused("modules came that nobody waits for".to_owned());
+        };
+        let Some(offer) = &machine.offer else { return refused("modules came without an offer".to_owned()) };
+        self.install_parcel(entry.row.vm, &offer.modules, grant, parcel).unwrap_or_else(refused)
+    }
+
     /// Reads what has come and keeps it aside.
     fn import(&mut self, entry: &mut Entry, import: Import) -> Result<Imported, Reason> {
         let (vm, ahead_ms) = (entry.row.vm, entry.ahead_ms);
-        let refused = |error: crate::migration::bundle::BundleError| Reason::new(ReasonKind::Import, format!("what came is refused: {error}"));
+        let refused = |error: crate::migration::bundle::BundleError| {
+            Reason::new(ReasonKind::Import, format!("what came is refused: {error}"))
+        };
         let staged = &mut entry.row.staged;
         match import {
             Import::State(Payload(bytes)) => {
                 let bundle = Bundle::from_bytes(&bytes, vm).map_err(refused)?;
-                let lacks = self.lacks(&bundle);
-                if !lacks.is_empty() {
-                    return Ok(Imported::Lacks(lacks));
+                if let Some(refused) = self.unmanaged(&bundle) {
+                    return Ok(Imported::Refused(refused));
                 }
                 staged.state = bytes.to_vec();
                 staged.ahead_ms = ahead_ms;
@@ -115,9 +130,8 @@ impl Manager {
                 let changes = Changes::from_bytes(&round.payload.0, vm).map_err(refused)?;
                 if let Some(state) = changes.state {
                     let bundle = Bundle::from_bytes(&state, vm).map_err(refused)?;
-                    let lacks = self.lacks(&bundle);
-                    if !lacks.is_empty() {
-                        return Ok(Imported::Lacks(lacks));
+                    if let Some(refused) = self.unmanaged(&bundle) {
+                        return Ok(Imported::Refused(refused));
                     }
                     staged.dirty = state;
                     staged.ahead_ms = ahead_ms;
@@ -151,11 +165,12 @@ impl Manager {
         }
     }
 
-    /// Modules of a bundle that are not in force here as they are at the source.
-    fn lacks(&self, bundle: &Bundle) -> BTreeSet<Digest> {
-        let here = |name: &str| self.roster.module(name).map(|module| module_hash(&module.row));
-        let lacking = bundle.modules.iter().filter(|module| here(&module.name) != Some(module.hash));
-        lacking.map(|module| Digest(module.hash)).collect()
+    /// Every module of a bundle is in force here, in its own version or in the one that came along. If not: one that came to
+    /// the guest after it was offered.
+    fn unmanaged(&self, bundle: &Bundle) -> Option<Reason> {
+        let stamp = bundle.modules.iter().find(|stamp| self.roster.module(&stamp.name).is_none())?;
+        let text = format!("module {} was not part of the offer, and is not in force here: offer the guest again", stamp.name);
+        Some(Reason::new(ReasonKind::Instantiation, text))
     }
 
     /// The guest is ours: what was kept aside takes effect.
@@ -224,7 +239,10 @@ impl Manager {
             self.turn.embots.extend(self.roster.slot(&id));
         }
         for id in self.roster.expected(&element) {
-            self.notice(Level::Warning, format!("the state of embot {id} is dropped: its module does not cover the guest here"));
+            self.notice(
+                Level::Warning,
+                format!("the state of embot {id} is dropped: its module does not cover the guest here"),
+            );
         }
         for timer in timers.into_iter().filter(|timer| self.roster.slot(&timer.embot).is_some()) {
             let due = captured_at + timer.remaining;

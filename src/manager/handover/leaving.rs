@@ -2,8 +2,8 @@
 
 use super::{Entry, Machine, row};
 use crate::manager::{Manager, Output};
-use crate::migration::bundle::{Bundle, Changes, Parts, Waiting, module_hash};
-use crate::migration::message::{Digest, GuestOffer, ModuleOffer, Offer, Payload};
+use crate::migration::bundle::{Bundle, Changes, Parts, Waiting};
+use crate::migration::message::{GuestOffer, ModuleOffer, Offer, Payload};
 use crate::migration::order::MigrationOrder;
 use crate::migration::source::{Effect, Input, Phase, Source, What};
 use crate::migration::{Ending, Order, Reason, ReasonKind, Way};
@@ -44,7 +44,8 @@ impl Manager {
     /// A host has described a guest that is to go: now it can be offered.
     pub(super) fn described(&mut self, id: &MigrationId, guest: &Result<Bytes, Arc<str>>) {
         let action = ActionId(id.number);
-        let Some(known) = self.open.get(&action).filter(|action| action.state.is_open() && id.plane == self.settings.plane) else {
+        let Some(known) = self.open.get(&action).filter(|action| action.state.is_open() && id.plane == self.settings.plane)
+        else {
             return;
         };
         if self.handovers.entries.contains_key(id) {
@@ -52,7 +53,9 @@ impl Manager {
         }
         let known = known.clone();
         let offer = match guest {
-            Ok(bytes) => postcard::from_bytes(&bytes.0).map_err(|error| format!("its description cannot be read: {error}").into()),
+            Ok(bytes) => {
+                postcard::from_bytes(&bytes.0).map_err(|error| format!("its description cannot be read: {error}").into())
+            }
             Err(why) => Err(why.clone()),
         };
         match offer.and_then(|guest| self.offer(&known, guest)) {
@@ -84,21 +87,10 @@ impl Manager {
         (guest.vcpus, guest.memory_mib) = (known.vcpus, known.memory_mib);
         (guest.labels, guest.mode) = (known.labels.clone(), known.mode);
         let mine = self.roster.embots().filter(|embot| embot.id.element == ElementId::Vm(*vm));
-        let module = |embot: &crate::embot::Embot| {
-            let module = self.roster.module(&embot.id.module)?;
-            let version = module.row.versions.last();
-            let bytes = version.map_or(0, |version| {
-                version.manifest.len() + version.policies.iter().map(|(file, text)| file.len() + text.len()).sum::<usize>()
-            });
-            Some(ModuleOffer {
-                name: module.manifest.module.clone(),
-                hash: Digest(module_hash(&module.row)),
-                version: 0,
-                bytes: bytes as u64,
-                mode: module.mode(),
-                permits: module.manifest.permits.clone(),
-            })
-        };
+        let modules: Vec<ModuleOffer> = mine
+            .filter_map(|embot| self.roster.module(&embot.id.module))
+            .map(|module| self.module_offer(module))
+            .collect::<Result<_, _>>()?;
         Ok(Offer {
             vm: *vm,
             epoch: action.epoch,
@@ -109,7 +101,7 @@ impl Manager {
             resume: self.settings.handover.resume,
             why: action.proposal.reason.clone(),
             guest,
-            modules: mine.filter_map(module).collect(),
+            modules,
         })
     }
 
@@ -143,7 +135,10 @@ impl Manager {
             }
             Effect::Release { epoch } => self.release_source(entry, epoch),
             Effect::Capture(what) => return Some(self.capture(entry, what)),
-            Effect::Pack(hashes) => return Some(Input::Packed(self.pack(&hashes))),
+            Effect::Pack(hashes) => {
+                let Machine::Source(machine) = &entry.machine else { return None };
+                return Some(Input::Packed(self.pack(&machine.offer.modules, &hashes)));
+            }
             Effect::Retire { epoch, rounds } => {
                 // What the target does not have is late.
                 entry.row.rounds.retain(|(round, _)| *round <= rounds);
@@ -272,9 +267,8 @@ impl Manager {
         };
         let element = ElementId::Vm(vm);
         let mine = self.roster.embots().filter(|embot| embot.id.element == element);
-        let rows: Vec<_> = mine
-            .filter_map(|embot| Some((embot.id.clone(), embot.row(self.roster.module(&embot.id.module)?))))
-            .collect();
+        let rows: Vec<_> =
+            mine.filter_map(|embot| Some((embot.id.clone(), embot.row(self.roster.module(&embot.id.module)?)))).collect();
         let timers = rows.iter().flat_map(|(id, _): &(EmbotId, _)| self.timers.rows(id)).collect();
         let modules: BTreeMap<_, _> = self
             .roster
@@ -331,6 +325,7 @@ impl Manager {
         }
         let dropped = self.roster.dismiss(&element);
         self.embots_changed(Vec::new(), dropped);
+        self.forget_bringer(vm);
         let name = self.world.borrow().label(&element);
         // Embots over several elements hear that it is gone; the hold is not for them.
         let rest: Vec<usize> = self.roster.hearers(&element).to_vec();
@@ -350,7 +345,8 @@ impl Manager {
             .collect();
         for id in advice {
             if let Some(mut action) = self.open.remove(&id) {
-                (action.state, action.state_at) = (ActionState::Cancelled { by: format!("it went to plane {plane}").into() }, self.now);
+                (action.state, action.state_at) =
+                    (ActionState::Cancelled { by: format!("it went to plane {plane}").into() }, self.now);
                 self.turn.actions.insert(id);
                 self.ended.insert(id, action);
             }

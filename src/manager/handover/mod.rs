@@ -19,13 +19,14 @@ mod view;
 pub use view::{MigrationView, PeerView};
 
 use super::{Manager, Output};
+use crate::embot::package::{SigningKey, TrustStore};
 use crate::migration::message::{self, Envelope, Message};
 use crate::migration::source::{self, Source};
 use crate::migration::target::{self, Target};
 use crate::migration::{Answer, JobProgress, Reason, ReasonKind, Resolution, ResumeBy, Timing};
 use crate::model::{
-    ActionId, ActionKind, ActionState, Bytes, Change, ElementId, HostId, Level, MigrationId, MigrationInput, MigrationRow, Outcome,
-    Peer, Phase, Progress, Side, Span, Staged, TimerRow, Tombstone, VmId,
+    ActionId, ActionKind, ActionState, Bytes, Change, ContentHash, ElementId, HostId, Level, MigrationId, MigrationInput,
+    MigrationRow, Outcome, Peer, Phase, Progress, Side, Span, Staged, TimerRow, Tombstone, VmId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -51,6 +52,10 @@ pub struct HandoverSettings {
     pub destinations: BTreeMap<HostId, (Arc<str>, Arc<str>)>,
     /// What is called otherwise here.
     pub rewrites: Vec<message::Rewrite>,
+    /// Whose modules may come along.
+    pub trust: TrustStore,
+    /// The key that this plane signs its own modules with when they go along.
+    pub module_key: Option<Arc<SigningKey>>,
 }
 
 impl Default for HandoverSettings {
@@ -62,6 +67,8 @@ impl Default for HandoverSettings {
             lease: Span::minutes(10),
             destinations: BTreeMap::new(),
             rewrites: Vec::new(),
+            trust: TrustStore::default(),
+            module_key: None,
         }
     }
 }
@@ -244,6 +251,16 @@ impl Handovers {
         self.stopped.entry(vm).or_default().push((number, timer));
     }
 
+    /// The packages in the offers that are being considered or carried out here.
+    pub(super) fn offered_packages(&self) -> impl Iterator<Item = ContentHash> {
+        let open = self.entries.values().filter(|entry| !entry.machine.is_final());
+        let offers = open.filter_map(|entry| match &entry.machine {
+            Machine::Target(machine) => machine.offer.as_ref(),
+            Machine::Source(_) => None,
+        });
+        offers.flat_map(|offer| &offer.modules).map(|module| ContentHash(module.hash.0))
+    }
+
     /// Is the guest on its way to this plane, and not its own yet?
     fn coming(&self, vm: VmId) -> Option<&Entry> {
         let is_coming = |entry: &&Entry| {
@@ -411,7 +428,8 @@ impl Manager {
         if let Message::Offer(offer) = &message {
             let plane = self.settings.plane.clone();
             if offer.from != *peer || offer.to != plane {
-                let why = format!("plane {} offers guest {} to plane {} under a wrong name", offer.from, offer.guest.name, offer.to);
+                let why =
+                    format!("plane {} offers guest {} to plane {} under a wrong name", offer.from, offer.guest.name, offer.to);
                 return answer(self, Some(Message::Denied(Reason::new(ReasonKind::Denied, why))));
             }
             if !self.is_settled() {
@@ -472,7 +490,8 @@ impl Manager {
     fn keep(&mut self, id: MigrationId, mut entry: Entry, write: bool) {
         let was = entry.row.outcome.is_some();
         entry.row.outcome = entry.machine.outcome();
-        if !was && entry.row.outcome.is_some() {
+        let ends = !was && entry.row.outcome.is_some();
+        if ends {
             self.over(&id, &entry);
         }
         if write {
@@ -480,6 +499,9 @@ impl Manager {
             self.turn.migrations.insert(id.clone());
         }
         self.handovers.entries.insert(id, entry);
+        if ends {
+            self.sweep_packages();
+        }
         self.note_travellers();
     }
 
@@ -511,7 +533,8 @@ impl Manager {
         let over = |(_, entry): &(&MigrationId, &Entry)| !entry.is_live();
         let count = self.handovers.entries.iter().filter(over).count();
         if count > KEPT {
-            let mut ended: Vec<_> = self.handovers.entries.iter().filter(over).map(|(id, entry)| (entry.row.opened_at(), id.clone())).collect();
+            let mut ended: Vec<_> =
+                self.handovers.entries.iter().filter(over).map(|(id, entry)| (entry.row.opened_at(), id.clone())).collect();
             ended.sort();
             for (_, id) in ended.into_iter().take(count - KEPT) {
                 self.handovers.entries.remove(&id);
@@ -567,7 +590,9 @@ impl Manager {
             )),
             Machine::Target(_) => {
                 let peer = &entry.row.peer;
-                Err(format!("migration {id} is cancelled where the guest comes from: `embot migrations cancel {id}` on plane {peer}"))
+                Err(format!(
+                    "migration {id} is cancelled where the guest comes from: `embot migrations cancel {id}` on plane {peer}"
+                ))
             }
         }
     }
@@ -607,7 +632,10 @@ impl Manager {
                 entry.row.phase()
             ));
         };
-        let text = format!("migration {id}: {by} has decided that plane {owner} owns guest {}; {fenced} is fenced (it was undecided: {reason})", entry.row.name);
+        let text = format!(
+            "migration {id}: {by} has decided that plane {owner} owns guest {}; {fenced} is fenced (it was undecided: {reason})",
+            entry.row.name
+        );
         let resolution = Resolution { owner: owner_side, fenced: fenced.0.clone(), by: by.clone() };
         self.notice(Level::Alarm, text);
         self.feed(id, source::Input::Resolve(resolution.clone()), target::Input::Resolve(resolution));
