@@ -4,6 +4,9 @@
 //! Unknown keys, values that do not fit, and values that contradict each other are all reported at once, each with its place
 //! and what to write instead. The [`SHAPE`] says what the file may contain; a test holds it and the types below together.
 
+mod trust;
+
+use crate::embot::package::TrustedKey;
 use crate::error::Diagnostic;
 use crate::hypervisor::{BEHIND_SOCKET, MigrationLimits};
 use crate::model::{AffinityRule, Capacity, Mode, Span};
@@ -59,6 +62,12 @@ pub struct Config {
     /// Which guests belong together or apart.
     #[serde(default)]
     pub rules: Vec<AffinityRule>,
+    /// The key this plane signs modules with that go to other planes (a file with a PKCS#8 private key).
+    #[serde(default)]
+    pub module_key: Option<PathBuf>,
+    /// The keys whose modules may come here, and what those may do.
+    #[serde(default)]
+    pub trust: Vec<TrustedKey>,
     /// The limits that hold whatever a script says.
     #[serde(default)]
     pub guardrails: Guardrails,
@@ -233,6 +242,8 @@ pub const SHAPE: Shape = Shape::Keys(&[
     Key::optional("hosts", Shape::List(&HOST)),
     Key::optional("fleet", Shape::Text),
     Key::optional("rules", Shape::List(&RULE)),
+    Key::optional("module_key", Shape::Text),
+    Key::optional("trust", trust::SHAPE),
     Key::optional("guardrails", GUARDRAILS),
     Key::optional("migration", MIGRATION),
     Key::optional("policy", POLICY),
@@ -257,6 +268,9 @@ impl Config {
             return Err(complaints);
         }
         for path in [&mut config.store, &mut config.socket, &mut config.modules, &mut config.policies] {
+            *path = base.join(&*path);
+        }
+        if let Some(path) = &mut config.module_key {
             *path = base.join(&*path);
         }
         // A fleet that is no built-in one is a file, and files are found from here as well.
@@ -294,6 +308,7 @@ impl Config {
         self.check_hosts(&mut check);
         self.check_rules(&mut check);
         self.check_numbers(&mut check);
+        self.check_trust(&mut check);
         for (key, path) in
             [("store", &self.store), ("socket", &self.socket), ("modules", &self.modules), ("policies", &self.policies)]
         {
@@ -457,6 +472,8 @@ hosts:
   - { name: host-b, uri: "simulated:unix:/run/fleet.sock" }
 rules: [{ name: db-apart, kind: apart, hard: true, vms: ["db-*"] }]
 guardrails: { cooldown: 1m, module_rate: { actions: 3, per: 5m }, overcommit: { cpu: 2 } }
+module_key: keys/home.key
+trust: [{ name: ops, key: "ed25519:8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c", permits: [migrate] }]
 migration: { max_downtime: 300ms, auto_converge: true }
 policy: { operations: 20000 }
 "#;

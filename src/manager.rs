@@ -19,6 +19,7 @@
 mod actions;
 mod commands;
 mod handover;
+mod leftovers;
 mod modules;
 mod output;
 mod run;
@@ -203,6 +204,7 @@ impl Manager {
         let world = Rc::new(RefCell::new(world));
         let usage = Rc::new(RefCell::new(usage));
         let engine = Engine::new(world.clone(), usage.clone(), settings.policy.clone());
+        let hosts: Vec<HostId> = recovered.hosts.keys().cloned().collect();
         let mut manager = Manager {
             inventory: Inventory::new(settings.adopt, recovered.hosts.into_iter().map(|(id, host)| (id, host.link))),
             awaited: settings.hosts.iter().map(|host| host.id.clone()).collect(),
@@ -237,6 +239,7 @@ impl Manager {
         for (name, row) in modules {
             manager.restore_module(name, row);
         }
+        manager.clear_leftovers(hosts);
         manager.world.borrow_mut().take_dirty();
         manager
     }

@@ -22,6 +22,7 @@ pub mod journal;
 pub mod maintenance;
 pub mod manage;
 pub mod migrate;
+pub mod module;
 pub mod modules;
 pub mod plan;
 pub mod run;
@@ -112,6 +113,7 @@ enum Command {
     Maintenance(maintenance::Maintenance),
     Manage(manage::Manage),
     Modules(modules::Modules),
+    Module(module::Module),
     Embots(embots::Embots),
     Unsuspend(embots::Unsuspend),
     Usage(usage::Usage),
@@ -150,6 +152,7 @@ impl Command {
             Command::Check(check) => check.run(context),
             Command::Hypervisor(hypervisor) => hypervisor.run(),
             Command::Bench(bench) => bench.run(context),
+            Command::Module(module) => module.run(context),
             Command::Completions(completions) => completions.run(),
             asking => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -192,6 +195,7 @@ impl Command {
             | Command::Run(_)
             | Command::Check(_)
             | Command::Hypervisor(_)
+            | Command::Module(_)
             | Command::Bench(_)
             | Command::Completions(_) => Ok(()),
         }

@@ -33,7 +33,7 @@ fn render(status: &StatusView, screen: &Screen) -> String {
     };
     let mut text = format!("plane {}, {armed}, {}, embot {}\n\n", status.plane, screen.time(status.now), status.version);
     let guests: usize = status.guests.values().sum();
-    let figures = &status.figures;
+    let figures = &status.figures.so_far;
     let maintenance = match status.hosts_in_maintenance.as_slice() {
         [] => String::new(),
         hosts => format!(", in maintenance: {}", hosts.join(", ")),
@@ -64,7 +64,7 @@ fn render(status: &StatusView, screen: &Screen) -> String {
             figures.refused,
             figures.done,
             figures.failed,
-            count(figures.waiting, "event")
+            count(status.figures.waiting, "event")
         ),
     ));
     text += &pairs(&rows, screen);

@@ -15,6 +15,6 @@ mod step;
 pub use effective::effective;
 pub use manifest::{Cover, Manifest};
 pub use module::Module;
-pub use reading::SHAPE;
+pub use reading::{SHAPE, VERBS};
 pub use roster::Roster;
 pub use step::{Embot, FAULTS, FORGIVEN_AFTER, Stepped};

@@ -1,6 +1,6 @@
 //! What the manager does with plans and with what effectors say of actions.
 
-use super::{Manager, Output, RefusalView, Situation};
+use super::{Manager, Output, Planner, RefusalView, Situation};
 use crate::model::{
     Action, ActionId, ActionKind, ActionState, ActionUpdate, ElementId, EventBody, HostId, Mark, Mode, Plan, Proposal, Reason,
     Record, Refusal, Span, Timestamp, Vm, VmId, VmState,
@@ -14,19 +14,17 @@ const REPEATED: Span = Span::minutes(1);
 const REFUSALS_KEPT: usize = 512;
 
 impl Manager {
+    /// Asks the planner, as things are now. It may take numbers for actions from the counter.
+    fn planned<T>(&mut self, ask: impl FnOnce(&mut Planner, &Situation<'_>, &mut u64) -> T) -> T {
+        let (world, usage) = (self.world.borrow(), self.usage.borrow());
+        let situation =
+            Situation { world: &world, usage: &usage, guardrails: &self.settings.guardrails, open: &self.open, now: self.now };
+        ask(&mut self.planner, &situation, &mut self.row.next_action)
+    }
+
     /// Lets the planner weigh what embots want, and takes its plan over.
     pub(super) fn decide(&mut self, wanted: Vec<(Proposal, Arc<Terms>)>) -> Plan {
-        let plan = {
-            let (world, usage) = (self.world.borrow(), self.usage.borrow());
-            let situation = Situation {
-                world: &world,
-                usage: &usage,
-                guardrails: &self.settings.guardrails,
-                open: &self.open,
-                now: self.now,
-            };
-            self.planner.decide(&situation, wanted, &mut self.row.next_action)
-        };
+        let plan = self.planned(|planner, situation, next_action| planner.decide(situation, wanted, next_action));
         for action in &plan.accepted {
             self.accept(action.clone());
         }
@@ -192,21 +190,11 @@ impl Manager {
 
     /// An admin approves advice: checked again as things are now.
     pub(super) fn approve(&mut self, id: ActionId, by: &Arc<str>) -> Result<ActionId, String> {
-        let Some(action) = self.open.get(&id) else { return Err(self.no_such_action(id)) };
+        let Some(action) = self.open.get(&id).cloned() else { return Err(self.no_such_action(id)) };
         if !matches!(action.state, ActionState::Advised { .. }) {
             return Err(format!("action {id} is {}; only advice can be approved", action.state.word()));
         }
-        let approved = {
-            let (world, usage) = (self.world.borrow(), self.usage.borrow());
-            let situation = Situation {
-                world: &world,
-                usage: &usage,
-                guardrails: &self.settings.guardrails,
-                open: &self.open,
-                now: self.now,
-            };
-            self.planner.approve(&situation, action, by)
-        };
+        let approved = self.planned(|planner, situation, _| planner.approve(situation, &action, by));
         let action = approved.map_err(|refusal| refusal.reason)?;
         self.open.insert(id, action.clone());
         self.turn.actions.insert(id);

@@ -3,9 +3,9 @@
 use crate::kit::{self, Plane};
 use embot::hypervisor::MigrationLimits;
 use embot::hypervisor::simulated::{Fault, Fleet, Trouble};
+use embot::manager::Output;
 use embot::model::{
-    ActionKind, ActionState, ActionUpdate, Command, EventBody, Input, Output, Reason, Record, Reply, Span, Timestamp, VmId,
-    VmState,
+    ActionKind, ActionState, ActionUpdate, Command, EventBody, Input, Reason, Record, Reply, Span, Timestamp, VmId, VmState,
 };
 use embot::simulate::Simulation;
 use embot::store::{Crash, SimulatedDisk, Store};
@@ -213,4 +213,39 @@ fn a_finished_move_does_not_undo_what_a_host_said_since() {
     manager.turn(inputs, now);
     assert_eq!(manager.action(id).unwrap().state, ActionState::Done);
     assert_eq!(manager.world().vm(vm).unwrap().host.as_str(), "host-3");
+}
+
+#[test]
+fn what_the_configuration_no_longer_names_leaves_no_rows_behind() {
+    let disk = SimulatedDisk::default();
+    let mut simulation = over(fleet(), &disk);
+    simulation.run_for(Span::seconds(20)).unwrap();
+    let policy = "fn on_loaded() { this.here = true; after(minutes(30), \"later\"); }";
+    for (name, each) in [("hosts", "host"), ("guests", "vm")] {
+        let manifest =
+            format!("module: {name}\nversion: '1'\npolicies: [{name}.rhai]\ncovers: {{ each: {each} }}\npermits: []\n");
+        kit::must(&mut simulation, kit::module(&manifest, &[(&format!("{name}.rhai"), policy)]));
+    }
+    simulation.run_for(Span::minutes(3)).unwrap();
+    let (_, before) = Store::on_disk(&disk.crash(Crash::Killed)).unwrap();
+    assert_eq!((before.hosts.len(), before.vms.len(), before.embots.len(), before.timers.len()), (3, 3, 6, 6));
+    assert_eq!(before.usage.len(), 6);
+
+    // The next start is told of two of the three hosts, and none of them has the third's guest.
+    let disk = disk.crash(Crash::Killed);
+    let (store, recovered) = Store::on_disk(&disk).unwrap();
+    let mut left = kit::fleet(FLEET);
+    left.hosts[0].count = 2;
+    let smaller = Fleet::new(&left, Timestamp(0)).unwrap();
+    let manager = Plane::default().manager(&smaller, recovered);
+    simulation.restart(manager, store);
+    simulation.run_for(Span::minutes(3)).unwrap();
+    let (_, after) = Store::on_disk(&disk.crash(Crash::Killed)).unwrap();
+    let hosts: Vec<_> = after.hosts.keys().map(ToString::to_string).collect();
+    assert_eq!(hosts, ["host-1", "host-2"]);
+    assert_eq!(after.vms.len(), 2, "{:?}", after.vms.values().map(|vm| (&vm.name, &vm.host)).collect::<Vec<_>>());
+    let of = |element: &dyn Fn(&embot::model::ElementId) -> bool| after.embots.keys().filter(|id| element(&id.element)).count();
+    assert_eq!(of(&|element| matches!(element, embot::model::ElementId::Host(_))), 2);
+    assert_eq!(of(&|element| element.vm().is_some()), 2);
+    assert_eq!((after.timers.len(), after.usage.len()), (4, 4));
 }
