@@ -57,7 +57,7 @@ impl Manager {
             Effect::Alarm(text) => self.notice(Level::Alarm, format!("migration {id} of guest {}: {text}", entry.row.name)),
             Effect::Consider => return Some(Input::Verdict(self.consider(id, entry))),
             Effect::Import(import) => {
-                let imported = self.import(entry, import).unwrap_or_else(|reason| Imported::Refused(reason));
+                let imported = self.import(entry, import).unwrap_or_else(Imported::Refused);
                 return Some(Input::Imported(imported));
             }
             Effect::Install(parcel) => return Some(Input::Installed(self.install(id, &parcel))),
@@ -203,7 +203,7 @@ impl Manager {
     }
 
     /// The guest's management is put in force.
-    fn take_in(&mut self, entry: &Entry, bundle: Bundle, mark: Mark, host: &HostId, shift_ms: i64) {
+    pub(super) fn take_in(&mut self, entry: &Entry, bundle: Bundle, mark: Mark, host: &HostId, shift_ms: i64) {
         let (vm, element) = (entry.row.vm, entry.vm());
         let Bundle { captured_at, mut guest, embots, timers, memory, usage, advice, decisions, .. } = bundle;
         let limit = entry.row.grant.as_ref().and_then(|grant| grant.mode);
