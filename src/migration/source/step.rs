@@ -63,10 +63,12 @@ impl Source {
                 effects.push(Effect::Pack(hashes));
             }
             Message::StateAccepted if self.phase == Phase::Stating => {
+                self.out = None;
                 self.enter(Phase::Queueing, now);
                 effects.push(Effect::Capture(What::Events));
             }
             Message::EventsAccepted if self.phase == Phase::Queueing => {
+                self.out = None;
                 self.enter(Phase::Marking, now);
                 self.order_again(now, effects);
             }
@@ -114,6 +116,7 @@ impl Source {
             Phase::Reclaiming => self.agreed = true,
             Phase::TellingPeer => self.enter(Phase::Ended, now),
             Phase::LastRound | Phase::HandingOver => {
+                self.agreed = true;
                 let text = format!("the guest has left, but plane {} has given it up: {reason}", self.offer.to);
                 self.cannot_decide(Reason::new(ReasonKind::Peer, text), effects);
             }
@@ -359,7 +362,7 @@ impl Source {
     /// The job must end; how it did, its end or a look tells.
     fn order_cancel(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         if matches!(self.job, JobState::Ordered(_) | JobState::Adopted(_)) {
-            self.orders = self.orders.wrapping_add(1);
+            // Nobody answers it, so it needs no number of its own.
             effects.push(Effect::Order(self.orders, Order::CancelJob));
             self.times.again_at = Some(now + self.timing.look);
         }
@@ -410,15 +413,16 @@ impl Source {
     }
 
     fn resolve(&mut self, resolution: &Resolution, now: Timestamp, effects: &mut Vec<Effect>) {
-        if self.undecided.take().is_none() || !self.owns() {
+        // What the target has on record as given up it cannot be given.
+        if self.undecided.is_none() || !self.owns() || self.agreed && resolution.owner == Side::Target {
             return;
         }
+        self.undecided = None;
         self.forced = Some(resolution.owner);
         match resolution.owner {
             Side::Source => {
                 let text = format!("{} says that host {} does not run it", resolution.by, resolution.fenced);
                 self.reason = Some(Reason::new(ReasonKind::Resolved, text));
-                self.agreed = false;
                 self.reclaim(now, effects);
             }
             Side::Target if self.phase == Phase::HandingOver => self.say_again(now, effects),
