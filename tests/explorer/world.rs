@@ -216,6 +216,10 @@ impl World {
             for owner in [Side::Source, Side::Target] {
                 let is_honest = self.resolved.is_none_or(|said| said == owner) || gave_up && owner == Side::Source;
                 let is_possible = self.target.owns.is_none() && !(gave_up && owner == Side::Target);
+                // Certain is: on the other side it neither runs nor will.
+                let (source_runs, target_runs) = self.hosts.running();
+                let is_fenced = if owner == Side::Source { !target_runs && !self.hosts.late_finish } else { !source_runs };
+                let is_honest = is_honest && is_fenced && self.hosts.job.is_none();
                 if undecided(at_target) && self.is_crippled() && is_honest && is_possible {
                     turns.push(Event::Resolve { at_target, owner });
                 }
