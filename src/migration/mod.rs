@@ -296,7 +296,8 @@ pub struct JobProgress {
     pub at: Timestamp,
 }
 
-/// An admin's word on a migration that cannot be decided.
+/// An admin's word on a migration that cannot be decided. It outdoes what the planes decide by themselves, so it must be true,
+/// and it must not be given where the other plane, or its record, says that it manages the guest already.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Resolution {
     /// Who owns the guest from now on.

@@ -36,7 +36,8 @@ pub fn chart(setting: &Setting, tables: &mut Tables, first: &World, steps: &[Ste
                 format!("{} (astray) {}", if to_target { "-->" } else { "<--" }, short(&message))
             }
             crate::world::Event::Carry { at_target } => {
-                let orders = if *at_target { &world.target.orders } else { &world.source.orders };
+                let (source, target) = (tables.source_planes.get(world.source), tables.target_planes.get(world.target));
+                let orders = if *at_target { &target.orders } else { &source.orders };
                 let order = orders.first().map(|(_, order)| format!("{:?}", tables.orders.get(*order)));
                 format!("{} host: {}", if *at_target { "target's" } else { "source's" }, short(&order.unwrap_or_default()))
             }
@@ -47,22 +48,26 @@ pub fn chart(setting: &Setting, tables: &mut Tables, first: &World, steps: &[Ste
             Ok(next) => (next, None),
             Err(wrong) => (world.clone(), Some(wrong)),
         };
-        let source = tables.sources.get(next.source.machine);
-        let target = next.target.machine.map(|machine| tables.targets.get(machine));
+        let (at_source, at_target) = (tables.source_planes.get(next.source), tables.target_planes.get(next.target));
+        let source = tables.sources.get(at_source.machine);
+        let target = at_target.machine.map(|machine| tables.targets.get(machine));
         let crash = step.crash.map(|crash| format!("  ** CRASH {crash:?} the write")).unwrap_or_default();
         let fault = if step.kind() != 0 && step.crash.is_none() { "  ** FAULT" } else { "" };
         let up = |is_up: bool| if is_up { "" } else { "!" };
         let _ = writeln!(
             text,
             "{:<13} {:<12} | {:<12} {:<12} | {what}{crash}{fault}{}",
-            format!("{}{}", source.phase.name(), up(next.source.is_up)),
-            format!("{}{}", target.map_or("", |target| target.phase.name()), up(next.target.is_up)),
+            format!("{}{}", source.phase.name(), up(at_source.is_up)),
+            format!("{}{}", target.map_or("", |target| target.phase.name()), up(at_target.is_up)),
             format!("{}{}", domain(&next.hosts.source), up(next.hosts.source_answers)),
             format!("{}{}", domain(&next.hosts.target), up(next.hosts.target_answers)),
             if said.is_empty() {
                 String::new()
             } else {
-                format!("   says {}", said.iter().map(|each| short(each)).collect::<Vec<_>>().join(", "))
+                format!(
+                    "   says {}",
+                    said.iter().map(|each| short(&format!("{:?}", tables.messages.get(*each)))).collect::<Vec<_>>().join(", ")
+                )
             },
         );
         if let Some(wrong) = wrong {

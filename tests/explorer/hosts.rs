@@ -7,7 +7,7 @@
 //! target:   paused copy         paused copy           copy complete       copy (by the manager: paused; else: runs)
 //! ```
 
-use embot::migration::{Activity, Answer, Guest, Order, OrderFault, Reason, ReasonKind, ResumeBy, Way};
+use embot::migration::{Activity, Answer, Guest, Order, OrderFault, ResumeBy, Way};
 use embot::model::Mark;
 
 /// The planes' names.
@@ -53,7 +53,7 @@ pub struct Running {
 }
 
 /// Both hosts.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Hosts {
     pub way: Way,
     pub resume: ResumeBy,
@@ -211,16 +211,16 @@ impl Hosts {
     }
 
     /// Carries out an order of the source's plane. `None`: it is answered later, or never.
-    pub fn at_source(&mut self, order: &Order, number: u32) -> Option<Answer> {
-        let failed = |fault| Some(Answer::Failed(fault, "no".into()));
+    pub fn at_source(&mut self, order: &Order, number: u32) -> Option<Answered> {
+        let failed = |fault| Some(Answered::Failed(fault));
         if let (Order::Reclaim { mark, redefine: true }, true) = (order, self.source_is_dead) {
             // On another host of this plane.
             self.source_answers = true;
             self.source_is_dead = false;
             self.source = Some(Domain { activity: Activity::Off, mark: Small::of(mark) });
-            return Some(Answer::Done);
+            return Some(Answered::Done);
         }
-        let not_begun = Answer::JobEnded(Err(Reason::new(ReasonKind::Hypervisor, "no")));
+        let not_begun = Answered::JobEnded;
         if !self.source_answers {
             return match order {
                 Order::StartJob(_) => Some(not_begun),
@@ -232,11 +232,11 @@ impl Hosts {
             Order::Mark(mark) => {
                 let Some(domain) = &mut self.source else { return failed(OrderFault::Gone) };
                 domain.mark = Small::of(mark);
-                Some(Answer::Done)
+                Some(Answered::Done)
             }
             Order::StartJob(_) => self.start(Some(number)).is_err().then_some(not_begun),
             Order::CancelJob => None,
-            Order::Look => Some(Answer::Guest(look(&self.source, self.job.is_some()))),
+            Order::Look => Some(Answered::Guest(look(&self.source, self.job.is_some()))),
             Order::Reclaim { mark, redefine } => {
                 let mark = Small::of(mark);
                 if self.job.is_some() {
@@ -257,15 +257,15 @@ impl Hosts {
                     domain.activity = Activity::Running;
                 }
                 domain.mark = mark;
-                Some(Answer::Done)
+                Some(Answered::Done)
             }
             Order::Remove(mark) => match self.source {
-                None => Some(Answer::Done),
+                None => Some(Answered::Done),
                 Some(domain) if domain.mark.epoch > mark.epoch => failed(OrderFault::Marked),
                 Some(domain) if domain.activity == Activity::Running => failed(OrderFault::Running),
                 Some(_) => {
                     self.source = None;
-                    Some(Answer::Done)
+                    Some(Answered::Done)
                 }
             },
             Order::Resume { .. } | Order::DestroyCopy { .. } => panic!("the source orders {order:?}"),
@@ -273,20 +273,20 @@ impl Hosts {
     }
 
     /// Carries out an order of the target's plane. `Err`: what must never happen.
-    pub fn at_target(&mut self, order: &Order) -> Result<Answer, String> {
-        let failed = |fault| Ok(Answer::Failed(fault, "no".into()));
+    pub fn at_target(&mut self, order: &Order) -> Result<Answered, String> {
+        let failed = |fault| Ok(Answered::Failed(fault));
         if let (Order::Resume { mark, force: true }, true) = (order, self.target_is_dead) {
             // On another host of this plane.
             self.target_answers = true;
             self.target_is_dead = false;
             self.target = Some(Domain { activity: Activity::Off, mark: Small::of(mark) });
-            return Ok(Answer::Done);
+            return Ok(Answered::Done);
         }
         if !self.target_answers {
             return failed(OrderFault::Unreachable);
         }
         match order {
-            Order::Look => Ok(Answer::Guest(look(&self.target, self.job.is_some()))),
+            Order::Look => Ok(Answered::Guest(look(&self.target, self.job.is_some()))),
             Order::Resume { mark, force } => {
                 let mark = Small::of(mark);
                 if self.target.is_none() && *force {
@@ -302,17 +302,17 @@ impl Hosts {
                 if domain.activity == Activity::Paused {
                     domain.activity = Activity::Running;
                 }
-                Ok(Answer::Done)
+                Ok(Answered::Done)
             }
             Order::DestroyCopy { mark, running } => match self.target {
-                None => Ok(Answer::Done),
+                None => Ok(Answered::Done),
                 Some(domain) if domain.mark.epoch > mark.epoch => failed(OrderFault::Marked),
                 Some(domain) if domain.activity == Activity::Running && !running => failed(OrderFault::Running),
                 Some(_) if self.job.is_some() => Err("the copy is destroyed while the job still works on it".to_owned()),
                 Some(_) => {
                     self.target = None;
                     self.late_finish = false;
-                    Ok(Answer::Done)
+                    Ok(Answered::Done)
                 }
             },
             _ => panic!("the target orders {order:?}"),
@@ -320,9 +320,31 @@ impl Hosts {
     }
 }
 
-fn look(domain: &Option<Domain>, job: bool) -> Guest {
-    match domain {
-        None => Guest::Gone,
-        Some(Domain { activity, mark }) => Guest::Here { activity: *activity, job, mark: Some(mark.whole()) },
+fn look(domain: &Option<Domain>, job: bool) -> Option<(Domain, bool)> {
+    domain.map(|domain| (domain, job))
+}
+
+/// An answer, small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Answered {
+    Done,
+    /// What is there, and whether a job works on it.
+    Guest(Option<(Domain, bool)>),
+    /// What the hypervisor says of its end is not to be relied upon, so it always says the same.
+    JobEnded,
+    Failed(OrderFault),
+}
+
+impl Answered {
+    pub fn whole(self) -> Answer {
+        match self {
+            Answered::Done => Answer::Done,
+            Answered::Guest(None) => Answer::Guest(Guest::Gone),
+            Answered::Guest(Some((Domain { activity, mark }, job))) => {
+                Answer::Guest(Guest::Here { activity, job, mark: Some(mark.whole()) })
+            }
+            Answered::JobEnded => Answer::JobEnded(Ok(())),
+            Answered::Failed(fault) => Answer::Failed(fault, "no".into()),
+        }
     }
 }

@@ -4,14 +4,16 @@
 //! Facts are numbers. Each phase of either machine raises one as it begins, so that there is one for every place where a fact
 //! can be lost or doubled.
 
+use crate::hosts::Answered;
 use crate::hosts::{SOURCE, TARGET};
-use crate::intern::Table;
+use crate::intern::{Map, Table};
 use embot::migration::message::{Digest, Grants, GuestOffer, Message, ModuleOffer, Offer, Payload};
 use embot::migration::source::{self, Source, What};
 use embot::migration::target::{self, Import, Imported, Target, Verdict};
-use embot::migration::{MigrationId, Order, Reason, ReasonKind, ResumeBy, Timing, Way};
+use embot::migration::{MigrationId, Order, Reason, ReasonKind, Resolution, ResumeBy, Side, Timing, Way};
 use embot::model::{HostId, Mode, Span, Timestamp, VmId, VmState};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 /// What is the same in all states of one exploration.
 pub struct Setting {
@@ -24,12 +26,90 @@ pub struct Setting {
     pub denies: bool,
 }
 
-/// Everything that states name by number.
+/// Everything that states name by number, and every turn that was taken once.
 pub struct Tables {
     pub sources: Table<Source>,
     pub targets: Table<Target>,
     pub messages: Table<Message>,
     pub orders: Table<Order>,
+    pub source_planes: Table<SourcePlane>,
+    pub target_planes: Table<TargetPlane>,
+    source_turns: Map<(u32, Taking, Timestamp), Rc<(u32, Turn)>>,
+    target_turns: Map<(u32, Taking, Timestamp), Rc<(u32, Turn)>>,
+}
+
+/// An input, small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Taking {
+    Begin,
+    Message(u32),
+    Answer(u32, Answered),
+    LinkUp,
+    Tick,
+    Restarted,
+    Cancel,
+    Resolve(Side),
+}
+
+impl Tables {
+    pub fn new() -> Tables {
+        Tables {
+            sources: Table::new(),
+            targets: Table::new(),
+            messages: Table::new(),
+            orders: Table::new(),
+            source_planes: Table::new(),
+            target_planes: Table::new(),
+            source_turns: Map::default(),
+            target_turns: Map::default(),
+        }
+    }
+
+    /// The source's plane takes an input: its number after it, and what came of it.
+    pub fn source_turn(&mut self, plane: u32, taking: Taking, now: Timestamp) -> Rc<(u32, Turn)> {
+        if let Some(known) = self.source_turns.get(&(plane, taking, now)) {
+            return known.clone();
+        }
+        let input = match taking {
+            Taking::Begin => source::Input::Begin,
+            Taking::Message(number) => source::Input::Message((*self.messages.get(number)).clone()),
+            Taking::Answer(number, answered) => source::Input::Answer(number, answered.whole()),
+            Taking::LinkUp => source::Input::LinkUp,
+            Taking::Tick => source::Input::Tick,
+            Taking::Restarted => source::Input::Restarted,
+            Taking::Cancel => source::Input::Cancel(Reason::new(ReasonKind::Cancelled, "so they want")),
+            Taking::Resolve(owner) => source::Input::Resolve(resolution(owner)),
+        };
+        let mut after = (*self.source_planes.get(plane)).clone();
+        let turn = after.turn(self, input, now);
+        let turn = Rc::new((self.source_planes.put(after), turn));
+        self.source_turns.insert((plane, taking, now), turn.clone());
+        turn
+    }
+
+    /// The target's plane takes an input.
+    pub fn target_turn(&mut self, setting: &Setting, plane: u32, taking: Taking, now: Timestamp) -> Rc<(u32, Turn)> {
+        if let Some(known) = self.target_turns.get(&(plane, taking, now)) {
+            return known.clone();
+        }
+        let input = match taking {
+            Taking::Message(number) => target::Input::Message((*self.messages.get(number)).clone()),
+            Taking::Answer(number, answered) => target::Input::Answer(number, answered.whole()),
+            Taking::LinkUp => target::Input::LinkUp,
+            Taking::Restarted => target::Input::Restarted,
+            Taking::Resolve(owner) => target::Input::Resolve(resolution(owner)),
+            Taking::Tick | Taking::Begin | Taking::Cancel => target::Input::Tick,
+        };
+        let mut after = (*self.target_planes.get(plane)).clone();
+        let turn = after.turn(setting, self, input, now);
+        let turn = Rc::new((self.target_planes.put(after), turn));
+        self.target_turns.insert((plane, taking, now), turn.clone());
+        turn
+    }
+}
+
+fn resolution(owner: Side) -> Resolution {
+    Resolution { owner, fenced: "h".into(), by: "ops".into() }
 }
 
 /// An order that was given: how many orders before the last one, and which.
@@ -69,17 +149,18 @@ pub struct TargetPlane {
     pub modules: u8,
     /// The next import is refused (a fault).
     pub refuses: bool,
+    /// Facts that were raised here.
+    pub raised: u32,
 }
 
-/// What a turn says to the rest of the world.
+/// What a turn is to the rest of the world.
 #[derive(Default)]
 pub struct Turn {
-    pub said: Vec<Message>,
+    pub said: Vec<u32>,
     /// Facts that took effect, in order.
     pub handled: Vec<u8>,
     /// Facts of the copy that never became a guest's.
     pub dropped: Vec<u8>,
-    pub alarms: usize,
     /// Ownership was taken under this epoch.
     pub owned: Option<u64>,
     pub wrong: Option<String>,
@@ -158,6 +239,11 @@ fn no() -> Reason {
 }
 
 impl SourcePlane {
+    /// Facts that were raised here.
+    pub fn raised(&self) -> u32 {
+        (1..=self.phases.count_ones()).map(|fact| 1 << fact).sum()
+    }
+
     pub fn new(setting: &Setting, tables: &mut Tables) -> SourcePlane {
         let machine = tables.sources.put(Source::new(id(), offer(setting), timing(), Timestamp(0)));
         SourcePlane {
@@ -173,7 +259,7 @@ impl SourcePlane {
     }
 
     /// One turn, and the facts that its new phase raises.
-    pub fn turn(&mut self, tables: &mut Tables, input: source::Input, now: Timestamp, raised: &mut u32) -> Turn {
+    pub fn turn(&mut self, tables: &mut Tables, input: source::Input, now: Timestamp) -> Turn {
         let mut machine = (*tables.sources.get(self.machine)).clone();
         let mut turn = Turn::default();
         let phase = machine.phase.clone();
@@ -183,7 +269,6 @@ impl SourcePlane {
             if self.phases & (1 << phase) == 0 {
                 self.phases |= 1 << phase;
                 let fact = self.phases.count_ones() as u8;
-                *raised |= 1 << fact;
                 if self.on_hold {
                     self.held.push((fact, Taken::Not));
                     if self.owns.is_none() {
@@ -209,9 +294,9 @@ impl SourcePlane {
     fn feed(&mut self, tables: &mut Tables, machine: &mut Source, input: source::Input, now: Timestamp, turn: &mut Turn) {
         for effect in machine.step(input, now) {
             match effect {
-                source::Effect::Send(message) => turn.said.push(message),
+                source::Effect::Send(message) => turn.said.push(tables.messages.put(message)),
                 source::Effect::Order(number, order) => self.orders.push((number, tables.orders.put(order))),
-                source::Effect::Alarm(_) => turn.alarms += 1,
+                source::Effect::Alarm(_) => {}
                 source::Effect::Hold => self.on_hold = true,
                 source::Effect::Release { epoch } => {
                     if !std::mem::take(&mut self.on_hold) {
@@ -273,18 +358,12 @@ impl TargetPlane {
             keeps_sensed: false,
             modules: 0,
             refuses: false,
+            raised: 0,
         }
     }
 
     /// One turn, and the facts that its new phase raises.
-    pub fn turn(
-        &mut self,
-        setting: &Setting,
-        tables: &mut Tables,
-        input: target::Input,
-        now: Timestamp,
-        raised: &mut u32,
-    ) -> Turn {
+    pub fn turn(&mut self, setting: &Setting, tables: &mut Tables, input: target::Input, now: Timestamp) -> Turn {
         let mut turn = Turn::default();
         let (mut machine, phase, effects) = match (self.machine, input) {
             (Some(machine), input) => {
@@ -296,20 +375,20 @@ impl TargetPlane {
             (None, target::Input::Message(message)) => match Target::first(id(), message.clone(), timing(), now) {
                 Some((machine, effects)) => (machine, None, effects),
                 None => {
-                    turn.said.extend(source::unknown(&message));
+                    turn.said.extend(source::unknown(&message).map(|message| tables.messages.put(message)));
                     return turn;
                 }
             },
             (None, _) => return turn,
         };
         self.perform(setting, tables, &mut machine, effects, now, &mut turn);
-        if Some(&machine.phase) != phase.as_ref() && *raised & (1 << (SENSED + machine.phase.clone() as u8)) == 0 {
+        if Some(&machine.phase) != phase.as_ref() && self.raised & (1 << (SENSED + machine.phase.clone() as u8)) == 0 {
             let fact = SENSED + machine.phase.clone() as u8;
             if self.keeps_sensed {
-                *raised |= 1 << fact;
+                self.raised |= 1 << fact;
                 self.sensed.push(fact);
             } else if self.owns.is_some() {
-                *raised |= 1 << fact;
+                self.raised |= 1 << fact;
                 turn.handled.push(fact);
             }
         }
@@ -334,17 +413,14 @@ impl TargetPlane {
         for effect in effects {
             let answer = match effect {
                 target::Effect::Send(message) => {
-                    turn.said.push(message);
+                    turn.said.push(tables.messages.put(message));
                     continue;
                 }
                 target::Effect::Order(number, order) => {
                     self.orders.push((number, tables.orders.put(order)));
                     continue;
                 }
-                target::Effect::Alarm(_) => {
-                    turn.alarms += 1;
-                    continue;
-                }
+                target::Effect::Alarm(_) => continue,
                 target::Effect::Consider if setting.denies => target::Input::Verdict(Verdict::Deny(no())),
                 target::Effect::Consider => {
                     let lacks = if setting.lacks && self.modules == 0 { BTreeSet::from([digest(1)]) } else { BTreeSet::new() };

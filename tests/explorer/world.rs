@@ -1,16 +1,17 @@
 //! One state of the whole: two planes, the link, the hosts; what can happen next, and what comes of it.
 
-use crate::hosts::{Cut, Hosts, Stage};
-use crate::planes::{SENSED, Setting, SourcePlane, Tables, TargetPlane, Turn};
-use embot::migration::message::Message;
-use embot::migration::{Activity, Answer, Order, OrderFault, Reason, ReasonKind, Resolution, Side, Way, source, target};
+use crate::hosts::{Answered, Cut, Hosts, Stage};
+use crate::planes::{Given, SENSED, Setting, SourcePlane, Tables, Taking, TargetPlane, Turn};
+use embot::migration::{Activity, Order, OrderFault, Side, Way, source, target};
 use embot::model::Timestamp;
+use std::rc::Rc;
 
 /// A state. Time is relative: it is always 0.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct World {
-    pub source: SourcePlane,
-    pub target: TargetPlane,
+    /// The planes, by number.
+    pub source: u32,
+    pub target: u32,
     pub hosts: Hosts,
     /// The link, in order, by numbers of messages.
     pub to_target: Vec<u32>,
@@ -22,7 +23,6 @@ pub struct World {
     pub faults_left: u8,
     /// The kinds of those that have happened, in order.
     pub faults: [u8; 3],
-    pub raised: u32,
     pub handled: u32,
     pub dropped: u32,
     /// The last of the source's facts that took effect at the target.
@@ -129,15 +129,13 @@ impl Step {
     }
 }
 
-fn reason(kind: ReasonKind) -> Reason {
-    Reason::new(kind, "so it is")
-}
-
 impl World {
     pub fn new(setting: &Setting, tables: &mut Tables, faults: u8) -> World {
+        let source = SourcePlane::new(setting, tables);
+        let (source, target) = (tables.source_planes.put(source), tables.target_planes.put(TargetPlane::new()));
         World {
-            source: SourcePlane::new(setting, tables),
-            target: TargetPlane::new(),
+            source,
+            target,
             hosts: Hosts::new(setting.way, setting.resume),
             to_target: Vec::new(),
             to_source: Vec::new(),
@@ -145,7 +143,6 @@ impl World {
             link_is_up: true,
             faults_left: faults,
             faults: [0; 3],
-            raised: 0,
             handled: 0,
             dropped: 0,
             last_at_target: 0,
@@ -158,26 +155,27 @@ impl World {
     pub fn steps(&self, tables: &Tables) -> Vec<Step> {
         let mut turns = Vec::new();
         let mut events = Vec::new();
-        let source = tables.sources.get(self.source.machine);
-        let target = self.target.machine.map(|machine| tables.targets.get(machine));
+        let (at_source, at_target) = (tables.source_planes.get(self.source), tables.target_planes.get(self.target));
+        let source = tables.sources.get(at_source.machine);
+        let target = at_target.machine.map(|machine| tables.targets.get(machine));
         for (to_target, queue) in [(true, &self.to_target), (false, &self.to_source)] {
-            let is_up = if to_target { self.target.is_up } else { self.source.is_up };
+            let is_up = if to_target { at_target.is_up } else { at_source.is_up };
             if is_up && !queue.is_empty() {
                 turns.push(Event::Deliver { to_target });
             }
         }
         for (index, (to_target, _)) in self.astray.iter().enumerate() {
-            if if *to_target { self.target.is_up } else { self.source.is_up } {
+            if if *to_target { at_target.is_up } else { at_source.is_up } {
                 turns.push(Event::DeliverAstray(index as u8));
             }
         }
         let has_client = self.hosts.job.is_some_and(|job| job.client.is_some());
-        let next = self.source.orders.first().map(|(_, order)| tables.orders.get(*order));
+        let next = at_source.orders.first().map(|(_, order)| tables.orders.get(*order));
         let source_carries = next.is_some_and(|order| !has_client || matches!(*order, Order::CancelJob));
         if source_carries {
             turns.push(Event::Carry { at_target: false });
         }
-        if !self.target.orders.is_empty() {
+        if !at_target.orders.is_empty() {
             turns.push(Event::Carry { at_target: true });
         }
         let job = self.hosts.job.map(|job| job.stage);
@@ -192,8 +190,8 @@ impl World {
         }
         // What brings everybody back.
         for (target, is_up, answers, is_dead) in [
-            (false, self.source.is_up, self.hosts.source_answers, self.hosts.source_is_dead),
-            (true, self.target.is_up, self.hosts.target_answers, self.hosts.target_is_dead),
+            (false, at_source.is_up, self.hosts.source_answers, self.hosts.source_is_dead),
+            (true, at_target.is_up, self.hosts.target_answers, self.hosts.target_is_dead),
         ] {
             if !is_up {
                 turns.push(Event::Restart { target });
@@ -207,32 +205,34 @@ impl World {
         }
         // An honest admin: speaks only where a host is certainly dead, knows what both planes have on record, and does not say
         // one thing here and another there.
-        let undecided = |at_target: bool| match at_target {
-            true => self.target.is_up && target.as_ref().is_some_and(|target| target.undecided.is_some()),
-            false => self.source.is_up && source.undecided.is_some() && source.owns(),
+        let undecided = |is_target: bool| match is_target {
+            true => at_target.is_up && target.as_ref().is_some_and(|target| target.undecided.is_some()),
+            false => at_source.is_up && source.undecided.is_some() && source.owns(),
         };
         let gave_up = target.as_ref().is_none_or(|target| target.is_final() || target.phase == target::Phase::Aborted);
-        for at_target in [false, true] {
+        for is_target in [false, true] {
             for owner in [Side::Source, Side::Target] {
                 let is_honest = self.resolved.is_none_or(|said| said == owner) || gave_up && owner == Side::Source;
-                let is_possible = self.target.owns.is_none() && !(gave_up && owner == Side::Target);
+                // Where one plane already acts, nothing is to be decided.
+                let nobody_acts = at_target.owns.is_none() && (at_source.owns.is_none() || at_source.on_hold);
+                let is_possible = nobody_acts && !(gave_up && owner == Side::Target);
                 // Certain is: on the other side it neither runs nor will.
                 let (source_runs, target_runs) = self.hosts.running();
                 let is_fenced = if owner == Side::Source { !target_runs && !self.hosts.late_finish } else { !source_runs };
                 let is_honest = is_honest && is_fenced && self.hosts.job.is_none();
-                if undecided(at_target) && self.is_crippled() && is_honest && is_possible {
-                    turns.push(Event::Resolve { at_target, owner });
+                if undecided(is_target) && self.is_crippled() && is_honest && is_possible {
+                    turns.push(Event::Resolve { at_target: is_target, owner });
                 }
             }
         }
         // Time passes when nothing else is to be done; also while the job sends, which can take long, and while somebody is away.
         let is_busy =
-            !self.to_target.is_empty() || !self.to_source.is_empty() || source_carries || !self.target.orders.is_empty();
+            !self.to_target.is_empty() || !self.to_source.is_empty() || source_carries || !at_target.orders.is_empty();
         let is_busy =
             is_busy || self.hosts.late_job || self.hosts.late_finish || job.is_some_and(|stage| stage != Stage::Sending);
         let wakes = [
-            source.wake_at().filter(|_| self.source.is_up && !source.is_final()),
-            target.as_ref().filter(|target| self.target.is_up && !target.is_final()).and_then(|target| target.wake_at()),
+            source.wake_at().filter(|_| at_source.is_up && !source.is_final()),
+            target.as_ref().filter(|target| at_target.is_up && !target.is_final()).and_then(|target| target.wake_at()),
         ];
         let first = wakes.iter().flatten().min();
         let due = wakes.iter().position(|wake| wake.is_some() && wake.as_ref() == first).map(|at| at == 1);
@@ -259,7 +259,7 @@ impl World {
         if let Some(target) = due.filter(|_| is_busy) {
             faults.push(Event::SlowTick { target });
         }
-        if source.is_cancellable() && source.reason.is_none() && self.source.is_up {
+        if source.is_cancellable() && source.reason.is_none() && at_source.is_up {
             faults.push(Event::Cancel);
         }
         if job.is_some() {
@@ -285,13 +285,13 @@ impl World {
         if source_carries {
             faults.push(Event::OrderFails { at_target: false });
         }
-        if !self.target.orders.is_empty() {
+        if !at_target.orders.is_empty() {
             faults.push(Event::OrderFails { at_target: true });
         }
-        if !self.target.refuses && target.as_ref().is_some_and(|target| !target.is_final()) && !self.target.owns.is_some() {
+        if !at_target.refuses && target.as_ref().is_some_and(|target| !target.is_final()) && !at_target.owns.is_some() {
             faults.push(Event::ImportRefused);
         }
-        let starts = self.source.orders.first().map(|(_, order)| tables.orders.get(*order));
+        let starts = at_source.orders.first().map(|(_, order)| tables.orders.get(*order));
         if starts.is_some_and(|order| matches!(*order, Order::StartJob(_))) && self.hosts.way == Way::Live {
             faults.push(Event::LateJobCrash);
         }
@@ -300,7 +300,7 @@ impl World {
     }
 
     /// The state after a step. `Err`: something that must never be.
-    pub fn after(&self, step: Step, setting: &Setting, tables: &mut Tables, said: &mut Vec<String>) -> Result<World, String> {
+    pub fn after(&self, step: Step, setting: &Setting, tables: &mut Tables, said: &mut Vec<u32>) -> Result<World, String> {
         let mut world = self.clone();
         let kind = step.kind();
         if kind != 0 {
@@ -313,11 +313,11 @@ impl World {
         Ok(world)
     }
 
-    fn happen(&mut self, step: Step, setting: &Setting, tables: &mut Tables, said: &mut Vec<String>) -> Result<(), String> {
+    fn happen(&mut self, step: Step, setting: &Setting, tables: &mut Tables, said: &mut Vec<u32>) -> Result<(), String> {
         let (crash, zero) = (step.crash, Timestamp(0));
         let mut run = Run { setting, tables, crash, said };
         match step.event {
-            Event::Begin => run.source(self, source::Input::Begin, zero),
+            Event::Begin => run.source(self, Taking::Begin, zero),
             Event::Deliver { to_target } => {
                 let queue = if to_target { &mut self.to_target } else { &mut self.to_source };
                 let message = queue.remove(0);
@@ -328,7 +328,7 @@ impl World {
                 run.message(self, to_target, message)
             }
             Event::Carry { at_target: false } => {
-                let (number, order) = self.source.orders.remove(0);
+                let (number, order) = run.take_source_order(self);
                 let order = run.tables.orders.get(order);
                 // A job that can still be stopped is.
                 if *order == Order::CancelJob && self.hosts.source_answers {
@@ -338,16 +338,16 @@ impl World {
                     return run.job_over(self, client);
                 }
                 match self.hosts.at_source(&order, number) {
-                    Some(answer) => run.source(self, source::Input::Answer(number, answer), zero),
+                    Some(answer) => run.source(self, Taking::Answer(number, answer), zero),
                     None if crash.is_some() => run.crash_source(self),
                     None => Ok(()),
                 }
             }
             Event::Carry { at_target: true } => {
-                let (number, order) = self.target.orders.remove(0);
+                let (number, order) = run.take_target_order(self);
                 let order = run.tables.orders.get(order);
                 let answer = self.hosts.at_target(&order)?;
-                run.target(self, target::Input::Answer(number, answer), zero)
+                run.target(self, Taking::Answer(number, answer), zero)
             }
             Event::Job => match self.hosts.advance() {
                 Some(client) => run.job_over(self, client),
@@ -363,34 +363,34 @@ impl World {
                 Ok(())
             }
             Event::Tick { target } | Event::SlowTick { target } => {
-                let wake = match (target, self.target.machine) {
-                    (true, Some(machine)) => run.tables.targets.get(machine).wake_at(),
-                    _ => run.tables.sources.get(self.source.machine).wake_at(),
+                let wake = match (target, run.target_machine(self)) {
+                    (true, Some(machine)) => machine.wake_at(),
+                    _ => run.source_machine(self).wake_at(),
                 };
                 let now = wake.unwrap_or_default();
                 match target {
-                    true => run.target(self, target::Input::Tick, now)?,
-                    false => run.source(self, source::Input::Tick, now)?,
+                    true => run.target(self, Taking::Tick, now)?,
+                    false => run.source(self, Taking::Tick, now)?,
                 }
                 self.pass(run.tables, now, target);
                 Ok(())
             }
             Event::Restart { target: false } => {
-                self.source.is_up = true;
-                let is_final = run.tables.sources.get(self.source.machine).is_final();
-                if is_final { Ok(()) } else { run.source(self, source::Input::Restarted, zero) }
+                run.edit_source(self, |plane| plane.is_up = true);
+                let is_final = run.source_machine(self).is_final();
+                if is_final { Ok(()) } else { run.source(self, Taking::Restarted, zero) }
             }
             Event::Restart { target: true } => {
-                self.target.is_up = true;
-                let is_final = self.target.machine.is_none_or(|machine| run.tables.targets.get(machine).is_final());
-                if is_final { Ok(()) } else { run.target(self, target::Input::Restarted, zero) }
+                run.edit_target(self, |plane| plane.is_up = true);
+                let is_final = run.target_machine(self).is_none_or(|machine| machine.is_final());
+                if is_final { Ok(()) } else { run.target(self, Taking::Restarted, zero) }
             }
             Event::LinkUp => {
                 self.link_is_up = true;
-                if self.source.is_up {
-                    run.source(self, source::Input::LinkUp, zero)?;
+                if run.tables.source_planes.get(self.source).is_up {
+                    run.source(self, Taking::LinkUp, zero)?;
                 }
-                if self.target.is_up { run.target(self, target::Input::LinkUp, zero) } else { Ok(()) }
+                if run.tables.target_planes.get(self.target).is_up { run.target(self, Taking::LinkUp, zero) } else { Ok(()) }
             }
             Event::HostUp { target } => {
                 *(if target { &mut self.hosts.target_answers } else { &mut self.hosts.source_answers }) = true;
@@ -398,10 +398,9 @@ impl World {
             }
             Event::Resolve { at_target, owner } => {
                 self.resolved = Some(owner);
-                let resolution = Resolution { owner, fenced: "h".into(), by: "ops".into() };
                 match at_target {
-                    true => run.target(self, target::Input::Resolve(resolution), zero),
-                    false => run.source(self, source::Input::Resolve(resolution), zero),
+                    true => run.target(self, Taking::Resolve(owner), zero),
+                    false => run.source(self, Taking::Resolve(owner), zero),
                 }
             }
             Event::Drop { to_target } => {
@@ -424,7 +423,7 @@ impl World {
                 self.to_source.clear();
                 Ok(())
             }
-            Event::Cancel => run.source(self, source::Input::Cancel(reason(ReasonKind::Cancelled)), zero),
+            Event::Cancel => run.source(self, Taking::Cancel, zero),
             Event::JobCut(cut) => {
                 let client = self.hosts.cut(cut);
                 run.job_over(self, client)
@@ -446,21 +445,17 @@ impl World {
                 Ok(())
             }
             Event::OrderFails { at_target } => {
-                let orders = if at_target { &mut self.target.orders } else { &mut self.source.orders };
-                let (number, order) = orders.remove(0);
-                let refused = Answer::Failed(OrderFault::Refused, "no".into());
+                let (number, order) = if at_target { run.take_target_order(self) } else { run.take_source_order(self) };
+                let refused = Answered::Failed(OrderFault::Refused);
                 match (at_target, &*run.tables.orders.get(order)) {
-                    (true, _) => run.target(self, target::Input::Answer(number, refused), zero),
+                    (true, _) => run.target(self, Taking::Answer(number, refused), zero),
                     (false, Order::CancelJob) => Ok(()),
-                    (false, Order::StartJob(_)) => {
-                        let answer = Answer::JobEnded(Err(reason(ReasonKind::Hypervisor)));
-                        run.source(self, source::Input::Answer(number, answer), zero)
-                    }
-                    (false, _) => run.source(self, source::Input::Answer(number, refused), zero),
+                    (false, Order::StartJob(_)) => run.source(self, Taking::Answer(number, Answered::JobEnded), zero),
+                    (false, _) => run.source(self, Taking::Answer(number, refused), zero),
                 }
             }
             Event::ImportRefused => {
-                self.target.refuses = true;
+                run.edit_target(self, |plane| plane.refuses = true);
                 Ok(())
             }
             Event::LateJobCrash => {
@@ -473,25 +468,26 @@ impl World {
     /// Time has passed: it is 0 again.
     fn pass(&mut self, tables: &mut Tables, now: Timestamp, was_target: bool) {
         if was_target {
-            let mut machine = (*tables.sources.get(self.source.machine)).clone();
+            let mut plane = (*tables.source_planes.get(self.source)).clone();
+            let mut machine = (*tables.sources.get(plane.machine)).clone();
             let shift = machine.rebase(now);
-            self.shift_source(shift);
-            self.source.machine = tables.sources.put(machine);
-        } else if let Some(number) = self.target.machine {
-            let mut machine = (*tables.targets.get(number)).clone();
-            let shift = machine.rebase(now);
-            for (number, _) in &mut self.target.orders {
+            for (number, _) in &mut plane.orders {
                 *number = number.wrapping_sub(shift);
             }
-            self.target.machine = Some(tables.targets.put(machine));
+            plane.machine = tables.sources.put(machine);
+            self.source = tables.source_planes.put(plane);
+            self.shift_client(shift);
+        } else {
+            let mut plane = (*tables.target_planes.get(self.target)).clone();
+            let Some(number) = plane.machine else { return };
+            let mut machine = (*tables.targets.get(number)).clone();
+            let shift = machine.rebase(now);
+            for (number, _) in &mut plane.orders {
+                *number = number.wrapping_sub(shift);
+            }
+            plane.machine = Some(tables.targets.put(machine));
+            self.target = tables.target_planes.put(plane);
         }
-    }
-
-    fn shift_source(&mut self, shift: u32) {
-        for (number, _) in &mut self.source.orders {
-            *number = number.wrapping_sub(shift);
-        }
-        self.shift_client(shift);
     }
 
     fn shift_client(&mut self, shift: u32) {
@@ -502,8 +498,9 @@ impl World {
 
     /// What must be so in every state.
     fn check(&self, tables: &Tables) -> Result<(), String> {
-        let source = tables.sources.get(self.source.machine);
-        let acts = (self.source.owns.is_some() && !self.source.on_hold, self.target.owns.is_some());
+        let (at_source, at_target) = (tables.source_planes.get(self.source), tables.target_planes.get(self.target));
+        let source = tables.sources.get(at_source.machine);
+        let acts = (at_source.owns.is_some() && !at_source.on_hold, at_target.owns.is_some());
         if acts == (true, true) {
             return Err("two planes own the guest and act on it".to_owned());
         }
@@ -521,10 +518,10 @@ impl World {
         if self.hosts.source.is_none() && self.hosts.target.is_none() && self.resolved.is_none() {
             return Err("the guest is nowhere".to_owned());
         }
-        if self.source.owns.is_some() != source.owns() {
+        if at_source.owns.is_some() != source.owns() {
             return Err("the source's machine and its plane differ about who owns the guest".to_owned());
         }
-        if self.source.ended > 1 {
+        if at_source.ended > 1 {
             return Err("the action ended twice".to_owned());
         }
         Ok(())
@@ -537,8 +534,9 @@ impl World {
 
     /// Is this a state in which everything may stay as it is? `Err`: it is not, and why.
     pub fn is_settled(&self, tables: &Tables) -> Result<(), String> {
-        let source = tables.sources.get(self.source.machine);
-        let target = self.target.machine.map(|machine| tables.targets.get(machine));
+        let (at_source, at_target) = (tables.source_planes.get(self.source), tables.target_planes.get(self.target));
+        let source = tables.sources.get(at_source.machine);
+        let target = at_target.machine.map(|machine| tables.targets.get(machine));
         let open = |what: &str, phase: &str| Err(format!("the {what} is still {phase}, and nothing happens any more"));
         let only_cleans = self.is_crippled() && source.phase == source::Phase::Retiring;
         if !source.is_final() && !only_cleans {
@@ -551,17 +549,17 @@ impl World {
                 return open("target", target.phase.name());
             }
         }
-        if (self.source.owns.is_some() && !self.source.on_hold) == self.target.owns.is_some() {
+        if (at_source.owns.is_some() && !at_source.on_hold) == at_target.owns.is_some() {
             return Err("nobody, or everybody, owns the guest".to_owned());
         }
-        let facts = self.raised & !self.dropped;
+        let facts = (at_source.raised() | at_target.raised) & !self.dropped;
         if self.handled != facts {
             return Err(format!("of the facts {facts:b} only {:b} took effect", self.handled));
         }
-        if self.source.ended == 0 {
+        if at_source.ended == 0 {
             return Err("the action that asked never ended".to_owned());
         }
-        let (guest, side) = match self.target.owns {
+        let (guest, side) = match at_target.owns {
             Some(_) => (self.hosts.target, self.hosts.target_is_dead),
             None => (self.hosts.source, self.hosts.source_is_dead),
         };
@@ -577,35 +575,65 @@ struct Run<'a> {
     setting: &'a Setting,
     tables: &'a mut Tables,
     crash: Option<Crash>,
-    said: &'a mut Vec<String>,
+    said: &'a mut Vec<u32>,
 }
 
 impl Run<'_> {
+    fn source_machine(&self, world: &World) -> Rc<source::Source> {
+        self.tables.sources.get(self.tables.source_planes.get(world.source).machine)
+    }
+
+    fn target_machine(&self, world: &World) -> Option<Rc<target::Target>> {
+        self.tables.target_planes.get(world.target).machine.map(|machine| self.tables.targets.get(machine))
+    }
+
+    fn edit_source<T>(&mut self, world: &mut World, edit: impl FnOnce(&mut SourcePlane) -> T) -> T {
+        let mut plane = (*self.tables.source_planes.get(world.source)).clone();
+        let out = edit(&mut plane);
+        world.source = self.tables.source_planes.put(plane);
+        out
+    }
+
+    fn edit_target<T>(&mut self, world: &mut World, edit: impl FnOnce(&mut TargetPlane) -> T) -> T {
+        let mut plane = (*self.tables.target_planes.get(world.target)).clone();
+        let out = edit(&mut plane);
+        world.target = self.tables.target_planes.put(plane);
+        out
+    }
+
+    fn take_source_order(&mut self, world: &mut World) -> Given {
+        self.edit_source(world, |plane| plane.orders.remove(0))
+    }
+
+    fn take_target_order(&mut self, world: &mut World) -> Given {
+        self.edit_target(world, |plane| plane.orders.remove(0))
+    }
+
     fn message(&mut self, world: &mut World, to_target: bool, message: u32) -> Result<(), String> {
-        let message: Message = (*self.tables.messages.get(message)).clone();
         match to_target {
-            true => self.target(world, target::Input::Message(message), Timestamp(0)),
-            false => self.source(world, source::Input::Message(message), Timestamp(0)),
+            true => self.target(world, Taking::Message(message), Timestamp(0)),
+            false => self.source(world, Taking::Message(message), Timestamp(0)),
         }
     }
 
     /// The job is over; its client, if it lives, hears of it.
     fn job_over(&mut self, world: &mut World, client: Option<u32>) -> Result<(), String> {
         match client {
-            // What it says is not to be relied upon.
-            Some(number) => self.source(world, source::Input::Answer(number, Answer::JobEnded(Ok(()))), Timestamp(0)),
+            Some(number) => self.source(world, Taking::Answer(number, Answered::JobEnded), Timestamp(0)),
             None if self.crash.is_some() => self.crash_source(world),
             None => Ok(()),
         }
     }
 
-    fn source(&mut self, world: &mut World, input: source::Input, now: Timestamp) -> Result<(), String> {
+    fn source(&mut self, world: &mut World, taking: Taking, now: Timestamp) -> Result<(), String> {
         if self.crash == Some(Crash::Before) {
             return self.crash_source(world);
         }
-        let turn = world.source.turn(self.tables, input, now, &mut world.raised);
+        let turn = self.tables.source_turn(world.source, taking, now);
+        let (plane, turn) = &*turn;
+        world.source = *plane;
         world.shift_client(turn.shift);
-        self.account(world, &turn, false)?;
+        account(world, turn, false)?;
         if self.crash == Some(Crash::After) {
             return self.crash_source(world);
         }
@@ -613,12 +641,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn target(&mut self, world: &mut World, input: target::Input, now: Timestamp) -> Result<(), String> {
+    fn target(&mut self, world: &mut World, taking: Taking, now: Timestamp) -> Result<(), String> {
         if self.crash == Some(Crash::Before) {
             return self.crash_target(world);
         }
-        let turn = world.target.turn(self.setting, self.tables, input, now, &mut world.raised);
-        self.account(world, &turn, true)?;
+        let turn = self.tables.target_turn(self.setting, world.target, taking, now);
+        let (plane, turn) = &*turn;
+        world.target = *plane;
+        account(world, turn, true)?;
         if self.crash == Some(Crash::After) {
             return self.crash_target(world);
         }
@@ -626,48 +656,20 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn account(&mut self, world: &mut World, turn: &Turn, at_target: bool) -> Result<(), String> {
-        if let Some(wrong) = &turn.wrong {
-            return Err(wrong.clone());
-        }
-        for fact in &turn.handled {
-            if world.handled & (1 << fact) != 0 {
-                return Err(format!("fact {fact} took effect twice"));
-            }
-            world.handled |= 1 << fact;
-            if at_target && *fact < SENSED {
-                if *fact < world.last_at_target {
-                    return Err(format!("fact {fact} took effect after fact {}", world.last_at_target));
-                }
-                world.last_at_target = *fact;
-            }
-        }
-        for fact in &turn.dropped {
-            world.dropped |= 1 << fact;
-        }
-        if let Some(epoch) = turn.owned {
-            let is_newer = epoch > world.epoch || epoch == world.epoch && !at_target;
-            if !is_newer {
-                return Err(format!("the guest is owned under epoch {epoch}, after epoch {}", world.epoch));
-            }
-            world.epoch = epoch;
-        }
-        Ok(())
-    }
-
-    fn leave(&mut self, world: &mut World, turn: Turn, to_target: bool) {
-        for message in turn.said {
-            self.said.push(format!("{message:?}"));
-            let message = self.tables.messages.put(message);
+    fn leave(&mut self, world: &mut World, turn: &Turn, to_target: bool) {
+        for message in &turn.said {
+            self.said.push(*message);
             if world.link_is_up {
-                if to_target { &mut world.to_target } else { &mut world.to_source }.push(message);
+                if to_target { &mut world.to_target } else { &mut world.to_source }.push(*message);
             }
         }
     }
 
     fn crash_source(&mut self, world: &mut World) -> Result<(), String> {
-        world.source.is_up = false;
-        world.source.orders.clear();
+        self.edit_source(world, |plane| {
+            plane.is_up = false;
+            plane.orders.clear();
+        });
         world.to_source.clear();
         if let Some(job) = &mut world.hosts.job {
             job.client = None;
@@ -680,9 +682,41 @@ impl Run<'_> {
     }
 
     fn crash_target(&mut self, world: &mut World) -> Result<(), String> {
-        world.target.is_up = false;
-        world.target.orders.clear();
+        self.edit_target(world, |plane| {
+            plane.is_up = false;
+            plane.orders.clear();
+        });
         world.to_target.clear();
         Ok(())
     }
+}
+
+/// What a turn has done to facts and ownership.
+fn account(world: &mut World, turn: &Turn, at_target: bool) -> Result<(), String> {
+    if let Some(wrong) = &turn.wrong {
+        return Err(wrong.clone());
+    }
+    for fact in &turn.handled {
+        if world.handled & (1 << fact) != 0 {
+            return Err(format!("fact {fact} took effect twice"));
+        }
+        world.handled |= 1 << fact;
+        if at_target && *fact < SENSED {
+            if *fact < world.last_at_target {
+                return Err(format!("fact {fact} took effect after fact {}", world.last_at_target));
+            }
+            world.last_at_target = *fact;
+        }
+    }
+    for fact in &turn.dropped {
+        world.dropped |= 1 << fact;
+    }
+    if let Some(epoch) = turn.owned {
+        let is_newer = epoch > world.epoch || epoch == world.epoch && !at_target;
+        if !is_newer {
+            return Err(format!("the guest is owned under epoch {epoch}, after epoch {}", world.epoch));
+        }
+        world.epoch = epoch;
+    }
+    Ok(())
 }
