@@ -174,11 +174,11 @@ pub const SENSED: u8 = 16;
 pub fn timing() -> Timing {
     Timing {
         again: Span(2),
-        step: Span(5),
-        whole: Span(12),
+        step: Span(4),
+        whole: Span(8),
         look: Span(2),
-        patience: Span(8),
-        round: Span(3),
+        patience: Span(6),
+        round: Span(2),
         rounds: 1,
         late: Span(4),
     }
@@ -223,7 +223,7 @@ fn grants() -> Grants {
         host: HostId::from("h"),
         mode: Mode::Act,
         permits: BTreeSet::new(),
-        lease: Span(30),
+        lease: Span(12),
         hypervisor_uri: "".into(),
         migration_uri: "".into(),
         rewrites: Vec::new(),

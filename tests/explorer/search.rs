@@ -12,6 +12,8 @@ use std::time::Instant;
 struct From {
     parent: u32,
     step: Step,
+    /// The kinds of the faults on the way, in order.
+    faults: [u8; 3],
 }
 
 /// Visits all states with so many faults, and panics at the first bad one.
@@ -27,12 +29,12 @@ pub fn explore(setting: &Setting, faults: u8) {
     let hasher = BuildHasherDefault::<Quick>::default();
     let mut seen: Map<u64, u32> = Map::default();
     seen.insert(hasher.hash_one(&begun), 0);
-    let mut from = vec![From { parent: 0, step: begin }];
+    let mut from = vec![From { parent: 0, step: begin, faults: [0; 3] }];
     // Edges without a fault, backwards, to see that a good end can be reached from everywhere.
     let mut edges: Vec<(u32, u32)> = Vec::new();
     let mut ends: Vec<u32> = Vec::new();
     let mut combinations: BTreeSet<[u8; 3]> = BTreeSet::new();
-    let mut struck = [0usize; 4];
+    let mut struck = [0usize; 3];
     let mut transitions = 0usize;
     let mut layer = vec![(0u32, begun)];
     while !layer.is_empty() {
@@ -57,21 +59,26 @@ pub fn explore(setting: &Setting, faults: u8) {
                 let key = hasher.hash_one(&after);
                 let found = seen.get(&key).copied();
                 let to = found.unwrap_or(from.len() as u32);
+                let mut faults = from[number as usize].faults;
                 if step.kind() == 0 {
                     edges.push((to, number));
                 } else {
-                    let depth = after.faults.iter().filter(|kind| **kind != 0).count();
-                    struck[depth] += 1;
-                    combinations.insert(after.faults);
+                    let before = faults.iter().filter(|kind| **kind != 0).count();
+                    faults[before] = step.kind();
+                    struck[before] += 1;
+                    combinations.insert(faults);
                 }
                 if found.is_none() {
                     seen.insert(key, to);
-                    from.push(From { parent: number, step });
+                    from.push(From { parent: number, step, faults });
                     next.push((to, after));
                 }
             }
         }
         layer = next;
+        if std::env::var("EMBOT_EXPLORER_SHOW").is_ok() {
+            println!("{} states, {} in the next layer, {:.1} s", from.len(), layer.len(), started.elapsed().as_secs_f64());
+        }
         if from.len() > bound {
             println!("{}: stopped at {} states", setting.name, from.len());
             if std::env::var("EMBOT_EXPLORER_SHOW").is_ok() {
@@ -100,9 +107,9 @@ pub fn explore(setting: &Setting, faults: u8) {
         tables.sources.len(),
         tables.targets.len(),
         ends.len(),
+        struck[0],
         struck[1],
         struck[2],
-        struck[3],
         kinds.len(),
         combinations.len(),
         started.elapsed().as_secs_f64()
@@ -137,7 +144,7 @@ fn fail(
     let mut steps: Vec<Step> = last.into_iter().collect();
     let mut number = number;
     while number != 0 {
-        let From { parent, step } = &from[number as usize];
+        let From { parent, step, .. } = &from[number as usize];
         steps.push(*step);
         number = *parent;
     }

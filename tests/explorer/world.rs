@@ -21,8 +21,6 @@ pub struct World {
     pub link_is_up: bool,
     /// Faults that may still happen.
     pub faults_left: u8,
-    /// The kinds of those that have happened, in order.
-    pub faults: [u8; 3],
     pub handled: u32,
     pub dropped: u32,
     /// The last of the source's facts that took effect at the target.
@@ -142,7 +140,6 @@ impl World {
             astray: Vec::new(),
             link_is_up: true,
             faults_left: faults,
-            faults: [0; 3],
             handled: 0,
             dropped: 0,
             last_at_target: 0,
@@ -209,18 +206,23 @@ impl World {
             true => at_target.is_up && target.as_ref().is_some_and(|target| target.undecided.is_some()),
             false => at_source.is_up && source.undecided.is_some() && source.owns(),
         };
-        let gave_up = target.as_ref().is_none_or(|target| target.is_final() || target.phase == target::Phase::Aborted);
+        let gave_up = at_target.owns.is_none() && target.as_ref().is_none_or(|target| target.reason.is_some());
         for is_target in [false, true] {
             for owner in [Side::Source, Side::Target] {
                 let is_honest = self.resolved.is_none_or(|said| said == owner) || gave_up && owner == Side::Source;
-                // Where one plane already acts, nothing is to be decided.
-                let nobody_acts = at_target.owns.is_none() && (at_source.owns.is_none() || at_source.on_hold);
-                let is_possible = nobody_acts && !(gave_up && owner == Side::Target);
-                // Certain is: on the other side it neither runs nor will.
+                // Certain is: on the other side it neither runs nor will. Where one plane already acts, that can only be confirmed.
                 let (source_runs, target_runs) = self.hosts.running();
-                let is_fenced = if owner == Side::Source { !target_runs && !self.hosts.late_finish } else { !source_runs };
+                let source_acts = at_source.owns.is_some() && !at_source.on_hold;
+                let target_acts = at_target.owns.is_some();
+                let is_fenced = match owner {
+                    Side::Source => {
+                        let is_off = !target_runs && !self.hosts.late_finish;
+                        !target_acts && (source_acts || (self.hosts.target_is_dead || gave_up) && is_off)
+                    }
+                    Side::Target => !gave_up && !source_acts && (target_acts || self.hosts.source_is_dead && !source_runs),
+                };
                 let is_honest = is_honest && is_fenced && self.hosts.job.is_none();
-                if undecided(is_target) && self.is_crippled() && is_honest && is_possible {
+                if undecided(is_target) && self.is_crippled() && is_honest {
                     turns.push(Event::Resolve { at_target: is_target, owner });
                 }
             }
@@ -256,7 +258,8 @@ impl World {
         if self.link_is_up {
             faults.push(Event::Unlink);
         }
-        if let Some(target) = due.filter(|_| is_busy) {
+        // (What a dying plane has ordered reaches the hypervisor within two looks, or not at all.)
+        if let Some(target) = due.filter(|_| is_busy && !self.hosts.late_job) {
             faults.push(Event::SlowTick { target });
         }
         if source.is_cancellable() && source.reason.is_none() && at_source.is_up {
@@ -302,12 +305,7 @@ impl World {
     /// The state after a step. `Err`: something that must never be.
     pub fn after(&self, step: Step, setting: &Setting, tables: &mut Tables, said: &mut Vec<u32>) -> Result<World, String> {
         let mut world = self.clone();
-        let kind = step.kind();
-        if kind != 0 {
-            let at = world.faults.iter().position(|kind| *kind == 0).unwrap_or(2);
-            world.faults[at] = kind;
-            world.faults_left -= 1;
-        }
+        world.faults_left -= u8::from(step.kind() != 0);
         world.happen(step, setting, tables, said)?;
         world.check(tables)?;
         Ok(world)
