@@ -94,7 +94,7 @@ impl Planner {
             }
         }
         let mut accepted = deciding.accepted;
-        for action in &mut accepted {
+        for action in accepted.iter_mut().filter(|action| action.proposal.embot.is_some()) {
             let of_same_step = |refusal: &&Refusal| is_same_step(&refusal.proposal, &action.proposal);
             action.refused = refused.iter().filter(of_same_step).cloned().collect();
         }
@@ -169,6 +169,10 @@ impl Planner {
         Ok(Planner { memory: Memory::from_bytes(bytes)? })
     }
 
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
     /// The checks, in order.
     fn weigh(&mut self, deciding: &mut Deciding, proposal: &Proposal, terms: &Terms) -> Decided<Settled> {
         let Situation { world, guardrails, .. } = deciding.situation;
@@ -213,6 +217,14 @@ impl Planner {
                 settled.kind = ActionKind::Migrate { vm: vm.id, to, live: *live };
                 settled.weighed.extend(chosen.weighed);
             }
+            ActionKind::Handover { plane, .. } => {
+                let peer = standing::peer(world, vm, plane)?;
+                let fleet = deciding.fleet(&self.memory);
+                if let Some(source) = fleet.seat(&host.id) {
+                    concurrency(fleet, source, guardrails)?;
+                }
+                settled.weighed.push(standing::room_there(peer));
+            }
             ActionKind::Start { .. } | ActionKind::Restore { .. } => {
                 let fleet = deciding.fleet(&self.memory);
                 let obstacle = |obstacle: Obstacle| obstacle.refusal(&format!("{} on", vm.name), &host.id);
@@ -250,7 +262,7 @@ impl Planner {
         }
         let held = self.memory.hold(proposal, terms, guardrails, now)?;
         // Who is on a host in maintenance has to leave, once, however soon and however many they are: an admin wants it.
-        let is_evacuation = matches!(proposal.kind, ActionKind::Migrate { .. })
+        let is_evacuation = matches!(proposal.kind, ActionKind::Migrate { .. } | ActionKind::Handover { .. })
             && world.host(&vm.host).is_some_and(|host| host.in_maintenance());
         if !is_evacuation {
             self.memory.cooldown(vm, proposal, terms, guardrails, now)?;
@@ -314,6 +326,7 @@ impl Settled {
             approved_by: None,
             weighed: self.weighed,
             refused: Vec::new(),
+            cancelling: None,
         }
     }
 }

@@ -15,6 +15,7 @@ const ORDER: &[(&str, u32)] = &[
     ("policy", 3),
     ("plan", 3),
     ("embot", 4),
+    ("migration", 4),
     ("hypervisor", 5),
     ("sensors", 6),
     ("effectors", 6),
@@ -28,7 +29,7 @@ const ORDER: &[(&str, u32)] = &[
 ];
 
 /// Parts without input and output: no files, sockets, threads, runtime or wall clock.
-const PURE: &[&str] = &["model", "queue", "usage", "policy", "plan", "embot"];
+const PURE: &[&str] = &["model", "queue", "usage", "policy", "plan", "embot", "migration"];
 
 fn source_files() -> Vec<(String, PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -101,13 +102,19 @@ fn the_pure_part_touches_no_outside() {
 
 #[test]
 fn libraries_stay_in_their_part() {
-    let homes =
-        [("rhai::", "policy"), ("redb::", "store"), (" virt::", "hypervisor/libvirt"), ("virt_sys", "hypervisor/libvirt")];
+    let homes: [(&str, &[&str]); 5] = [
+        ("rhai::", &["policy"]),
+        ("redb::", &["store"]),
+        (" virt::", &["hypervisor/libvirt"]),
+        ("virt_sys", &["hypervisor/libvirt"]),
+        // Signatures of modules; keys for them are made on the command line, where chance comes from.
+        (" ring::", &["embot/package", "cli/module", "pki", "migration/link"]),
+    ];
     let mut wrong = Vec::new();
     for (_, path, text) in source_files() {
         let code = code(&text);
-        for (library, home) in homes {
-            if code.contains(library) && !path.starts_with(home) {
+        for (library, homes) in homes {
+            if code.contains(library) && !homes.iter().any(|home| path.starts_with(home)) {
                 wrong.push(format!("{}: names {library}", path.display()));
             }
         }

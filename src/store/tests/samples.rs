@@ -1,7 +1,7 @@
 //! Batches in which every variant of every type that reaches the disk occurs. Whoever adds a variant adds it here, at the
 //! end of its list, so that its bytes come to be fixed as well.
 
-use crate::model::testing::{host, vm};
+use crate::model::testing::{host, offer, vm};
 use crate::model::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -80,6 +80,7 @@ pub fn kinds() -> Vec<ActionKind> {
         ActionKind::Notify { level: Level::Info, text: "all is well".into() },
         ActionKind::Notify { level: Level::Warning, text: "hot".into() },
         ActionKind::Notify { level: Level::Alarm, text: "lost".into() },
+        ActionKind::Handover { vm, plane: "site-b".into(), host: Some("host-x".into()), live: true },
     ]
 }
 
@@ -108,6 +109,7 @@ pub fn bodies() -> Vec<EventBody> {
         EventBody::Message { from: embot(ElementId::Plane), channel: "capacity".into(), content: Value::Int(1) },
         EventBody::ActionDone(ActionId(4)),
         EventBody::ActionFailed { action: ActionId(5), reason: "refused".into() },
+        EventBody::MigrationOffer(Arc::new(offer("site-b"))),
     ]
 }
 
@@ -150,6 +152,7 @@ pub fn action(id: u64, state: ActionState) -> Action {
         approved_by: Some("ada".into()),
         weighed: vec!["host-b would be at 41 %".to_owned()],
         refused: vec![refusal(ActionKind::Reset { vm: guest(7) })],
+        cancelling: Some("ada".into()),
     }
 }
 

@@ -136,6 +136,7 @@ impl Fleet {
                 must_be(if *live { &[VmState::Running, VmState::Paused] } else { &[VmState::Off, VmState::Crashed] })?;
                 self.check_target(host, guest, order)
             }
+            ActionKind::Handover { .. } => no("one hypervisor alone hands nothing over".to_owned()),
             ActionKind::Adopt { .. } | ActionKind::Define { .. } | ActionKind::Notify { .. } => Ok(()),
         }
     }

@@ -309,7 +309,10 @@ impl Fleet {
                 self.redefined(vm);
             }
             ActionKind::Migrate { .. } => self.move_cold(job, vm)?,
-            ActionKind::Define { .. } | ActionKind::Notify { .. } | ActionKind::Shutdown { .. } => {}
+            ActionKind::Define { .. }
+            | ActionKind::Notify { .. }
+            | ActionKind::Shutdown { .. }
+            | ActionKind::Handover { .. } => {}
         }
         Ok(())
     }
