@@ -216,7 +216,7 @@ impl Manager {
     }
 
     /// The guest's management is put in force.
-    fn take_in(&mut self, entry: &Entry, bundle: Bundle, mark: Mark, host: &HostId, shift_ms: i64) {
+    pub(super) fn take_in(&mut self, entry: &Entry, bundle: Bundle, mark: Mark, host: &HostId, shift_ms: i64) {
         let (vm, element) = (entry.row.vm, entry.vm());
         let Bundle { captured_at, mut guest, embots, timers, memory, usage, advice, decisions, .. } = bundle;
         let limit = entry.row.grant.as_ref().and_then(|grant| grant.mode);

@@ -16,6 +16,9 @@ mod coming;
 mod leaving;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 pub use view::{MigrationView, PeerView};
 
 use super::{Manager, Output};

@@ -16,7 +16,10 @@ impl Source {
         match input {
             Input::Begin => self.say_again(now, effects),
             Input::Message(message) => self.hear(message, now, effects),
-            Input::LinkUp => self.say_again(now, effects),
+            Input::LinkUp => {
+                self.inquire(effects);
+                self.say_again(now, effects);
+            }
             Input::Tick => self.tick(now, effects),
             Input::Restarted => self.restarted(now, effects),
             Input::Answer(number, Answer::JobEnded(_)) if self.job == JobState::Ordered(number) => {
@@ -116,6 +119,7 @@ impl Source {
             Phase::Reclaiming => self.agreed = true,
             Phase::TellingPeer => self.enter(Phase::Ended, now),
             Phase::LastRound | Phase::HandingOver => {
+                self.agreed = true;
                 let text = format!("the guest has left, but plane {} has given it up: {reason}", self.offer.to);
                 self.cannot_decide(Reason::new(ReasonKind::Peer, text), effects);
             }
@@ -361,7 +365,7 @@ impl Source {
     /// The job must end; how it did, its end or a look tells.
     fn order_cancel(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         if matches!(self.job, JobState::Ordered(_) | JobState::Adopted(_)) {
-            self.orders = self.orders.wrapping_add(1);
+            // Nobody answers it, so it needs no number of its own.
             effects.push(Effect::Order(self.orders, Order::CancelJob));
             self.times.again_at = Some(now + self.timing.look);
         }
@@ -412,15 +416,16 @@ impl Source {
     }
 
     fn resolve(&mut self, resolution: &Resolution, now: Timestamp, effects: &mut Vec<Effect>) {
-        if self.undecided.take().is_none() || !self.owns() {
+        // What the target has on record as given up it cannot be given.
+        if self.undecided.is_none() || !self.owns() || self.agreed && resolution.owner == Side::Target {
             return;
         }
+        self.undecided = None;
         self.forced = Some(resolution.owner);
         match resolution.owner {
             Side::Source => {
                 let text = format!("{} says that host {} does not run it", resolution.by, resolution.fenced);
                 self.reason = Some(Reason::new(ReasonKind::Resolved, text));
-                self.agreed = false;
                 self.reclaim(now, effects);
             }
             Side::Target if self.phase == Phase::HandingOver => self.say_again(now, effects),
@@ -462,6 +467,9 @@ impl Source {
                 self.order_cancel(now, effects);
             }
             self.order_again(now, effects);
+            if self.undecided.is_some() {
+                self.inquire(effects);
+            }
             self.say_again(now, effects);
         }
     }
@@ -479,7 +487,15 @@ impl Source {
             }
         }
         self.order_again(now, effects);
+        self.inquire(effects);
         self.say_again(now, effects);
+    }
+
+    /// Asks what the target has on record, where nothing that is out tells anyway.
+    fn inquire(&self, effects: &mut Vec<Effect>) {
+        if matches!(self.phase, Phase::Marking | Phase::Moving | Phase::Reclaiming) {
+            effects.push(Effect::Send(Message::Inquire));
+        }
     }
 
     /// Orders what its phase waits for, where no answer is due.
@@ -491,8 +507,16 @@ impl Source {
         match self.phase {
             Phase::Marking => self.order(Order::Mark(self.their_mark()), effects),
             Phase::Moving if matches!(self.job, JobState::Adopted(_) | JobState::Over) => self.order(Order::Look, effects),
-            // Meanwhile an admin may have given it to the target, or it turns out that it runs there.
-            Phase::Reclaiming if self.undecided.is_some() && !self.agreed && !redefine => self.ask(now, effects),
+            // Meanwhile an admin may have given it to the target, or it turns out that it runs there, or a job works on it.
+            Phase::Reclaiming if self.undecided.is_some() && !self.agreed && !redefine => match self.job {
+                JobState::None => self.ask(now, effects),
+                _ => {
+                    self.asks_first = true;
+                    self.job = JobState::Over;
+                    self.enter(Phase::Moving, now);
+                    self.order(Order::Look, effects);
+                }
+            },
             Phase::Reclaiming => {
                 let mark = Mark { plane: self.offer.from.clone(), epoch: self.epoch };
                 self.order(Order::Reclaim { mark, redefine }, effects);
