@@ -43,6 +43,8 @@
 pub mod message;
 pub mod source;
 pub mod target;
+#[cfg(test)]
+pub mod testing;
 
 use crate::model::{Mark, Span, Timestamp};
 use serde::{Deserialize, Serialize};
