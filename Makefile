@@ -29,6 +29,7 @@ test: setup ## everything that needs no real guests
 	cargo fmt --check
 	cargo clippy --all-targets --quiet -- -D warnings
 	cargo test --quiet --lib --test check --test crash --test house --test sandbox --test shipped --test simulate
+	cargo test --quiet --test explorer -- --nocapture
 	cargo test --quiet --test hypervisor -- --skip libvirt
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
 
