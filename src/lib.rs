@@ -12,6 +12,7 @@ pub mod error;
 pub mod hypervisor;
 pub mod manager;
 pub mod model;
+pub mod pki;
 pub mod plan;
 pub mod policy;
 pub mod queue;
