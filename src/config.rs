@@ -8,6 +8,7 @@ use crate::error::Diagnostic;
 use crate::hypervisor::{BEHIND_SOCKET, MigrationLimits};
 use crate::model::{AffinityRule, Capacity, Mode, Span};
 use crate::plan::Guardrails;
+use crate::policy::Limits;
 use crate::store::Retention;
 use crate::yaml::{self, Document, Key, Shape};
 use serde::{Deserialize, Serialize};
@@ -134,7 +135,9 @@ pub struct PolicyLimits {
 
 impl Default for PolicyLimits {
     fn default() -> PolicyLimits {
-        PolicyLimits { operations: 100_000, units: 50_000, deadline: Span(10), state_bytes: 64 * 1024 }
+        let Limits { operations, units, deadline, state_bytes, .. } = Limits::default();
+        let deadline = Span(deadline.as_millis() as u64);
+        PolicyLimits { operations, units, deadline, state_bytes: state_bytes as u64 }
     }
 }
 
@@ -202,6 +205,7 @@ const MIGRATION: Shape = Shape::Keys(&[
     Key::optional("max_downtime", Shape::Span),
     Key::optional("timeout", Shape::Span),
     Key::optional("auto_converge", Shape::Bool),
+    Key::optional("compression", Shape::Bool),
     Key::optional("copy_storage", Shape::Bool),
 ]);
 

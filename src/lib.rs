@@ -11,6 +11,7 @@ pub mod embot;
 pub mod error;
 pub mod hypervisor;
 pub mod manager;
+pub mod migration;
 pub mod model;
 pub mod pki;
 pub mod plan;

@@ -15,6 +15,7 @@ pub mod peer;
 pub mod record;
 pub mod report;
 pub mod rule;
+pub mod sighting;
 #[cfg(test)]
 pub mod testing;
 pub mod time;
@@ -36,6 +37,7 @@ pub use peer::{Peer, Summary};
 pub use record::{Batch, Change, EmbotRow, ModuleRow, ModuleVersion, Output, PlaneRow, Record, TimerRow};
 pub use report::{AgentState, Description, DomainReport, HostReport, Notice, NoticeBody};
 pub use rule::{Affinity, AffinityRule, Violation};
+pub use sighting::{Sighting, Standing};
 pub use time::{Span, Timestamp};
 pub use value::Value;
 pub use vm::{Mark, Mode, Reason, Vm, VmLoad, VmState};

@@ -153,6 +153,8 @@ impl Engine {
             docs: read.docs,
             runtime: RefCell::new(None),
         };
+        // Making it takes longer than a step may.
+        self.witness();
         compiled.defaults = self.defaults(&compiled).map_err(|error| vec![error])?;
         Ok(Policy(Rc::new(compiled)))
     }
@@ -310,20 +312,19 @@ impl Engine {
         if fault.error.line > 0 {
             return fault;
         }
-        if fault.deadline {
-            // It has taken long enough.
-            return Fault { error: handler.located(fault.error), ..fault };
-        }
-        let witness = self.witness.get_or_init(|| Witness::new(&self.context));
         let operations = self.context.meter.operations().min(WATCHED_OPERATIONS);
         self.context.sheet.borrow_mut().restart();
         self.context.meter.reset();
         self.context.meter.end_after(operations);
         let this = handler.stateful.then(|| state.0.clone());
-        let place = witness.last_place(policy, handler, this, args());
+        let place = self.witness().last_place(policy, handler, this, args());
         let error =
             Diagnostic { line: place.line().unwrap_or(0) as u32, column: place.position().unwrap_or(0) as u32, ..fault.error };
         Fault { error: handler.located(error), ..fault }
+    }
+
+    fn witness(&self) -> &Witness {
+        self.witness.get_or_init(|| Witness::new(&self.context))
     }
 
     /// A changed state, where it can be kept.

@@ -15,6 +15,7 @@ const ORDER: &[(&str, u32)] = &[
     ("policy", 3),
     ("plan", 3),
     ("embot", 4),
+    ("migration", 4),
     ("hypervisor", 5),
     ("sensors", 6),
     ("effectors", 6),
@@ -28,7 +29,7 @@ const ORDER: &[(&str, u32)] = &[
 ];
 
 /// Parts without input and output: no files, sockets, threads, runtime or wall clock.
-const PURE: &[&str] = &["model", "queue", "usage", "policy", "plan", "embot"];
+const PURE: &[&str] = &["model", "queue", "usage", "policy", "plan", "embot", "migration"];
 
 fn source_files() -> Vec<(String, PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
