@@ -40,6 +40,7 @@
 //! their hosts and the link are up, except where what the hypervisors did cannot be known. Then both are *undecided*, say so
 //! loudly, and wait for an admin's `resolve`. `tests/explorer` shows it exhaustively.
 
+pub mod link;
 pub mod message;
 pub mod source;
 pub mod target;
