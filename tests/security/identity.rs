@@ -51,7 +51,7 @@ fn a_certificate_from_the_future() {
     let folder = world.folder.path().join("early");
     let early = Request { to: Some(folder.clone()), ..Request::new("site-a") };
     world.authority().issue(&early, now() + DAY).unwrap();
-    refuses(&world, Some(&folder), "BadCertificate", "plane site-a", "not valid yet");
+    refuses(&world, Some(&folder), "CertificateExpired", "plane site-a", "not valid yet");
 }
 
 #[test]

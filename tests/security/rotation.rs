@@ -71,7 +71,7 @@ fn a_plane_whose_own_certificate_has_expired_comes_back_with_a_new_one() {
     world.authority().issue(&old, now() - DAY - DAY).unwrap();
     let b = world.listening("site-b", &["site-a"]);
     let a = world.plane("site-a", vec![peer("site-b", Some(b.address()), &[Direction::Send])], |_| {});
-    eventually("it is told why", || a.peer("site-b").problem.filter(|why| why.contains("expired; `embot pki renew`")));
+    eventually("it is told why", || a.peer("site-b").problem.filter(|why| why.contains("expired (`embot pki renew`")));
     b.refused("it has expired");
     world.authority().renew(&Request::new("site-a"), false, now()).unwrap();
     eventually("a stream", || a.peer("site-b").outgoing);

@@ -184,7 +184,9 @@ impl Drop for Inner {
 }
 
 impl Inner {
+    /// Streams that peers have dialled run on their own; they are told.
     fn end(&self) {
+        self.shared.peers.end_all("the plane stops");
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|task| task.abort());
     }
 }
@@ -276,7 +278,6 @@ impl Link {
 
     /// Ends all streams and tasks.
     pub fn stop(&self) {
-        self.0.shared.peers.end_all("the plane stops");
         self.0.end();
     }
 }
