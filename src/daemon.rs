@@ -210,7 +210,11 @@ fn manage(
 ) -> Result<(), RunError> {
     let manager = Manager::new(settings, recovered);
     for action in manager.unreconciled() {
+        let (id, cancelling) = (action.id, action.cancelling.is_some());
         outlet.recover(action);
+        if cancelling {
+            outlet.leave(Output::Cancel(id));
+        }
     }
     let result = crate::manager::run(manager, handle, inbox, commits, committed, outlet, clock);
     if let Err(error) = &result {

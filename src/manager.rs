@@ -18,6 +18,7 @@
 
 mod actions;
 mod commands;
+mod leftovers;
 mod modules;
 mod run;
 mod timers;
@@ -190,8 +191,9 @@ impl Manager {
         let world = Rc::new(RefCell::new(world));
         let usage = Rc::new(RefCell::new(usage));
         let engine = Engine::new(world.clone(), usage.clone(), settings.policy.clone());
+        let hosts: Vec<HostId> = recovered.hosts.keys().cloned().collect();
         let mut manager = Manager {
-            inventory: Inventory::new(settings.adopt),
+            inventory: Inventory::new(settings.adopt, recovered.hosts.into_iter().map(|(id, host)| (id, host.link))),
             awaited: settings.hosts.iter().map(|host| host.id.clone()).collect(),
             patience_ends: None,
             timers,
@@ -218,6 +220,7 @@ impl Manager {
         for (name, row) in recovered.modules {
             manager.restore_module(name, row);
         }
+        manager.clear_leftovers(hosts);
         manager.world.borrow_mut().take_dirty();
         manager
     }
@@ -290,6 +293,7 @@ impl Manager {
     fn take(&mut self, input: &Input) {
         match input {
             Input::Report(host, report) => {
+                self.looks_for_unmarked |= self.world.borrow().host(host).is_some_and(|host| !host.is_up());
                 let sensed = self.inventory.report(&mut self.world.borrow_mut(), host, report);
                 self.awaited.remove(host);
                 self.sensed(sensed);
@@ -328,7 +332,6 @@ impl Manager {
                     }
                 }
                 (EventBody::Appeared | EventBody::Changed, _) => self.register(&element),
-                (EventBody::HostUp, _) => self.looks_for_unmarked = true,
                 _ => {}
             }
             self.looks_for_unmarked |= matches!(body, EventBody::Appeared | EventBody::Changed);
@@ -570,7 +573,14 @@ impl Manager {
         let world = self.world.borrow();
         for element in dirty {
             match element {
-                ElementId::Host(id) => turn.changes.push(Change::Host(id.clone(), world.host(&id).cloned().map(Box::new))),
+                ElementId::Host(id) => {
+                    let mut row = world.host(&id).cloned();
+                    // Not heard of since the start: the row keeps what was last stated of it.
+                    if let Some(row) = row.as_mut().filter(|row| row.link == Link::Unknown) {
+                        row.link = self.inventory.stated(&id);
+                    }
+                    turn.changes.push(Change::Host(id, row.map(Box::new)));
+                }
                 ElementId::Vm(id) => turn.changes.push(Change::Vm(id, world.vm(id).cloned().map(Box::new))),
                 ElementId::Plane | ElementId::Disk(..) | ElementId::Nic(..) | ElementId::App(..) => {}
             }

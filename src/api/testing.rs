@@ -108,6 +108,7 @@ pub fn action() -> Action {
             "gain 1140 core-seconds, cost 21 core-seconds: 54 times (minimum 2)".into(),
         ],
         refused: vec![refusal()],
+        cancelling: None,
     }
 }
 

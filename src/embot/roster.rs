@@ -97,6 +97,15 @@ impl Roster {
         (there, gone)
     }
 
+    /// Forgets rows from the store that no embot took, and that `wanted` picks. Returns whose they were.
+    pub fn forget_rows(&mut self, wanted: impl Fn(&EmbotId) -> bool) -> Vec<EmbotId> {
+        let forgotten: Vec<EmbotId> = self.rows.keys().filter(|id| wanted(id)).cloned().collect();
+        for id in &forgotten {
+            self.rows.remove(id);
+        }
+        forgotten
+    }
+
     /// Takes a module out of force. With `keep`, its embots' state waits for the next version.
     pub fn unload(&mut self, name: &str, keep: bool) -> Vec<EmbotId> {
         let Some(module) = self.modules.remove(name) else { return Vec::new() };

@@ -56,6 +56,11 @@ impl Timers {
         self.of.get(embot).is_some_and(|theirs| theirs.contains_key(name))
     }
 
+    /// The embots that have timers.
+    pub(super) fn embots(&self) -> impl Iterator<Item = &EmbotId> {
+        self.of.keys()
+    }
+
     /// When the first is due.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         self.due.keys().next().map(|(due, _)| *due)

@@ -87,6 +87,8 @@ pub enum Message {
     CompleteAck {
         /// Under this epoch.
         epoch: u64,
+        /// With the dirty rounds up to this one.
+        rounds: u32,
     },
     /// It cannot commit now; it stays bound.
     CompleteFailed(Reason),
@@ -117,8 +119,6 @@ pub struct Round {
 pub struct LateFacts {
     /// The number of this lot, from 1.
     pub lot: u32,
-    /// Was the source's queue empty after it? (More may come all the same, by whoever still knows the guest there.)
-    pub last: bool,
     /// What is in it.
     pub payload: Payload,
 }
@@ -143,6 +143,8 @@ pub enum Record {
     Committed {
         /// Under this epoch.
         epoch: u64,
+        /// With the dirty rounds up to this one.
+        rounds: u32,
     },
     /// It was given up, or denied.
     Aborted(Reason),

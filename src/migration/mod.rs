@@ -224,7 +224,8 @@ pub enum Order {
         /// Where there is no such domain: define it from the record, without starting it. (Else: `Failed(Gone)`.)
         redefine: bool,
     },
-    /// Source: remove what the move has left of it here, if it carries this mark. Never a running guest. -> `Done`
+    /// Source: remove what the move has left of it here, if it carries this or an older mark. Never a running guest.
+    /// -> `Done`, also where nothing is left
     Remove(Mark),
     /// Target: let the guest run if it carries this mark and the migration has stopped it (cold: start it if it ran before).
     /// -> `Done`

@@ -4,20 +4,26 @@
 //!  Offering -> Stating -> Queueing -> Marking -> Moving -> LastRound -> HandingOver -> Retiring -> Retired
 //!     |           |          |           |         |  ^        ^             ^
 //!     |           |          |           |         v  | again  | gone        | committed
-//!     |           |          |           |       Looking ------+             |
-//!     |           |          |           |         |                         |
-//!     |           |          |           |         +--> Asking (is it yours?)+   undecided before, or nobody knows who ran it
-//!     |           |          |           v         v      |
-//!     |           |          |         Reclaiming <-------+  Aborted: it never will be
-//!     |           v          v           |
-//!     |         (released) TellingPeer <-+
-//!     v                        |
-//!   Ended <--------------------+
+//!     |           |          |           |      (a look) ----+             |
+//!     |           |          |           |         |         | it runs there |
+//!     |           |          |           |         +----> Asking ------------+   what only the target knows
+//!     |           |          |           v         v         |
+//!     |           |          |         Reclaiming <----------+ it is on record there as given up
+//!     |           v          v            |
+//!     +-----> TellingPeer <---------------+   (managed on here)
+//!     v           v
+//!   Ended <-------+
 //! ```
+//! (Retiring also follows any phase in which the target turns out to own the guest: an admin said so there.)
+//!
 //! Up to *moved* (the guest is gone here) it can be given up, by a cancel, a time-out, a refusal or a failure; from there on
 //! only forward. See the module's page for how a manager drives it.
 
-use super::message::{Digest, Message, Offer, Payload, Round};
+mod step;
+#[cfg(test)]
+mod tests;
+
+use super::message::{Digest, Grants, Message, Offer, Payload, Record};
 use super::{Answer, Ending, JobProgress, MigrationId, Order, Reason, Resolution, Timing};
 use crate::model::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -95,11 +101,13 @@ pub enum Effect {
     Capture(What),
     /// Answer with `Packed`: these modules.
     Pack(BTreeSet<Digest>),
-    /// The guest has left: its embots are retired, facts that were captured are dropped (the target has them), the hold stays for
-    /// late ones, and a tombstone says where it went.
+    /// The guest has left, or an admin gave it away after it was released: its embots are retired, facts that the target has are dropped, the hold stays for those it has
+    /// not, which are late, and a tombstone says where it went.
     Retire {
         /// The owner's epoch.
         epoch: u64,
+        /// Facts of the events and of the dirty rounds up to this one are with the target.
+        rounds: u32,
     },
     /// The target has this lot of late facts and all before: drop them here.
     Forget(u32),
@@ -138,6 +146,19 @@ pub enum Phase {
     Ended,
 }
 
+/// What is known of the hypervisor's job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum JobState {
+    /// None was started.
+    None,
+    /// The order with this number is under way.
+    Ordered(u32),
+    /// It was under way when the plane died: nobody will tell of its end. So many looks in a row have found no job.
+    Adopted(u8),
+    /// It is over.
+    Over,
+}
+
 /// A migration as its source has it: the row.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Source {
@@ -145,24 +166,66 @@ pub struct Source {
     pub id: MigrationId,
     /// What is offered, with the epoch.
     pub offer: Box<Offer>,
+    /// What the target grants.
+    pub grants: Option<Box<Grants>>,
     /// How long things may take.
     pub timing: Timing,
     /// Where it stands.
     pub phase: Phase,
-    /// Since when.
-    pub since: Timestamp,
+    /// The source's epoch, at present or once it is given up.
+    pub epoch: u64,
     /// How far the hypervisor's job is.
     pub progress: JobProgress,
     /// Dirty rounds that the target has.
     pub rounds: u32,
+    /// Lots of late facts that the target has.
+    pub lots: u32,
     /// Why it is given up, where it is.
     pub reason: Option<Reason>,
     /// Why only an admin can decide at the moment, where it is so.
     pub undecided: Option<Reason>,
-    /// A round that is out and not accepted.
-    flight: Option<Round>,
+    /// The instants that matter to it.
+    pub times: Times,
+    /// State, events, a round or late facts that are out and not accepted.
+    out: Option<Message>,
     /// The number of the last order.
     orders: u32,
+    /// The order that will be answered, if any; the job is apart.
+    waiting: Option<u32>,
+    job: JobState,
+    /// It was undecided while the guest moved: an admin may have given it to the target.
+    asks_first: bool,
+    /// Does the target know that it is given up? What was said may not have arrived.
+    told: bool,
+    /// Has the target it on record that it is given up?
+    agreed: bool,
+    /// Was it alarmed about in this phase?
+    alarmed: bool,
+    /// Whose the guest is by an admin's word, if there was one.
+    forced: Option<super::Side>,
+    /// Has the action been told how it ended?
+    ended: bool,
+    /// Is nothing left of the guest here, verified after the commit?
+    removed: bool,
+    /// Are there late facts that are not out yet?
+    late: bool,
+}
+
+/// The instants that matter to a source's machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Times {
+    /// When the phase began.
+    pub since: Timestamp,
+    /// When the phase takes too long.
+    pub step_by: Timestamp,
+    /// When all takes too long.
+    pub whole_by: Timestamp,
+    /// When to say, order or look again.
+    pub again_at: Option<Timestamp>,
+    /// When the next dirty round is due.
+    pub round_at: Option<Timestamp>,
+    /// Since when the host does not answer.
+    pub away_since: Option<Timestamp>,
 }
 
 impl Source {
@@ -170,28 +233,45 @@ impl Source {
     pub fn new(id: MigrationId, offer: Offer, timing: Timing, now: Timestamp) -> Source {
         Source {
             id,
+            epoch: offer.epoch,
             offer: Box::new(offer),
+            grants: None,
             timing,
             phase: Phase::Offering,
-            since: now,
             progress: JobProgress::default(),
             rounds: 0,
+            lots: 0,
             reason: None,
             undecided: None,
-            flight: None,
+            times: Times { since: now, step_by: now + timing.step, whole_by: now + timing.whole, ..Times::default() },
+            out: None,
             orders: 0,
+            waiting: None,
+            job: JobState::None,
+            asks_first: false,
+            told: false,
+            agreed: false,
+            alarmed: false,
+            forced: None,
+            ended: false,
+            removed: false,
+            late: false,
         }
     }
 
     /// Takes one input.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
-        let _ = (input, now);
-        Vec::new()
+        let mut effects = Vec::new();
+        self.take(input, now, &mut effects);
+        effects
     }
 
-    /// When it wants a [`Input::Tick`] at the latest.
+    /// When it wants an [`Input::Tick`] at the latest.
     pub fn wake_at(&self) -> Option<Timestamp> {
-        None
+        let times = &self.times;
+        let step = self.has_step_limit().then_some(times.step_by);
+        let whole = (self.is_cancellable() && self.reason.is_none()).then_some(times.whole_by);
+        [step, whole, times.again_at, times.round_at].into_iter().flatten().min()
     }
 
     /// Can it still be cancelled?
@@ -199,7 +279,7 @@ impl Source {
         matches!(self.phase, Phase::Offering | Phase::Stating | Phase::Queueing | Phase::Marking | Phase::Moving)
     }
 
-    /// Is dispatch to the guest on hold?
+    /// Is dispatch to the guest on hold? (After the commit for good, so that what comes is sent on.)
     pub fn holds(&self) -> bool {
         !matches!(self.phase, Phase::Offering | Phase::TellingPeer | Phase::Ended)
     }
@@ -211,13 +291,63 @@ impl Source {
 
     /// Is nothing left to do? (A retired one still answers, and sends late facts on.)
     pub fn is_final(&self) -> bool {
-        matches!(self.phase, Phase::Retired | Phase::Ended)
+        matches!(self.phase, Phase::Retired | Phase::Ended) && self.out.is_none()
+    }
+
+    /// Counts instants from `now` and orders from 0, and forgets how long ago what is past was: two states that differ in
+    /// nothing else become equal. For explorers of all states. Returns what was the number of the last order.
+    #[doc(hidden)]
+    pub fn rebase(&mut self, now: Timestamp) -> u32 {
+        let Times { since, step_by, whole_by, again_at, round_at, away_since } = &mut self.times;
+        *since = Timestamp(0);
+        for at in [Some(step_by), Some(whole_by), again_at.as_mut(), round_at.as_mut()].into_iter().flatten() {
+            at.0 = (at.0 - now.0).max(0);
+        }
+        if let Some(since) = away_since {
+            since.0 = (since.0 - now.0).max(-(self.timing.patience.0 as i64));
+        }
+        let orders = std::mem::take(&mut self.orders);
+        self.waiting = self.waiting.map(|number| number.wrapping_sub(orders));
+        if let JobState::Ordered(number) = &mut self.job {
+            *number = number.wrapping_sub(orders);
+        }
+        orders
+    }
+
+    /// What its record says, for the peer.
+    pub fn record(&self) -> Record {
+        match (&self.phase, &self.reason, &self.undecided) {
+            (Phase::Retiring | Phase::Retired, ..) => Record::Retired,
+            (Phase::TellingPeer | Phase::Ended, Some(reason), _) => Record::Aborted(reason.clone()),
+            (_, _, Some(reason)) => Record::Undecided(reason.clone()),
+            (phase, ..) => Record::Underway(phase.name().into()),
+        }
+    }
+}
+
+impl Phase {
+    /// Its name, for people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Phase::Offering => "offering",
+            Phase::Stating => "stating",
+            Phase::Queueing => "queueing",
+            Phase::Marking => "marking",
+            Phase::Moving => "moving",
+            Phase::LastRound => "last-round",
+            Phase::HandingOver => "handing-over",
+            Phase::Retiring => "retiring",
+            Phase::Retired => "retired",
+            Phase::Asking => "asking",
+            Phase::Reclaiming => "reclaiming",
+            Phase::TellingPeer => "telling-peer",
+            Phase::Ended => "ended",
+        }
     }
 }
 
 /// The answer to a message about a migration that this plane has no record of, if there is one to give.
 pub fn unknown(message: &Message) -> Option<Message> {
-    use super::message::Record;
     let asks = !matches!(message, Message::Status(_) | Message::Aborted(_) | Message::Denied(_));
     asks.then_some(Message::Status(Record::Unknown))
 }

@@ -11,7 +11,11 @@
 //! `EventsAccepted` it may not: the guest can be on its way, and must find somebody. `Committed` is the one write that makes
 //! the target the owner. See the module's page for how a manager drives it.
 
-use super::message::{Digest, Grants, LateFacts, Message, Offer, Payload, Round};
+mod step;
+#[cfg(test)]
+mod tests;
+
+use super::message::{Digest, Grants, LateFacts, Message, Offer, Payload, Record, Round};
 use super::{Answer, MigrationId, Order, Reason, Resolution, Timing};
 use crate::model::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -155,8 +159,8 @@ pub struct Target {
     pub timing: Timing,
     /// Where it stands.
     pub phase: Phase,
-    /// Since when.
-    pub since: Timestamp,
+    /// The target's epoch, once it owns the guest.
+    pub epoch: Option<u64>,
     /// Dirty rounds that are in.
     pub rounds: u32,
     /// Lots of late facts that are in.
@@ -165,27 +169,93 @@ pub struct Target {
     pub reason: Option<Reason>,
     /// Why only an admin can decide at the moment, where it is so.
     pub undecided: Option<Reason>,
+    /// The instants that matter to it.
+    pub times: Times,
+    /// Modules that were asked for and are not here.
+    lacks: BTreeSet<Digest>,
+    /// How often modules were asked for.
+    requests: u32,
+    /// What waits for them.
+    pending: Option<Import>,
+    /// Is the last round in?
+    last: bool,
     /// The number of the last order.
     orders: u32,
+    /// The order that will be answered, if any.
+    waiting: Option<u32>,
+    /// Is the hypervisor done with what the phase asks of it: is the guest resumed, the copy gone?
+    settled: bool,
+    /// An admin gave it to the target.
+    forced: bool,
+    /// Was it alarmed about in this phase?
+    alarmed: bool,
+}
+
+/// The instants that matter to a target's machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Times {
+    /// When the phase began.
+    pub since: Timestamp,
+    /// When the source was heard last.
+    pub heard: Timestamp,
+    /// Until when room is reserved; when modules take too long.
+    pub lease_by: Option<Timestamp>,
+    /// When to ask or order again.
+    pub again_at: Option<Timestamp>,
+    /// When facts sensed here wait no longer for late ones.
+    pub sensed_by: Option<Timestamp>,
+    /// Since when the host does not answer.
+    pub away_since: Option<Timestamp>,
 }
 
 impl Target {
     /// The first message of a migration that there is no record of. `None`: there is nothing to put on record, and
     /// [`super::source::unknown`] says what to answer.
     pub fn first(id: MigrationId, message: Message, timing: Timing, now: Timestamp) -> Option<(Target, Vec<Effect>)> {
-        let _ = (id, message, timing, now);
-        None
+        let (offer, phase, reason) = match message {
+            Message::Offer(offer) => (Some(offer), Phase::Considering, None),
+            Message::Abort { reason, .. } => (None, Phase::Aborted, Some(reason)),
+            _ => return None,
+        };
+        let mut target = Target {
+            id,
+            offer,
+            grants: None,
+            timing,
+            phase,
+            epoch: None,
+            rounds: 0,
+            lots: 0,
+            reason,
+            undecided: None,
+            times: Times { since: now, heard: now, ..Times::default() },
+            lacks: BTreeSet::new(),
+            requests: 0,
+            pending: None,
+            last: false,
+            orders: 0,
+            waiting: None,
+            settled: true,
+            forced: false,
+            alarmed: false,
+        };
+        let mut effects = Vec::new();
+        target.begin(now, &mut effects);
+        Some((target, effects))
     }
 
     /// Takes one input.
     pub fn step(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
-        let _ = (input, now);
-        Vec::new()
+        let mut effects = Vec::new();
+        self.take(input, now, &mut effects);
+        effects
     }
 
-    /// When it wants a [`Input::Tick`] at the latest.
+    /// When it wants an [`Input::Tick`] at the latest.
     pub fn wake_at(&self) -> Option<Timestamp> {
-        None
+        let times = &self.times;
+        let lost = self.awaits_source().then(|| times.heard + self.timing.patience);
+        [times.lease_by, times.again_at, times.sensed_by, lost].into_iter().flatten().min()
     }
 
     /// Does the target's plane own the guest?
@@ -195,6 +265,59 @@ impl Target {
 
     /// Is nothing left to do? (A closed one still answers, and takes late facts.)
     pub fn is_final(&self) -> bool {
-        matches!(self.phase, Phase::Closed | Phase::Aborted | Phase::Denied | Phase::Yielded)
+        match self.phase {
+            Phase::Closed | Phase::Denied => self.pending.is_none(),
+            Phase::Aborted | Phase::Yielded => self.settled,
+            _ => false,
+        }
+    }
+
+    /// See [`super::source::Source::rebase`].
+    #[doc(hidden)]
+    pub fn rebase(&mut self, now: Timestamp) -> u32 {
+        let Times { since, heard, lease_by, again_at, sensed_by, away_since } = &mut self.times;
+        *since = Timestamp(0);
+        for at in [lease_by, again_at, sensed_by].into_iter().flatten() {
+            at.0 = (at.0 - now.0).max(0);
+        }
+        for since in [Some(heard), away_since.as_mut()].into_iter().flatten() {
+            since.0 = (since.0 - now.0).max(-(self.timing.patience.0 as i64));
+        }
+        let orders = std::mem::take(&mut self.orders);
+        self.waiting = self.waiting.map(|number| number.wrapping_sub(orders));
+        orders
+    }
+
+    /// What its record says, for the peer.
+    pub fn record(&self) -> Record {
+        match (&self.phase, self.epoch, &self.reason) {
+            (Phase::Committed | Phase::Closed, Some(epoch), _) => Record::Committed { epoch, rounds: self.rounds },
+            (Phase::Aborted | Phase::Denied | Phase::Yielded, _, Some(reason)) => Record::Aborted(reason.clone()),
+            (Phase::Bound | Phase::Committing | Phase::Unmaking, ..) => match &self.undecided {
+                Some(reason) => Record::Undecided(reason.clone()),
+                None => Record::Bound { running: false },
+            },
+            _ => Record::Open,
+        }
+    }
+}
+
+impl Phase {
+    /// Its name, for people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Phase::Considering => "considering",
+            Phase::Fetching => "fetching",
+            Phase::Permitted => "permitted",
+            Phase::Stated => "stated",
+            Phase::Bound => "bound",
+            Phase::Committing => "committing",
+            Phase::Committed => "committed",
+            Phase::Closed => "closed",
+            Phase::Unmaking => "unmaking",
+            Phase::Aborted => "aborted",
+            Phase::Denied => "denied",
+            Phase::Yielded => "yielded",
+        }
     }
 }

@@ -454,6 +454,8 @@ pub struct Action {
     pub weighed: Vec<String>,
     /// What the same step wanted and did not get.
     pub refused: Vec<Refusal>,
+    /// Who wants it ended while it is open. Stands until it is over, a restart included.
+    pub cancelling: Option<Arc<str>>,
 }
 
 /// What an effector says of an action.

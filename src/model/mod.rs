@@ -30,7 +30,7 @@ pub use command::{Command, Reply, Ticket};
 pub use element::{ElementId, EmbotId, HostId, Kind, Lookup, VmId};
 pub use event::{Event, EventBody, EventClass, EventKind};
 pub use hash::ContentHash;
-pub use host::{Capacity, Host, HostLoad, Link, Maintenance};
+pub use host::{Abilities, Capacity, Host, HostLoad, Link, Maintenance};
 pub use input::Input;
 pub use offer::{Admission, Answer, Grant, Offer, OfferedGuest, OfferedHost, OfferedModule, Verdict};
 pub use peer::{Peer, Summary};

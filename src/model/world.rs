@@ -5,7 +5,7 @@
 
 use super::action::{ActionId, Verb};
 use super::element::{ElementId, HostId, Lookup, VmId};
-use super::host::Host;
+use super::host::{Abilities, Host};
 use super::peer::Peer;
 use super::rule::{Affinity, AffinityRule, Rules, Violation};
 use super::vm::Vm;
@@ -23,6 +23,8 @@ pub struct World {
     pub open: BTreeMap<VmId, (ActionId, Verb)>,
     /// The other planes, by name.
     pub peers: BTreeMap<Arc<str>, Peer>,
+    /// What hosts can give guests, as far as they say.
+    pub abilities: BTreeMap<HostId, Abilities>,
     rules: Rules,
     hosts: BTreeMap<HostId, Host>,
     vms: Lookup<VmId, Vm>,
@@ -53,6 +55,11 @@ impl World {
     /// The rules that concern a guest, each with its position among [`World::rules`].
     pub fn rules_of(&self, vm: VmId) -> impl Iterator<Item = (usize, &AffinityRule)> {
         self.rules.of(vm).iter().filter_map(|index| Some((*index, self.rules().get(*index)?)))
+    }
+
+    /// The rules that would concern a guest of this name, each with its position among [`World::rules`].
+    pub fn rules_for(&self, name: &str) -> Vec<(usize, &AffinityRule)> {
+        self.rules.matching(name).into_iter().filter_map(|index| Some((index, self.rules().get(index)?))).collect()
     }
 
     /// The guests that the rule at this position of [`World::rules`] concerns, by UUID.

@@ -135,6 +135,15 @@ impl<'a> Fleet<'a> {
         }
     }
 
+    /// Counts a guest that comes from another plane.
+    pub(super) fn arrives(&mut self, host: &HostId, own: Promised, cores: f64) {
+        if let Some(seat) = self.seat(host).map(|seat| &mut self.seats[seat]) {
+            seat.migrations += 1;
+            seat.reserved.add(own);
+            seat.coming.add(Cores { low: 0.0, high: cores });
+        }
+    }
+
     /// Takes a guest from one host to another in thought, as if the move were done.
     pub(super) fn relocate(&mut self, vm: &Vm, source: usize, target: usize) {
         let cores = self.guest_cores(vm);

@@ -125,7 +125,8 @@ impl Memory {
         No::because(
             "hold",
             format!(
-                "the condition has lasted {lasted} and must last {hold}; it is looked at again with each event. To act sooner, shorten `{key}`"
+                "the condition has lasted {} and must last {hold}; it is looked at again with each event. To act sooner, shorten `{key}`",
+                lasted.rounded()
             ),
         )
     }
@@ -174,11 +175,12 @@ impl Memory {
         No::because(
             "cooldown",
             format!(
-                "{} was acted on {rested} ago (action {}, {}) and rests for {cooldown}, so {} more. To act sooner, shorten {}",
+                "{} was acted on {} ago (action {}, {}) and rests for {cooldown}, so {} more. To act sooner, shorten {}",
                 vm.name,
+                rested.rounded(),
                 rest.action,
                 rest.verb,
-                Span(cooldown.0 - rested.0),
+                Span(cooldown.0 - rested.0).rounded(),
                 setting(key)
             ),
         )
@@ -233,7 +235,7 @@ impl Memory {
         self.told.retain(|_, at| *at + SAME_WORDS > now);
         let words = proposal.embot.clone().map(|embot| (embot, text.clone()));
         if let Some(at) = words.as_ref().and_then(|words| self.told.get(words)) {
-            let ago = now.since(*at);
+            let ago = now.since(*at).rounded();
             return No::because(
                 "repeated",
                 format!("the same was said {ago} ago; the same words are passed on once in {SAME_WORDS}"),
@@ -250,7 +252,7 @@ impl Memory {
 
     /// Advice that was rejected is not repeated at once.
     pub(super) fn rejected(&self, vm: &Vm, verb: Verb, now: Timestamp) -> Decided<()> {
-        match self.rejected.get(&(vm.id, verb)).map(|at| now.since(*at)).filter(|ago| *ago < REJECTED_REST) {
+        match self.rejected.get(&(vm.id, verb)).map(|at| now.since(*at)).filter(|ago| *ago < REJECTED_REST).map(Span::rounded) {
             None => Ok(()),
             Some(ago) => No::because(
                 "rejected",
@@ -376,7 +378,7 @@ fn limited(log: &VecDeque<Timestamp>, rate: Rate, now: Timestamp, who: &str, key
         return Ok(format!("{counted} of {allowed} in {}", rate.per));
     }
     // Free again when the `allowed`th youngest entry leaves the window.
-    let next = log.len().checked_sub(allowed).and_then(|index| log.get(index)).map(|at| (*at + rate.per).since(now));
+    let next = log.len().checked_sub(allowed).and_then(|index| log.get(index)).map(|at| (*at + rate.per).since(now).rounded());
     let next = next.map_or(String::new(), |next| format!("; the next is possible in {next}"));
     No::because("rate", format!("{who}: {counted} of {allowed} in {}{next}. To allow more, raise {}", rate.per, setting(key)))
 }

@@ -94,7 +94,7 @@ impl Planner {
             }
         }
         let mut accepted = deciding.accepted;
-        for action in &mut accepted {
+        for action in accepted.iter_mut().filter(|action| action.proposal.embot.is_some()) {
             let of_same_step = |refusal: &&Refusal| is_same_step(&refusal.proposal, &action.proposal);
             action.refused = refused.iter().filter(of_same_step).cloned().collect();
         }
@@ -167,6 +167,10 @@ impl Planner {
     /// Reads what [`Planner::to_bytes`] wrote. No bytes at all: a planner that remembers nothing.
     pub fn from_bytes(bytes: &[u8]) -> Result<Planner, PlannerError> {
         Ok(Planner { memory: Memory::from_bytes(bytes)? })
+    }
+
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// The checks, in order.
@@ -322,6 +326,7 @@ impl Settled {
             approved_by: None,
             weighed: self.weighed,
             refused: Vec::new(),
+            cancelling: None,
         }
     }
 }

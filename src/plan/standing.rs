@@ -219,6 +219,7 @@ pub(super) fn state(kind: &ActionKind, vm: &Vm) -> Decided<()> {
         (ActionKind::SetMemory { memory_mib, .. }, _) if *memory_mib == vm.memory_mib => {
             already(&format!("has {memory_mib} MiB"))
         }
+        (ActionKind::SetMemory { memory_mib, .. }, Running | Paused) if *memory_mib < vm.memory_mib => enough(vm, *memory_mib),
         (ActionKind::SetVcpus { .. } | ActionKind::SetMemory { .. }, Running | Paused | Off) => Ok(()),
         (ActionKind::SetVcpus { .. } | ActionKind::SetMemory { .. }, Asleep | Crashed) => not("Start or wake it first"),
 
@@ -232,6 +233,7 @@ pub(super) fn state(kind: &ActionKind, vm: &Vm) -> Decided<()> {
                 vm.memory_mib
             ),
         ),
+        (ActionKind::Balloon { memory_mib, .. }, Running) if *memory_mib < vm.balloon_mib => enough(vm, *memory_mib),
         (ActionKind::Balloon { .. }, Running) => Ok(()),
         (ActionKind::Balloon { .. }, Paused | Asleep | Off | Crashed) => {
             not("Only a running guest gives memory back or takes it")
@@ -240,5 +242,21 @@ pub(super) fn state(kind: &ActionKind, vm: &Vm) -> Decided<()> {
         (ActionKind::Undefine { .. }, Off | Crashed) => Ok(()),
         (ActionKind::Undefine { .. }, Running | Paused | Asleep) => not("Shut it down first"),
         (ActionKind::Define { .. } | ActionKind::Adopt { .. } | ActionKind::Notify { .. }, _) => Ok(()),
+    }
+}
+
+/// Can a guest do with this much memory, as far as is known what it uses?
+fn enough(vm: &Vm, memory_mib: u64) -> Decided<()> {
+    match vm.load.memory_used_mib {
+        Some(used) if f64::from(used) > memory_mib as f64 => No::because(
+            "memory",
+            format!(
+                "{} uses {:.0} MiB now and cannot do with {memory_mib} MiB: its programs would be killed, or it would swap. \
+                 Leave it more than it uses",
+                vm.name,
+                used.ceil()
+            ),
+        ),
+        _ => Ok(()),
     }
 }

@@ -102,13 +102,19 @@ fn the_pure_part_touches_no_outside() {
 
 #[test]
 fn libraries_stay_in_their_part() {
-    let homes =
-        [("rhai::", "policy"), ("redb::", "store"), (" virt::", "hypervisor/libvirt"), ("virt_sys", "hypervisor/libvirt")];
+    let homes: [(&str, &[&str]); 5] = [
+        ("rhai::", &["policy"]),
+        ("redb::", &["store"]),
+        (" virt::", &["hypervisor/libvirt"]),
+        ("virt_sys", &["hypervisor/libvirt"]),
+        // Signatures of modules; keys for them are made on the command line, where chance comes from.
+        (" ring::", &["embot/package", "cli/module", "pki", "migration/link"]),
+    ];
     let mut wrong = Vec::new();
     for (_, path, text) in source_files() {
         let code = code(&text);
-        for (library, home) in homes {
-            if code.contains(library) && !path.starts_with(home) {
+        for (library, homes) in homes {
+            if code.contains(library) && !homes.iter().any(|home| path.starts_with(home)) {
                 wrong.push(format!("{}: names {library}", path.display()));
             }
         }

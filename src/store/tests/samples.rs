@@ -152,6 +152,7 @@ pub fn action(id: u64, state: ActionState) -> Action {
         approved_by: Some("ada".into()),
         weighed: vec!["host-b would be at 41 %".to_owned()],
         refused: vec![refusal(ActionKind::Reset { vm: guest(7) })],
+        cancelling: Some("ada".into()),
     }
 }
 

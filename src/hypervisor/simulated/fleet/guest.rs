@@ -1,8 +1,19 @@
 //! A guest of the fleet.
 
 use super::super::load::Signal;
-use crate::model::{ActionId, Description, HostId, Reason, Span, Timestamp, VmId, VmLoad, VmState};
+use super::orders::JobId;
+use crate::model::{Description, HostId, Reason, Span, Timestamp, VmId, VmLoad, VmState};
 use globset::GlobSet;
+use std::sync::Arc;
+
+/// What a handover writes beside the mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seal {
+    /// The handover's id.
+    pub handover: Arc<str>,
+    /// The guest was paused before, and stays so after the move.
+    pub stays_paused: bool,
+}
 
 /// A simulated guest.
 #[derive(Debug, Clone)]
@@ -21,8 +32,10 @@ pub struct Guest {
     pub balloon_mib: u64,
     /// Is its memory saved on disk?
     pub saved: bool,
-    /// The order that works on it.
-    pub work: Option<ActionId>,
+    /// The handover it is sealed for.
+    pub seal: Option<Seal>,
+    /// What works on it.
+    pub work: Option<JobId>,
     pub(super) definition: u64,
     /// It is being started: its memory is spoken for.
     pub(super) starting: bool,
