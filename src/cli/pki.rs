@@ -195,8 +195,7 @@ fn made(folder: &Path, certificate: &Certificate, screen: &Screen) -> String {
 
 fn hand_out(issued: &Issued, context: &Context) -> Result<(), Failure> {
     let Issued { certificate, folder, new_key } = issued;
-    let report =
-        serde_json::json!({ "certificate": Shown::from(certificate), "folder": folder, "new_key": new_key });
+    let report = serde_json::json!({ "certificate": Shown::from(certificate), "folder": folder, "new_key": new_key });
     context.show(&report, |screen| handed_out(issued, screen))
 }
 

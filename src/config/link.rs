@@ -84,11 +84,9 @@ impl Config {
             let hint = "add `link.listen`, or allow `send` only";
             check.must(!peer.receives() || heard, &at("allow"), "allows to receive, and this plane does not listen", hint);
             let limits = peer.limits;
-            for (key, value) in [
-                ("migrations", limits.migrations),
-                ("messages_per_s", limits.messages_per_s),
-                ("mib_per_s", limits.mib_per_s),
-            ] {
+            for (key, value) in
+                [("migrations", limits.migrations), ("messages_per_s", limits.messages_per_s), ("mib_per_s", limits.mib_per_s)]
+            {
                 let hint = "remove the key for the default, or the peer for none";
                 check.must(value > 0, &["peers", &number, "limits", key], "must be at least 1", hint);
             }
@@ -134,14 +132,14 @@ mod tests {
             "link: { listen: here, certificate: a, key: '', ca: c }\n".to_owned(),
             "link: { certificate: a, key: b, ca: c }\npeers: [{ name: site-b, allow: [receive] }]\n".to_owned(),
             format!("{LINK}peers:\n  - {{ name: home, allow: [receive] }}\n  - {{ name: site-b }}\n"),
-            format!("{LINK}peers:\n  - {{ name: b, address: b }}\n  - {{ name: b, allow: [receive] }}\n  - {{ name: c, allow: [] }}\n"),
+            format!(
+                "{LINK}peers:\n  - {{ name: b, address: b }}\n  - {{ name: b, allow: [receive] }}\n  - {{ name: c, allow: [] }}\n"
+            ),
             format!("{LINK}peers: [{{ name: b, allow: [receive, listen], limits: {{ migrations: 0, mib: 3 }} }}]\n"),
             format!("{LINK}peers: [{{ name: b, allow: [receive], limits: {{ migrations: 0, mib_per_s: 0 }} }}]\n"),
         ];
-        let all: Vec<String> = texts
-            .iter()
-            .map(|text| read(text).unwrap_err().iter().map(|one| format!("{one}\n")).collect())
-            .collect();
+        let all: Vec<String> =
+            texts.iter().map(|text| read(text).unwrap_err().iter().map(|one| format!("{one}\n")).collect()).collect();
         insta::assert_snapshot!(all.join("---\n"));
     }
 }

@@ -78,7 +78,8 @@ impl Authority {
         let authority = Authority { folder: folder.to_owned(), _lock: lock(folder)? };
         for file in [authority.certificate_path(), authority.key_path(), authority.index_path()] {
             if file.exists() {
-                let hint = "an authority can be used for many planes (`embot pki issue`); for another one choose another folder";
+                let hint =
+                    "an authority can be used for many planes (`embot pki issue`); for another one choose another folder";
                 return Err(PkiError::Exists { path: file, hint });
             }
         }
@@ -333,7 +334,9 @@ fn alternative(name: &str) -> Result<SanType, PkiError> {
         return Ok(SanType::IpAddress(address));
     }
     let label = |label: &str| {
-        (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !label.starts_with('-')
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
     };
     if name.len() > 253 || !name.split('.').all(label) {
         return Err(PkiError::Name(name.to_owned()));

@@ -36,7 +36,8 @@ pub struct Certificate {
 impl Certificate {
     /// Reads a certificate. Never panics, whatever the bytes.
     pub fn read(bytes: &[u8]) -> Result<Certificate, String> {
-        let (rest, found) = x509_parser::parse_x509_certificate(bytes).map_err(|error| format!("not a certificate: {error}"))?;
+        let (rest, found) =
+            x509_parser::parse_x509_certificate(bytes).map_err(|error| format!("not a certificate: {error}"))?;
         if !rest.is_empty() {
             return Err(format!("{} bytes follow the certificate", rest.len()));
         }

@@ -67,21 +67,25 @@ impl Credentials {
             path: paths.key.clone(),
             what: format!("not a private key in PEM form: {error:?}"),
         })?;
-        let key = CertifiedKey::from_der(certificates.clone(), key, &rustls::crypto::ring::default_provider()).map_err(
-            |error| match error {
-                rustls::Error::InconsistentKeys(_) => {
-                    wrong(format!("does not belong to the key {}; copy both from where they were issued", paths.key.display()))
+        let key =
+            CertifiedKey::from_der(certificates.clone(), key, &rustls::crypto::ring::default_provider()).map_err(|error| {
+                match error {
+                    rustls::Error::InconsistentKeys(_) => wrong(format!(
+                        "does not belong to the key {}; copy both from where they were issued",
+                        paths.key.display()
+                    )),
+                    error => PkiError::Using(error),
                 }
-                error => PkiError::Using(error),
-            },
-        )?;
+            })?;
         let trust = Trust::load(&paths.ca, paths.crl.as_deref())?;
         let both = [Purpose::Client, Purpose::Server];
         let checks = both.map(|purpose| trust.verify(&certificates[0], &certificates[1..], purpose, now).err());
         let doubt = checks.into_iter().flatten().next();
         match doubt {
             None | Some(Refused::Expired | Refused::TooEarly | Refused::Revoked) => {}
-            Some(refused) => return Err(wrong(format!("its own authorities ({}) do not accept it: {refused}", paths.ca.display()))),
+            Some(refused) => {
+                return Err(wrong(format!("its own authorities ({}) do not accept it: {refused}", paths.ca.display())));
+            }
         }
         Ok(Credentials { own, key: Arc::new(key), trust: Arc::new(trust), doubt })
     }

@@ -23,10 +23,11 @@ pub(super) fn private_folder(path: &Path) -> Result<(), PkiError> {
 
 /// Writes a file that must not be there yet.
 pub(super) fn write_new(path: &Path, mode: u32, content: &[u8], hint: &'static str) -> Result<(), PkiError> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => PkiError::Exists { path: path.to_owned(), hint },
-        _ => refused("write", path)(error),
-    })?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => PkiError::Exists { path: path.to_owned(), hint },
+            _ => refused("write", path)(error),
+        })?;
     file.write_all(content).and_then(|()| file.sync_all()).map_err(refused("write", path))
 }
 

@@ -73,7 +73,8 @@ impl Index {
     pub fn read(path: &Path) -> Result<Index, PkiError> {
         let text = files::read(path)?;
         let wrong = |what: String| PkiError::Content { path: path.to_owned(), what };
-        let index: Index = serde_json::from_str(&text).map_err(|error| wrong(format!("not the list of what was issued: {error}")))?;
+        let index: Index =
+            serde_json::from_str(&text).map_err(|error| wrong(format!("not the list of what was issued: {error}")))?;
         if index.version != VERSION {
             return Err(wrong(format!("its form has version {}; this program reads version {VERSION}", index.version)));
         }
@@ -82,10 +83,8 @@ impl Index {
 
     /// Writes it.
     pub fn write(&self, path: &Path) -> Result<(), PkiError> {
-        let text = serde_json::to_string_pretty(self).map_err(|error| PkiError::Content {
-            path: path.to_owned(),
-            what: format!("cannot be written: {error}"),
-        })?;
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|error| PkiError::Content { path: path.to_owned(), what: format!("cannot be written: {error}") })?;
         files::replace(path, files::PUBLIC, text.as_bytes())
     }
 

@@ -112,7 +112,8 @@ impl Trust {
             }
             let mut lists = Vec::new();
             for list in &found {
-                let (_, dates) = CertificateRevocationList::from_der(list).map_err(|error| wrong(format!("unreadable: {error}")))?;
+                let (_, dates) =
+                    CertificateRevocationList::from_der(list).map_err(|error| wrong(format!("unreadable: {error}")))?;
                 let next = dates.next_update().map(|time| Timestamp(time.timestamp().saturating_mul(1_000)));
                 trust.outdated = [trust.outdated, next].into_iter().flatten().min();
                 let list = OwnedCertRevocationList::from_der(list).map_err(|error| wrong(format!("unreadable: {error}")))?;
@@ -151,16 +152,16 @@ impl Trust {
             Purpose::Server => KeyUsage::server_auth(),
         };
         let time = UnixTime::since_unix_epoch(Duration::from_millis(u64::try_from(now.0).unwrap_or(0)));
-        parsed
-            .verify_for_usage(algorithms(), &self.anchors, intermediates, time, usage, revocation, None)
-            .map_err(|error| match error {
+        parsed.verify_for_usage(algorithms(), &self.anchors, intermediates, time, usage, revocation, None).map_err(
+            |error| match error {
                 webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => Refused::UnknownAuthority,
                 webpki::Error::CertExpired { .. } => Refused::Expired,
                 webpki::Error::CertNotValidYet { .. } => Refused::TooEarly,
                 webpki::Error::CertRevoked => Refused::Revoked,
                 webpki::Error::UnknownRevocationStatus => Refused::NoRevocationList,
                 error => Refused::Other(format!("it is not valid here: {error}")),
-            })?;
+            },
+        )?;
         let read = Certificate::read(certificate).map_err(Refused::Unreadable)?;
         if read.plane.is_none() {
             return Err(Refused::NoPlane);

@@ -54,7 +54,8 @@ fn a_peer_that_is_revoked_is_cut_off_and_stays_out() {
     assert!(presented.contains("plane site-a"), "{presented}");
     eventually("the stream ends", || b.peer("site-a").incoming.is_none().then_some(()));
     b.refused("its certificate is not accepted: it was revoked");
-    let why = eventually("it knows why", || a.peer("site-b").problem.filter(|why| why.contains("this plane's certificate: revoked")));
+    let why =
+        eventually("it knows why", || a.peer("site-b").problem.filter(|why| why.contains("this plane's certificate: revoked")));
     assert!(why.contains("it refuses"), "{why}");
     b.still_works(&world, "good");
     // A fresh certificate lets it in again.

@@ -96,11 +96,11 @@ async fn dial(shared: &Arc<Shared>, peer: &Arc<str>, address: &Arc<str>) -> Resu
         let connection = connection.map(TokioIo::new).ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected));
         std::future::ready(connection)
     });
-    let endpoint = Endpoint::from_static("http://plane").initial_stream_window_size(1 << 20).initial_connection_window_size(2 << 20);
+    let endpoint =
+        Endpoint::from_static("http://plane").initial_stream_window_size(1 << 20).initial_connection_window_size(2 << 20);
     let channel = endpoint.connect_with_connector(connector).await;
     let channel = channel.map_err(|error| lost(trouble.get().cloned().unwrap_or_else(|| error.to_string())))?;
-    let mut client =
-        PlanesClient::new(channel).max_decoding_message_size(FRAME_BYTES).max_encoding_message_size(FRAME_BYTES);
+    let mut client = PlanesClient::new(channel).max_decoding_message_size(FRAME_BYTES).max_encoding_message_size(FRAME_BYTES);
 
     let (out, frames) = mpsc::channel(4);
     let mut numbers = Numbers::default();

@@ -1,8 +1,8 @@
 //! The side that is dialled: accepts connections, finds out who they are, and serves one stream on each.
 
 use super::peers::Peers;
-use super::proto::planes_server::{Planes, PlanesServer};
 use super::proto::Frame;
+use super::proto::planes_server::{Planes, PlanesServer};
 use super::session::{self, Opened};
 use super::tls::{self, Check, Connection, Presented};
 use super::wire::{self, FRAME_BYTES, Numbers, Reader, Speaker};
@@ -101,9 +101,8 @@ impl Counts {
 pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener) -> Result<(), LinkError> {
     let (connections, incoming) = mpsc::channel(16);
     let accepting = accept(shared.clone(), listener, connections);
-    let service = PlanesServer::new(Service { shared })
-        .max_decoding_message_size(FRAME_BYTES)
-        .max_encoding_message_size(FRAME_BYTES);
+    let service =
+        PlanesServer::new(Service { shared }).max_decoding_message_size(FRAME_BYTES).max_encoding_message_size(FRAME_BYTES);
     let serving = Server::builder()
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(1 << 20)
@@ -116,11 +115,7 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener) -> Result<
     }
 }
 
-async fn accept(
-    shared: Arc<Shared>,
-    listener: TcpListener,
-    connections: mpsc::Sender<io::Result<Connection<Arc<Place>>>>,
-) {
+async fn accept(shared: Arc<Shared>, listener: TcpListener, connections: mpsc::Sender<io::Result<Connection<Arc<Place>>>>) {
     let handshakes = Arc::new(Semaphore::new(shared.limits.handshakes));
     let counts = Arc::new(Counts::default());
     loop {
@@ -225,7 +220,8 @@ impl Planes for Service {
         if caller.used.swap(true, Ordering::SeqCst) {
             return Err(caller.refuse(Status::resource_exhausted("a connection carries one stream, and has had it")));
         }
-        admit(&self.shared.peers, &caller.plane, &self.shared.plane).map_err(|reason| caller.refuse(Status::permission_denied(reason)))?;
+        admit(&self.shared.peers, &caller.plane, &self.shared.plane)
+            .map_err(|reason| caller.refuse(Status::permission_denied(reason)))?;
         let mut inbound = request.into_inner();
         let limit = self.shared.limits.hello;
         let first = match timeout(limit.as_duration(), inbound.message()).await {
@@ -272,7 +268,9 @@ impl Planes for Service {
 fn admit(peers: &Peers, plane: &str, here: &str) -> Result<(), String> {
     match peers.settings(plane) {
         None => Err(format!("plane {plane} is not among the peers of plane {here}")),
-        Some(peer) if !peer.receives() => Err(format!("plane {here} receives nothing from plane {plane}: `allow` has no `receive`")),
+        Some(peer) if !peer.receives() => {
+            Err(format!("plane {here} receives nothing from plane {plane}: `allow` has no `receive`"))
+        }
         Some(_) => Ok(()),
     }
 }

@@ -233,7 +233,12 @@ impl Peers {
     }
 
     /// The stream that carries migrations of plane `source` to or from this peer.
-    pub(super) fn stream(&self, name: &Arc<str>, own: &str, migration: &crate::migration::MigrationId) -> Result<Arc<Stream>, Unsent> {
+    pub(super) fn stream(
+        &self,
+        name: &Arc<str>,
+        own: &str,
+        migration: &crate::migration::MigrationId,
+    ) -> Result<Arc<Stream>, Unsent> {
         let mut table = self.table();
         let entry = table.get_mut(name).ok_or_else(|| Unsent::NoPeer(name.clone()))?;
         if *migration.plane != *own && migration.plane != *name {

@@ -222,12 +222,7 @@ impl Session<'_> {
     }
 
     /// Ends when the stream should.
-    async fn check(
-        &mut self,
-        presented: &Presented,
-        speaker: Speaker,
-        told: &mut watch::Receiver<Option<Arc<str>>>,
-    ) -> Ended {
+    async fn check(&mut self, presented: &Presented, speaker: Speaker, told: &mut watch::Receiver<Option<Arc<str>>>) -> Ended {
         let purpose = match speaker {
             Speaker::Dialler => Purpose::Client,
             Speaker::Listener => Purpose::Server,

@@ -207,7 +207,8 @@ pub(super) fn explain(error: &io::Error) -> String {
         Some(rustls::Error::AlertReceived(alert)) => match alert {
             AlertDescription::CertificateRevoked => "it refuses this plane's certificate: revoked".to_owned(),
             AlertDescription::CertificateExpired => {
-                "it refuses this plane's certificate: expired (`embot pki renew` makes a fresh one), or not valid yet".to_owned()
+                "it refuses this plane's certificate: expired (`embot pki renew` makes a fresh one), or not valid yet"
+                    .to_owned()
             }
             AlertDescription::UnknownCA => {
                 "it refuses this plane's certificate: signed by an authority that it does not trust".to_owned()

@@ -201,7 +201,8 @@ impl Reader {
         }
         let kind = kind(&envelope.message);
         if message.kind != i32::from(kind) {
-            let said = Kind::try_from(message.kind).map_or_else(|number| number.to_string(), |kind| kind.as_str_name().to_owned());
+            let said =
+                Kind::try_from(message.kind).map_or_else(|number| number.to_string(), |kind| kind.as_str_name().to_owned());
             return Err(Violation::Mismatch { said, found: kind.as_str_name().to_owned() });
         }
         if speaker(kind).is_some_and(|speaker| speaker != self.speaker) {
