@@ -14,8 +14,8 @@ use crate::config::Config;
 use crate::effectors::{Effectors, LogNotifier, Workers};
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::simulated::LiveFleet;
-use crate::manager::{Handle, HostSettings, Manager, Outlet, RunError, Settings};
-use crate::model::{Action, HostId, Input, Output, Span};
+use crate::manager::{Handle, HostSettings, Manager, Outlet, Output, RunError, Settings};
+use crate::model::{Action, HostId, Input, Span};
 use crate::sensors::{Polling, Sensors};
 use crate::store::{Journal, Recovered, Store, StoreError, Writer};
 use std::io;
@@ -239,6 +239,8 @@ impl Outlet for ToEffectors {
             Output::Dispatch(action) => self.0.dispatch(*action),
             Output::Cancel(action) => self.0.cancel(action),
             Output::Reply(..) => {}
+            // Told in `handover`.
+            Output::Send { .. } | Output::Describe { .. } | Output::Order(_) => {}
         }
     }
 }
@@ -251,6 +253,7 @@ fn settings(config: &Config, hosts: &[HostSettings]) -> Settings {
         guardrails: config.guardrails.clone(),
         policy: config.policy_limits(),
         adopt: config.adopt,
+        handover: crate::manager::HandoverSettings::default(),
     }
 }
 

@@ -2,12 +2,12 @@
 
 use super::state::Doors;
 use crate::clock::VirtualClock;
-use crate::manager::{Handle, HostSettings, Manager, Outlet, Settings};
+use crate::manager::{Handle, HostSettings, Manager, Outlet, Output, Settings};
 use crate::model::testing::{host, vm};
 use crate::model::{
     Action, ActionId, ActionKind, ActionState, ActionUpdate, Batch, DomainReport, ElementId, EmbotId, EmbotRow, Event,
-    EventBody, Host, HostReport, Input, Level, Link, Maintenance, Mode, ModuleRow, ModuleVersion, Output, Place, Progress,
-    Proposal, Read, Reason, Record, Refusal, Span, TimerRow, Timestamp, Value, Vm, VmId, VmState, World,
+    EventBody, Host, HostReport, Input, Level, Link, Maintenance, Mode, ModuleRow, ModuleVersion, Place, Progress, Proposal,
+    Read, Reason, Record, Refusal, Span, TimerRow, Timestamp, Value, Vm, VmId, VmState, World,
 };
 use crate::store::{Recovered, Writer};
 use std::collections::BTreeMap;

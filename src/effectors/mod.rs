@@ -15,6 +15,7 @@
 //! Effectors decide nothing: what to do, under which epoch and on which host stands in the action.
 
 mod job;
+pub mod migration;
 mod notify;
 mod order;
 mod pool;

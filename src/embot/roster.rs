@@ -153,6 +153,29 @@ impl Roster {
         (made, dropped)
     }
 
+    /// Gives embots that are yet to be made the state that they had on another plane.
+    pub fn expect(&mut self, rows: impl IntoIterator<Item = (EmbotId, EmbotRow)>) {
+        self.rows.extend(rows);
+    }
+
+    /// Drops what was expected of an element's embots and was not taken up; says whose it was.
+    pub fn expected(&mut self, element: &ElementId) -> Vec<EmbotId> {
+        let left: Vec<EmbotId> = self.rows.keys().filter(|id| id.element == *element).cloned().collect();
+        for id in &left {
+            self.rows.remove(id);
+        }
+        left
+    }
+
+    /// The embots that stand for an element go; those that cover it among others still hear of it.
+    pub fn dismiss(&mut self, element: &ElementId) -> Vec<EmbotId> {
+        let ids: Vec<EmbotId> = self.embots.keys().filter(|id| id.element == *element).cloned().collect();
+        for id in &ids {
+            self.remove(id);
+        }
+        ids
+    }
+
     /// An element is gone, and with it the embots that stood for it.
     pub fn deregister(&mut self, element: &ElementId) -> Vec<EmbotId> {
         self.hearers.remove(element);

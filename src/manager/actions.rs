@@ -1,9 +1,9 @@
 //! What the manager does with plans and with what effectors say of actions.
 
-use super::{Manager, Planner, RefusalView, Situation};
+use super::{Manager, Output, Planner, RefusalView, Situation};
 use crate::model::{
-    Action, ActionId, ActionKind, ActionState, ActionUpdate, ElementId, EventBody, HostId, Mark, Mode, Output, Plan, Proposal,
-    Reason, Record, Refusal, Span, Timestamp, Vm, VmId, VmState,
+    Action, ActionId, ActionKind, ActionState, ActionUpdate, ElementId, EventBody, HostId, Mark, Mode, Plan, Proposal, Reason,
+    Record, Refusal, Span, Timestamp, Vm, VmId, VmState,
 };
 use crate::plan::Terms;
 use std::sync::Arc;
@@ -50,7 +50,10 @@ impl Manager {
         if let Some(vm) = action.proposal.kind.vm() {
             self.world.borrow_mut().open.insert(vm, (action.id, action.proposal.kind.verb()));
         }
-        self.turn.outputs.push(Output::Dispatch(Box::new(action)));
+        match action.proposal.kind {
+            ActionKind::Handover { .. } => self.begin_handover(&action),
+            _ => self.turn.outputs.push(Output::Dispatch(Box::new(action))),
+        }
     }
 
     fn refuse(&mut self, refusal: Refusal) {
@@ -220,6 +223,9 @@ impl Manager {
         if !action.state.is_open() {
             return self.reject(id, by);
         }
+        if matches!(action.proposal.kind, ActionKind::Handover { .. }) {
+            self.may_cancel(&self.migration_of(id))?;
+        }
         self.turn.records.push(Record::Settled { action: id, how: "cancelling".into(), by: by.clone() });
         self.withdraw(id, by);
         Ok(id)
@@ -230,7 +236,10 @@ impl Manager {
         let Some(action) = self.open.get_mut(&id) else { return };
         action.cancelling = Some(by.clone());
         self.turn.actions.insert(id);
-        self.turn.outputs.push(Output::Cancel(id));
+        match action.proposal.kind {
+            ActionKind::Handover { .. } => self.cancel_handover(id, by),
+            _ => self.turn.outputs.push(Output::Cancel(id)),
+        }
     }
 
     fn no_such_action(&self, id: ActionId) -> String {

@@ -1,7 +1,7 @@
 //! What admins ask, and what they are answered. The answer leaves when the command is durable.
 
-use super::Manager;
-use crate::model::{ActionId, ActionState, Command, ElementId, EventBody, Mode, Output, Record, Reply, Ticket, VmId};
+use super::{Manager, Output};
+use crate::model::{ActionId, ActionState, Command, ElementId, EventBody, Mode, Record, Reply, Ticket, VmId};
 use std::sync::Arc;
 
 /// Of many guests that an admin named, so many are told why they cannot be managed; the rest is counted.
@@ -52,6 +52,10 @@ impl Manager {
             Command::UnloadModule { module } => self.unload_module(module).map(only),
             Command::ModuleMode { module, mode } => self.module_mode(module, *mode).map(only),
             Command::RollBack { module } => self.roll_back(module, by).map(only),
+            Command::CancelMigration { migration } => self.cancel_migration(migration, by).map(only),
+            Command::ResolveMigration { migration, owner, fenced } => {
+                self.resolve_migration(migration, owner, fenced, by).map(only)
+            }
             Command::Unsuspend { embot } => {
                 let Some(found) = self.roster.embot_mut(embot) else {
                     return Err(format!("there is no embot `{embot}`; `embot modules show {}` lists them", embot.module));

@@ -298,6 +298,12 @@ impl Source {
     /// nothing else become equal. For explorers of all states. Returns what was the number of the last order.
     #[doc(hidden)]
     pub fn rebase(&mut self, now: Timestamp) -> u32 {
+        if !self.has_step_limit() {
+            self.times.step_by = now;
+        }
+        if !self.is_cancellable() || self.reason.is_some() {
+            self.times.whole_by = now;
+        }
         let Times { since, step_by, whole_by, again_at, round_at, away_since } = &mut self.times;
         *since = Timestamp(0);
         for at in [Some(step_by), Some(whole_by), again_at.as_mut(), round_at.as_mut()].into_iter().flatten() {

@@ -1,14 +1,14 @@
-//! What the manager hands to the store, and what leaves it once that is durable.
+//! What the manager hands to the store.
 //!
 //! A [`Batch`] is the unit of commitment: the inputs consumed, what was decided, and the rows that changed, in one
-//! transaction. Its outputs leave only after it is durable; after a crash, a batch that was not committed never happened.
+//! transaction. What leaves the manager leaves only after it is durable; after a crash, a batch that was not committed never happened.
 
 use super::action::{Action, ActionId, ActionUpdate, Level, Refusal};
-use super::command::{Reply, Ticket};
 use super::element::{ElementId, EmbotId, HostId, VmId};
 use super::event::Event;
 use super::host::Host;
 use super::input::Input;
+use super::migration::{MigrationId, MigrationRow, Tombstone};
 use super::time::Timestamp;
 use super::value::Value;
 use super::vm::{Mode, Vm};
@@ -104,6 +104,10 @@ pub enum Change {
     Module(Arc<str>, Option<ModuleRow>),
     /// Usage history of an element at a checkpoint, in its own versioned form.
     Usage(ElementId, Option<Vec<u8>>),
+    /// A migration between planes, open or ended.
+    Migration(MigrationId, Option<Box<MigrationRow>>),
+    /// Where a guest went.
+    Tombstone(VmId, Option<Tombstone>),
 }
 
 /// Something decided or noticed in a batch, for the journal and for those who follow it live.
@@ -183,15 +187,4 @@ pub struct Batch {
     pub changes: Vec<Change>,
     /// Must it be durable before its outputs leave? (A batch of samples that led to nothing need not.)
     pub durable: bool,
-}
-
-/// What leaves the manager once its batch is durable.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Output {
-    /// Carry this out.
-    Dispatch(Box<Action>),
-    /// Cancel this, if it still runs.
-    Cancel(ActionId),
-    /// Answer an admin.
-    Reply(Ticket, Reply),
 }

@@ -4,6 +4,7 @@ use super::action::Verb;
 use super::element::VmId;
 use super::hash::ContentHash;
 use super::host::{Capacity, Host, HostLoad, Link, Maintenance};
+use super::migration::{MigrationRow, Phase, Side, Staged};
 use super::offer::{Offer, OfferedGuest, OfferedHost, OfferedModule};
 use super::peer::{Peer, Summary};
 use super::time::Timestamp;
@@ -47,6 +48,29 @@ pub fn vm(number: u128, name: &str, host: &str) -> Vm {
         mode: Mode::Act,
         load: VmLoad::default(),
         load_at: Timestamp::default(),
+    }
+}
+
+/// A migration of guest `web` with this number, just offered by plane `site-a`.
+pub fn migration(side: Side, number: u128) -> MigrationRow {
+    MigrationRow {
+        side,
+        peer: if side == Side::Source { "site-b".into() } else { "site-a".into() },
+        vm: VmId(uuid::Uuid::from_u128(number)),
+        name: "web".into(),
+        epoch: 3,
+        live: true,
+        machine: vec![1, 2, 3],
+        host: "a".into(),
+        is_held: false,
+        is_frozen: false,
+        rounds: Vec::new(),
+        lots: Vec::new(),
+        reservation: None,
+        grant: None,
+        staged: Staged::default(),
+        phases: vec![Phase { word: "offered".into(), at: Timestamp(1) }],
+        outcome: None,
     }
 }
 

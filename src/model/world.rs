@@ -6,6 +6,7 @@
 use super::action::{ActionId, Verb};
 use super::element::{ElementId, HostId, Lookup, VmId};
 use super::host::{Abilities, Host};
+use super::migration::{MigrationId, Reservation, Tombstone};
 use super::peer::Peer;
 use super::rule::{Affinity, AffinityRule, Rules, Violation};
 use super::vm::Vm;
@@ -23,6 +24,12 @@ pub struct World {
     pub open: BTreeMap<VmId, (ActionId, Verb)>,
     /// The other planes, by name.
     pub peers: BTreeMap<Arc<str>, Peer>,
+    /// Room kept for guests that are to come from other planes.
+    pub reserved: BTreeMap<MigrationId, Reservation>,
+    /// Guests that have just come, or are about to: nothing else is done with them until their migration is over.
+    pub arriving: BTreeMap<VmId, MigrationId>,
+    /// Where guests went.
+    pub gone: BTreeMap<VmId, Tombstone>,
     /// What hosts can give guests, as far as they say.
     pub abilities: BTreeMap<HostId, Abilities>,
     rules: Rules,

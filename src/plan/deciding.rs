@@ -53,6 +53,16 @@ impl<'a> Deciding<'a> {
     /// Is nothing else being done, or about to be, with this guest? Advice stands in the way of the same advice only.
     pub(super) fn is_free(&self, vm: &Vm, kind: &ActionKind, mode: Mode) -> Decided<()> {
         let is_advice = mode != Mode::Act;
+        if let Some(migration) = self.situation.world.arriving.get(&vm.id) {
+            let name = &vm.name;
+            return No::because(
+                "busy",
+                format!(
+                    "{name} is just coming from plane {} (migration {migration}); wait until `embot migrations` shows it done",
+                    migration.plane
+                ),
+            );
+        }
         for action in self.open_for.get(&vm.id).into_iter().flatten() {
             let since = self.situation.now.since(action.state_at).rounded();
             let what = format!(

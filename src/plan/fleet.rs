@@ -75,6 +75,9 @@ impl<'a> Fleet<'a> {
         for action in situation.open.values().filter(|action| action.state.is_open()) {
             fleet.reserve(action);
         }
+        for room in situation.world.reserved.values() {
+            fleet.arrives(&room.host, Promised { vcpus: u64::from(room.vcpus), memory_mib: room.memory_mib }, room.cores);
+        }
         for (vm, moved) in memory.settling() {
             let Some(vm) = situation.world.vm(vm) else { continue };
             let cores = fleet.guest_cores(vm);

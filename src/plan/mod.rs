@@ -27,6 +27,7 @@ mod tests;
 pub use arrival::Arrival;
 pub use balance::{BalanceMove, BalanceOptions, BalancePlan, balance};
 pub use guardrails::{Guardrails, Limits, Overcommit, Rate};
+pub use memory::GuestMemory;
 pub use planner::{Planner, PlannerError, Situation};
 pub use terms::Terms;
 

@@ -13,13 +13,13 @@
 use super::deciding::Deciding;
 use super::fleet::Fleet;
 use super::guardrails::Guardrails;
-use super::memory::Memory;
+use super::memory::{GuestMemory, Memory};
 use super::target::{Candidate, Obstacle};
 use super::terms::Terms;
 use super::{Decided, No, affinity::Ties, placement, standing};
 use crate::model::{
     Action, ActionId, ActionKind, ActionState, EmbotId, Event, EventBody, EventClass, HostId, Mode, Plan, Proposal, Refusal,
-    Timestamp, Verb, Vm, VmState, World,
+    Timestamp, Verb, Vm, VmId, VmState, World,
 };
 use crate::usage::Usage;
 use std::collections::BTreeMap;
@@ -157,6 +157,21 @@ impl Planner {
     /// Has what [`Planner::to_bytes`] writes changed since the last call?
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.memory.is_changed)
+    }
+
+    /// What it remembers of a guest that goes to another plane.
+    pub fn of_guest(&self, vm: VmId) -> GuestMemory {
+        self.memory.of_guest(vm)
+    }
+
+    /// Takes over what another plane's planner remembered of a guest that has come.
+    pub fn remember_guest(&mut self, vm: VmId, memory: GuestMemory) {
+        self.memory.remember_guest(vm, memory);
+    }
+
+    /// Forgets a guest that has gone to another plane.
+    pub fn forget_guest(&mut self, vm: VmId) {
+        self.memory.forget_guest(vm);
     }
 
     /// What it remembers, in a versioned form of bounded size.

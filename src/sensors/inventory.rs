@@ -57,6 +57,8 @@ pub struct Inventory {
     stated: BTreeMap<HostId, Link>,
     /// Alarms for the manager to pass on.
     alarms: Vec<String>,
+    /// Guests on their way to this plane that are not its own yet.
+    strange: BTreeSet<VmId>,
 }
 
 impl Inventory {
@@ -76,6 +78,25 @@ impl Inventory {
     /// What was last stated of a host.
     pub fn stated(&self, host: &HostId) -> Link {
         self.stated.get(host).cloned().unwrap_or(Link::Unknown)
+    }
+
+    /// Guests that are on their way here and not this plane's yet: nothing is stated of them.
+    pub fn leave_alone(&mut self, strange: BTreeSet<VmId>) {
+        self.strange = strange;
+    }
+
+    /// A guest has gone to another plane.
+    pub fn forget(&mut self, vm: VmId) {
+        self.missing.remove(&vm);
+        self.doubled.remove(&vm);
+        self.described.remove(&vm);
+        self.marked.remove(&vm);
+    }
+
+    /// Is the guest somebody else's, and known to be: on its way here, or gone to another plane?
+    fn is_strange(&self, world: &World, vm: VmId, mark: Option<&Mark>) -> bool {
+        let left = || world.gone.get(&vm).is_some_and(|stone| mark.is_some_and(|mark| mark.plane == stone.plane));
+        self.strange.contains(&vm) || left()
     }
 
     /// Takes the alarms that came up since the last call.
@@ -337,6 +358,9 @@ impl Inventory {
         description: &Description,
         sensed: &mut Vec<Sensed>,
     ) {
+        if self.is_strange(world, vm, description.mark.as_ref()) {
+            return;
+        }
         let foreign = description.mark.clone().filter(|mark| mark.plane != world.plane);
         let guest = Vm {
             id: vm,
@@ -374,7 +398,10 @@ impl Inventory {
         }
         self.described.insert(vm, at);
         let asked_before = self.marked.get(&vm).is_some_and(|marked| at < *marked);
+        // While it is handed over, its mark is the business of the handover.
+        let leaves = world.open.get(&vm).is_some_and(|(_, verb)| *verb == crate::model::Verb::Handover);
         let mark = match &old.mark {
+            Some(ours) if leaves => Some(ours.clone()),
             Some(ours) if asked_before && is_older(new.mark.as_ref(), ours) => old.mark.clone(),
             _ => new.mark.clone(),
         };

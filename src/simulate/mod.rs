@@ -4,12 +4,14 @@
 //! the pure [`Fleet`], asked directly, and time jumps from one thing that happens to the next. So a simulation with the same
 //! fleet, configuration and seed writes the same journal, to the byte.
 
+pub mod planes;
+
 use crate::effectors::Catalog;
 use crate::hypervisor::EMBEDDED;
 use crate::hypervisor::simulated::{Fleet, JobId, OrderState, Seen};
 use crate::hypervisor::{Destination, MigrationLimits};
-use crate::manager::Manager;
-use crate::model::{Action, ActionUpdate, Batch, Command, HostId, Input, Output, Reply, Span, Ticket, Timestamp};
+use crate::manager::{Manager, Output};
+use crate::model::{Action, ActionUpdate, Batch, Command, HostId, Input, Reply, Span, Ticket, Timestamp};
 use crate::store::{Store, StoreError, export_batch};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -230,6 +232,8 @@ impl Simulation {
                 Output::Reply(ticket, reply) => {
                     self.replies.insert(ticket, reply);
                 }
+                // A plane by itself has no peers; see `planes` for several.
+                Output::Send { .. } | Output::Describe { .. } | Output::Order(_) => {}
             }
         }
         Ok(())

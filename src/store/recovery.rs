@@ -4,7 +4,8 @@ use super::error::Fault;
 use super::record::{self, Row};
 use super::tables::{self};
 use crate::model::{
-    Action, ActionId, ElementId, EmbotId, EmbotRow, Event, Host, HostId, ModuleRow, PlaneRow, TimerRow, Timestamp, Vm, VmId,
+    Action, ActionId, ElementId, EmbotId, EmbotRow, Event, Host, HostId, MigrationId, MigrationRow, ModuleRow, PlaneRow,
+    TimerRow, Timestamp, Tombstone, Vm, VmId,
 };
 use redb::{Database, Key, ReadTransaction, ReadableDatabase, TableDefinition};
 use std::collections::BTreeMap;
@@ -33,6 +34,10 @@ pub struct Recovered {
     pub modules: BTreeMap<Arc<str>, ModuleRow>,
     /// Usage histories at their last checkpoint, as `Usage::export` wrote them.
     pub usage: BTreeMap<ElementId, Vec<u8>>,
+    /// Migrations between planes: the open ones, and the latest of those that have ended.
+    pub migrations: BTreeMap<MigrationId, MigrationRow>,
+    /// Where guests went.
+    pub tombstones: BTreeMap<VmId, Tombstone>,
     /// The `now` of the last batch: time must not run backwards from here.
     pub last_now: Timestamp,
     /// Was nothing ever committed?
@@ -52,6 +57,8 @@ impl Recovered {
             actions: BTreeMap::new(),
             modules: BTreeMap::new(),
             usage: BTreeMap::new(),
+            migrations: BTreeMap::new(),
+            tombstones: BTreeMap::new(),
             last_now: Timestamp::default(),
             fresh: true,
         }
@@ -84,6 +91,8 @@ pub fn recover(database: &Database) -> Result<Recovered, Fault> {
         actions: rows(&read, tables::ACTIONS, |number| Ok(ActionId(number)))?,
         modules: rows(&read, tables::MODULES, |name| Ok(Arc::from(name)))?,
         usage: usage(&read)?,
+        migrations: rows(&read, tables::MIGRATIONS, |name| name.parse().map_err(|error| Fault::Row(format!("{error}"))))?,
+        tombstones: rows(&read, tables::TOMBSTONES, |uuid| Ok(VmId(uuid::Uuid::from_u128(uuid))))?,
         last_now: Timestamp(number(tables::META_NOW)?.cast_signed()),
         fresh: last_batch == 0,
     })

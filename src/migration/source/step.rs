@@ -63,10 +63,12 @@ impl Source {
                 effects.push(Effect::Pack(hashes));
             }
             Message::StateAccepted if self.phase == Phase::Stating => {
+                self.out = None;
                 self.enter(Phase::Queueing, now);
                 effects.push(Effect::Capture(What::Events));
             }
             Message::EventsAccepted if self.phase == Phase::Queueing => {
+                self.out = None;
                 self.enter(Phase::Marking, now);
                 self.order_again(now, effects);
             }
