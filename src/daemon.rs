@@ -251,6 +251,7 @@ fn settings(config: &Config, hosts: &[HostSettings]) -> Settings {
         guardrails: config.guardrails.clone(),
         policy: config.policy_limits(),
         adopt: config.adopt,
+        new_modules: config.new_modules,
     }
 }
 

@@ -44,7 +44,7 @@ pub struct ActionView {
     pub embot: Option<String>,
     /// Why.
     pub reason: String,
-    /// `advised`, `planned`, `started`, `done`, `failed`, `cancelled`, `rejected` or `expired`.
+    /// `advised`, `planned`, `started`, `done`, `failed`, `cancelled`, `rejected`, `expired` or `withdrawn`.
     pub state: String,
     /// More about the state: why it failed, who cancelled or rejected it.
     pub state_reason: Option<String>,
@@ -73,6 +73,7 @@ impl ActionView {
         let (state_reason, expires_at) = match &action.state {
             ActionState::Advised { until } => (None, Some((*until).into())),
             ActionState::Failed { reason } => (Some(reason.to_string()), None),
+            ActionState::Withdrawn { why } => (Some(why.to_string()), None),
             ActionState::Cancelled { by } | ActionState::Rejected { by } => (Some(format!("by {by}")), None),
             ActionState::Planned | ActionState::Started | ActionState::Done | ActionState::Expired => (None, None),
         };
@@ -244,7 +245,7 @@ pub struct ActionFilter {
     pub limit: Option<usize>,
 }
 
-const STATES: [&str; 8] = ["advised", "planned", "started", "done", "failed", "cancelled", "rejected", "expired"];
+const STATES: [&str; 9] = ["advised", "planned", "started", "done", "failed", "cancelled", "rejected", "expired", "withdrawn"];
 
 /// The actions that pass the filter, the newest first.
 pub fn list(manager: &Manager, filter: &ActionFilter) -> Result<Vec<ActionView>, ApiError> {

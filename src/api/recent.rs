@@ -255,8 +255,11 @@ impl Scribe {
             Record::Settled { action, how, by } => {
                 view.record = "action".to_owned();
                 view.action = Some(action.0);
-                view.text = format!("{how} {} by {by}", self.named(action.0));
-                view.milestone = Some(format!("{how} by {by}"));
+                let named = self.named(action.0);
+                (view.text, view.milestone) = match &**how {
+                    "withdrawn" => (format!("{how} {named}: {by}"), Some(format!("{how}: {by}"))),
+                    _ => (format!("{how} {named} by {by}"), Some(format!("{how} by {by}"))),
+                };
             }
             Record::Fault { embot, error, suspended, .. } => {
                 view.record = "fault".to_owned();

@@ -88,6 +88,13 @@ pub enum Command {
         /// Which.
         embot: EmbotId,
     },
+    /// What a file in the folder of modules holds now. It is taken over where it differs from what the file held before.
+    DeclareModule {
+        /// The manifest's file name.
+        file: Arc<str>,
+        /// The manifest, and the policies it names: file name and text. `None`: the file is gone, and its module goes.
+        texts: Option<(Arc<str>, Vec<(Arc<str>, Arc<str>)>)>,
+    },
 }
 
 /// The answer to a command: done (and what came of it), or why not.

@@ -34,7 +34,7 @@ pub use host::{Abilities, Capacity, Host, HostLoad, Link, Maintenance};
 pub use input::Input;
 pub use offer::{Admission, Answer, Grant, Offer, OfferedGuest, OfferedHost, OfferedModule, Verdict};
 pub use peer::{Peer, Summary};
-pub use record::{Batch, Change, EmbotRow, ModuleRow, ModuleVersion, Output, PlaneRow, Record, TimerRow};
+pub use record::{Batch, Change, Declared, EmbotRow, ModuleRow, ModuleVersion, Output, PlaneRow, Record, TimerRow};
 pub use report::{AgentState, Description, DomainReport, HostReport, Notice, NoticeBody};
 pub use rule::{Affinity, AffinityRule, Violation};
 pub use sighting::{Sighting, Standing};

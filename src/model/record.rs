@@ -7,6 +7,7 @@ use super::action::{Action, ActionId, ActionUpdate, Level, Refusal};
 use super::command::{Reply, Ticket};
 use super::element::{ElementId, EmbotId, HostId, VmId};
 use super::event::Event;
+use super::hash::ContentHash;
 use super::host::Host;
 use super::input::Input;
 use super::time::Timestamp;
@@ -79,8 +80,19 @@ pub struct ModuleVersion {
 pub struct ModuleRow {
     /// The mode an admin set; `None`: as the manifest says.
     pub mode: Option<Mode>,
-    /// The versions, the one in force last; at most ten.
+    /// The versions, the one in force last; at most ten. None: an admin unloaded it.
     pub versions: Vec<ModuleVersion>,
+    /// What the folder of modules said last. Where an admin has done otherwise since, that stands until the file changes.
+    pub declared: Option<Declared>,
+}
+
+/// What a file in the folder of modules held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declared {
+    /// The manifest's file name.
+    pub file: Arc<str>,
+    /// The address of the manifest and its policies together.
+    pub digest: ContentHash,
 }
 
 /// One row that changed; without a value it is removed.
@@ -136,9 +148,9 @@ pub enum Record {
     Settled {
         /// Which.
         action: ActionId,
-        /// `approved`, `rejected`, `expired`, `cancelling`.
+        /// `approved`, `rejected`, `expired`, `withdrawn`, `cancelling`.
         how: Arc<str>,
-        /// Who.
+        /// Who; where it was withdrawn, why.
         by: Arc<str>,
     },
     /// A policy failed within a step; its state is as before the step.

@@ -166,6 +166,7 @@ fn states() -> Vec<ActionState> {
         ActionState::Cancelled { by: "ada".into() },
         ActionState::Rejected { by: "ada".into() },
         ActionState::Expired,
+        ActionState::Withdrawn { why: "its guest is gone".into() },
     ]
 }
 
@@ -199,6 +200,8 @@ fn commands() -> Vec<Command> {
         Command::ModuleMode { module: "a".into(), mode: Mode::Observe },
         Command::RollBack { module: "a".into() },
         Command::Unsuspend { embot: embot(ElementId::Vm(guest(7))) },
+        Command::DeclareModule { file: "a.yaml".into(), texts: Some(("module: a".into(), vec![("a.rhai".into(), "".into())])) },
+        Command::DeclareModule { file: "a.yaml".into(), texts: None },
     ]);
     commands
 }
@@ -314,6 +317,7 @@ fn changes() -> Vec<Change> {
                     loaded_at: Timestamp(5),
                     by: "ada".into(),
                 }],
+                declared: Some(Declared { file: "relieve-hot-host.yaml".into(), digest: ContentHash([7; 32]) }),
             }),
         ),
         Change::Timer(
