@@ -111,6 +111,9 @@ impl ActionView {
 /// A proposal that was refused, perhaps many times for the same reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RefusalView {
+    /// Its number; absent where the refusal is part of an action's explanation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
     /// When it was refused last; absent where the refusal is part of an action's explanation.
     pub at: Option<Stamp>,
     /// What was wanted, in words.
@@ -138,6 +141,7 @@ impl RefusalView {
         let vm = proposal.kind.vm().filter(|_| at.is_some()).and_then(|vm| world.vm(vm));
         let from = vm.map(|vm| &vm.host);
         RefusalView {
+            number: None,
             at: at.map(Stamp),
             what: words::action(&proposal.kind, from, &label),
             by: words::author(proposal),
@@ -150,11 +154,19 @@ impl RefusalView {
     }
 }
 
+impl RefusalView {
+    /// A refusal with its number, as the manager keeps it.
+    pub fn numbered(one: &crate::manager::RefusalView, world: &World) -> RefusalView {
+        let view = RefusalView::new(Some(one.last_at), &one.refusal, one.count.into(), world);
+        RefusalView { number: Some(one.number), ..view }
+    }
+}
+
 /// Recent refusals that pass `wanted`, the newest first.
 pub(super) fn refusals(manager: &Manager, wanted: impl Fn(&Refusal) -> bool) -> Vec<RefusalView> {
     let world = manager.world();
     let found = manager.refusals().rev().filter(|one| wanted(&one.refusal));
-    found.map(|one| RefusalView::new(Some(one.last_at), &one.refusal, one.count.into(), &world)).collect()
+    found.map(|one| RefusalView::numbered(one, &world)).collect()
 }
 
 /// All actions at hand, the newest first.

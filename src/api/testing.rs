@@ -152,7 +152,7 @@ pub fn a_batch(seq: u64) -> Batch {
         Record::Event { event: crashed },
         Record::Planned { action: planned },
         Record::Planned { action: advice() },
-        Record::Refused { refusal: refusal() },
+        Record::Refused { number: 4, refusal: refusal() },
         Record::Action { action: ActionId(17), update: ActionUpdate::Started },
         Record::Action {
             action: ActionId(17),

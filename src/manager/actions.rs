@@ -78,8 +78,10 @@ impl Manager {
         if self.refusals.len() == REFUSALS_KEPT {
             self.refusals.pop_front();
         }
-        self.turn.records.push(Record::Refused { refusal: refusal.clone() });
-        self.refusals.push_back(RefusalView { recorded_at: self.now, last_at: self.now, count: 1, refusal });
+        let number = self.row.next_refusal;
+        self.row.next_refusal += 1;
+        self.turn.records.push(Record::Refused { number, refusal: refusal.clone() });
+        self.refusals.push_back(RefusalView { number, recorded_at: self.now, last_at: self.now, count: 1, refusal });
     }
 
     /// An effector tells of an action. What comes after its end is ignored.

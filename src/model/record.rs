@@ -32,6 +32,8 @@ pub struct PlaneRow {
     pub armed: bool,
     /// The planner's memory (cool-downs, budgets, holds), in its own versioned form.
     pub planner: Vec<u8>,
+    /// The next refusal's number.
+    pub next_refusal: u64,
 }
 
 /// An embot's row.
@@ -134,6 +136,8 @@ pub enum Record {
     },
     /// A proposal was refused.
     Refused {
+        /// The refusal's number; rises by one.
+        number: u64,
         /// What, and why.
         refusal: Refusal,
     },

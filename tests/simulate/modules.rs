@@ -1,6 +1,7 @@
 //! Modules while the plane runs: taken over, kept when broken, rolled back, suspended; advice and the kill switch.
 
 use crate::kit::{self, Plane, act, module, must};
+use embot::api::explain;
 use embot::hypervisor::MigrationLimits;
 use embot::hypervisor::simulated::{Fleet, FleetPlan};
 use embot::model::{ActionState, Command, HostId, Mode, Reply, Span, Verb};
@@ -366,4 +367,22 @@ fn a_module_goes_with_its_file() {
     must(&mut kept.simulation, Command::DeclareModule { file: "count.yaml".into(), texts });
     let names: Vec<_> = kept.simulation.manager().modules().iter().map(|module| module.module.to_string()).collect();
     assert_eq!(names, ["new", "other"]);
+}
+
+#[test]
+fn a_refusal_has_a_number_and_can_be_explained() {
+    let mut simulation = Plane::default().over(&fleet());
+    simulation.run_for(Span::seconds(6)).unwrap();
+    act(&mut simulation, load("rest", "[]", "fn on_load(vm) {\n    if vm.cpu > 0.01 { vm.suspend(\"it should rest\"); }\n}"));
+    simulation.run_for(Span::minutes(10)).unwrap();
+    let numbers: Vec<_> = simulation.manager().refusals().map(|refusal| (refusal.number, refusal.count)).collect();
+    assert_eq!(numbers.len(), 4, "one for each guest, however often it came: {numbers:?}");
+    assert!(numbers.iter().all(|(_, count)| *count > 100), "{numbers:?}");
+    let explanation = explain::explain_refusal(simulation.manager(), numbers[0].0).unwrap();
+    assert_eq!((explanation.refusal.number, explanation.refusal.guardrail.as_str()), (Some(numbers[0].0), "permit"));
+    let place = explanation.place.unwrap();
+    assert_eq!((place.file.as_str(), place.line), ("rest.rhai", 2));
+    assert!(place.source.unwrap().contains("vm.suspend"));
+    assert_eq!(explanation.reads.iter().map(|read| read.what.as_str()).collect::<Vec<_>>(), ["cpu"]);
+    assert_eq!(explanation.cause.unwrap().kind, "load");
 }

@@ -273,7 +273,7 @@ fn records() -> Vec<Record> {
     let mut records: Vec<Record> =
         bodies().into_iter().enumerate().map(|(seq, body)| Record::Event { event: event(seq as u64, body) }).collect();
     records.push(Record::Planned { action: action(3, ActionState::Planned) });
-    records.extend(kinds().into_iter().map(|kind| Record::Refused { refusal: refusal(kind) }));
+    records.extend(kinds().into_iter().map(|kind| Record::Refused { number: 4, refusal: refusal(kind) }));
     records.extend(updates().into_iter().map(|update| Record::Action { action: ActionId(3), update }));
     records.extend([
         Record::Settled { action: ActionId(3), how: "approved".into(), by: "ada".into() },
@@ -285,7 +285,15 @@ fn records() -> Vec<Record> {
 }
 
 pub fn plane(batch: u64) -> PlaneRow {
-    PlaneRow { next_event: 24, next_action: 12, next_timer: 2, next_batch: batch + 1, armed: false, planner: vec![1, 2, 3] }
+    PlaneRow {
+        next_event: 24,
+        next_action: 12,
+        next_timer: 2,
+        next_batch: batch + 1,
+        armed: false,
+        planner: vec![1, 2, 3],
+        next_refusal: 5,
+    }
 }
 
 fn changes() -> Vec<Change> {
