@@ -30,6 +30,9 @@ struct Files {
     policies: Vec<(Arc<str>, Arc<str>)>,
 }
 
+/// The manifests that are there, and those of them that could be read.
+type Listing = (BTreeSet<Arc<str>>, BTreeMap<Arc<str>, Files>);
+
 /// What a look at the folder found.
 #[derive(Debug, Default)]
 struct Look {
@@ -132,7 +135,7 @@ impl Folder {
     }
 
     /// The names of the manifests that are there, and those that could be read. `None`: there is no folder.
-    fn read(&self, complaints: &mut BTreeSet<String>) -> io::Result<Option<(BTreeSet<Arc<str>>, BTreeMap<Arc<str>, Files>)>> {
+    fn read(&self, complaints: &mut BTreeSet<String>) -> io::Result<Option<Listing>> {
         let (mut names, mut read) = (BTreeSet::new(), BTreeMap::new());
         if !self.modules.exists() {
             return Ok(None);

@@ -10,6 +10,9 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Ticket(pub u64);
 
+/// A manifest's text, and its policies: file name and text.
+pub type ModuleTexts = (Arc<str>, Vec<(Arc<str>, Arc<str>)>);
+
 /// What an admin asks. Every command is a fact: it is journalled before it is answered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -93,7 +96,7 @@ pub enum Command {
         /// The manifest's file name.
         file: Arc<str>,
         /// The manifest, and the policies it names: file name and text. `None`: the file is gone, and its module goes.
-        texts: Option<(Arc<str>, Vec<(Arc<str>, Arc<str>)>)>,
+        texts: Option<ModuleTexts>,
     },
 }
 

@@ -26,7 +26,7 @@ pub mod world;
 pub use action::{
     Action, ActionId, ActionKind, ActionState, ActionUpdate, Level, Place, Plan, Progress, Proposal, Read, Refusal, Verb,
 };
-pub use command::{Command, Reply, Ticket};
+pub use command::{Command, ModuleTexts, Reply, Ticket};
 pub use element::{ElementId, EmbotId, HostId, Kind, Lookup, VmId};
 pub use event::{Event, EventBody, EventClass, EventKind};
 pub use hash::ContentHash;
