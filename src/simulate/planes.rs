@@ -116,6 +116,11 @@ impl Plane {
         &self.manager
     }
 
+    /// The store that its batches are committed to, if any.
+    pub fn store(&self) -> Option<&Store> {
+        self.store.as_ref()
+    }
+
     /// What it took in and decided since its start.
     pub fn batches(&self) -> &[Batch] {
         &self.batches

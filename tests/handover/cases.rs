@@ -1,9 +1,10 @@
 //! What must hold of each handover: where the guest runs, whose it is, what its embot knows.
 
 use crate::kit::{self, A, ADMIT, B, DENY};
-use embot::model::{ActionState, NoticeBody, Outcome, Span, VmState};
+use embot::model::{ActionState, ElementId, NoticeBody, Outcome, Span, Timestamp, VmId, VmState};
+use embot::simulate::planes::Planes;
 
-fn wink(planes: &mut embot::simulate::planes::Planes, plane: usize, host: &str, vm: embot::model::VmId, word: &str) {
+fn wink(planes: &mut Planes, plane: usize, host: &str, vm: VmId, word: &str) {
     planes.notice(plane, &host.into(), vm, NoticeBody::Watchdog(word.into())).unwrap();
 }
 
@@ -14,10 +15,10 @@ fn a_guest_goes_over_with_all_that_is_known_of_it() {
         let vm = kit::guest(&planes, "web-1");
         wink(&mut planes, A, "a-1", vm, "before");
         assert_eq!(kit::state(&planes, A, vm).as_deref(), Some(r#"{"loaded":1,"seen":"before "}"#));
-        let usage = planes.manager(A).usage().export(&embot::model::ElementId::Vm(vm));
+        let usage = planes.manager(A).usage().export(&ElementId::Vm(vm));
         assert!(usage.is_some());
         kit::must(&mut planes, A, kit::handover(vm, "b"));
-        let moving = |planes: &embot::simulate::planes::Planes| {
+        let moving = |planes: &Planes| {
             kit::last(planes, A).is_some_and(|one| one.phases.last().is_some_and(|phase| &*phase.word == "moving"))
         };
         assert!(planes.run_until(Span::minutes(1), moving).unwrap(), "{:#?}", kit::last(&planes, A));
@@ -32,7 +33,7 @@ fn a_guest_goes_over_with_all_that_is_known_of_it() {
         let host = planes.fleet().guest_named("web-1").unwrap().host.clone();
         assert!(host.as_str().starts_with("b-"), "{host}");
         assert_eq!(planes.fleet().guest_named("web-1").unwrap().state, VmState::Running);
-        let seen = r#"{"loaded":1,"seen":"before first second migrated there "}"#;
+        let seen = r#"{"loaded":1,"seen":"before first second there migrated "}"#;
         assert_eq!(kit::state(&planes, B, vm).as_deref(), Some(seen), "clocks {clocks:?}");
         assert_eq!(kit::state(&planes, A, vm), None);
         let actions: Vec<_> =
@@ -43,10 +44,10 @@ fn a_guest_goes_over_with_all_that_is_known_of_it() {
         assert!(planes.manager(B).world().reserved.is_empty());
 
         // The timer was set for 100 s at 6 s by the fleet's clock.
-        planes.run_until(Span::minutes(5), |planes| planes.now() >= embot::model::Timestamp(105_900)).unwrap();
+        planes.run_for(Timestamp(105_900).since(planes.now())).unwrap();
         assert_eq!(kit::state(&planes, B, vm).as_deref(), Some(seen), "clocks {clocks:?}");
-        planes.run_until(Span::minutes(5), |planes| planes.now() >= embot::model::Timestamp(106_300)).unwrap();
-        let later = r#"{"loaded":1,"seen":"before first second migrated there ","timers":7}"#;
+        planes.run_for(Timestamp(106_300).since(planes.now())).unwrap();
+        let later = r#"{"loaded":1,"seen":"before first second there migrated ","timers":7}"#;
         assert_eq!(kit::state(&planes, B, vm).as_deref(), Some(later), "clocks {clocks:?}");
     }
 }

@@ -4,7 +4,7 @@ use embot::embot::package::{SigningKey, TrustStore, TrustedKey};
 use embot::hypervisor::MigrationLimits;
 use embot::hypervisor::simulated::{Fleet, FleetPlan};
 use embot::manager::{HandoverSettings, HostSettings, Manager, MigrationView, Settings};
-use embot::model::{ActionKind, Command, ElementId, HostId, MigrationId, Mode, Peer, Reply, Span, Timestamp, Verb, VmId};
+use embot::model::{ActionKind, Command, ElementId, HostId, Mode, Peer, Reply, Span, Timestamp, Verb, VmId};
 use embot::plan::{Guardrails, Rate};
 use embot::policy::Limits;
 use embot::simulate::planes::{Plane, Planes};
@@ -168,10 +168,6 @@ pub fn handover(vm: VmId, plane: &str) -> Command {
 /// The last migration of a plane.
 pub fn last(planes: &Planes, plane: usize) -> Option<MigrationView> {
     planes.manager(plane).migrations().into_iter().max_by_key(|migration| migration.id.clone())
-}
-
-pub fn id(planes: &Planes) -> MigrationId {
-    last(planes, A).expect("a migration").id
 }
 
 /// Runs until both ends say that it is over.

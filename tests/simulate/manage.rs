@@ -2,7 +2,8 @@
 
 use crate::kit::{self, Plane, must};
 use embot::hypervisor::simulated::Fleet;
-use embot::model::{Command, Input, Mode, Output, Reason, Reply, Span, Timestamp, VmState};
+use embot::manager::Output;
+use embot::model::{Command, Input, Mode, Reason, Reply, Span, Timestamp, VmState};
 use embot::store::Recovered;
 
 const FLEET: &str = "

@@ -3,9 +3,9 @@
 use crate::kit::{self, Plane};
 use embot::hypervisor::MigrationLimits;
 use embot::hypervisor::simulated::{Fault, Fleet, Trouble};
+use embot::manager::Output;
 use embot::model::{
-    ActionKind, ActionState, ActionUpdate, Command, EventBody, Input, Output, Reason, Record, Reply, Span, Timestamp, VmId,
-    VmState,
+    ActionKind, ActionState, ActionUpdate, Command, EventBody, Input, Reason, Record, Reply, Span, Timestamp, VmId, VmState,
 };
 use embot::simulate::Simulation;
 use embot::store::{Crash, SimulatedDisk, Store};

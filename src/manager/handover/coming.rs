@@ -57,7 +57,7 @@ impl Manager {
             Effect::Alarm(text) => self.notice(Level::Alarm, format!("migration {id} of guest {}: {text}", entry.row.name)),
             Effect::Consider => return Some(Input::Verdict(self.consider(id, entry))),
             Effect::Import(import) => {
-                let imported = self.import(entry, import).unwrap_or_else(|reason| Imported::Refused(reason));
+                let imported = self.import(entry, import).unwrap_or_else(Imported::Refused);
                 return Some(Input::Imported(imported));
             }
             Effect::Install(parcel) => return Some(Input::Installed(self.install(entry, &parcel))),
@@ -211,8 +211,8 @@ impl Manager {
             }
         }
         let migrated = EventBody::Migrated { from, to: host };
-        let seq = self.event_past(element, None, migrated);
-        entry.row.staged.own.push((seq, seq));
+        // Stated here, so it stands behind all that comes from the source.
+        self.event(self.now, element, None, migrated);
     }
 
     /// The guest's management is put in force.

@@ -18,6 +18,8 @@ pub fn fresh() -> Recovered {
         usage: BTreeMap::new(),
         migrations: BTreeMap::new(),
         tombstones: BTreeMap::new(),
+        mobile: BTreeMap::new(),
+        contents: BTreeMap::new(),
         last_now: Timestamp::default(),
         fresh: true,
     }
