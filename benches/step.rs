@@ -152,7 +152,7 @@ fn whole(bencher: Bencher, hosts: usize, modules: &[Module]) {
 /// What is done with reports before there is an event.
 #[divan::bench(sample_count = 20)]
 fn intake(bencher: Bencher) {
-    let (mut world, mut usage, mut inventory) = (World::new("bench"), Usage::default(), Inventory::new(Mode::Observe));
+    let (mut world, mut usage, mut inventory) = (World::new("bench"), Usage::default(), Inventory::new(Mode::Observe, []));
     for number in 0..HOSTS {
         world.put_host(Host {
             id: HostId::from(format!("host-{number}").as_str()),

@@ -4,10 +4,16 @@
 //! Unknown keys, values that do not fit, and values that contradict each other are all reported at once, each with its place
 //! and what to write instead. The [`SHAPE`] says what the file may contain; a test holds it and the types below together.
 
+mod link;
+mod trust;
+
+use crate::embot::package::TrustedKey;
 use crate::error::Diagnostic;
 use crate::hypervisor::{BEHIND_SOCKET, MigrationLimits};
+use crate::migration::link::{LinkSettings, PeerSettings};
 use crate::model::{AffinityRule, Capacity, Mode, Span};
 use crate::plan::Guardrails;
+use crate::policy::Limits;
 use crate::store::Retention;
 use crate::yaml::{self, Document, Key, Shape};
 use serde::{Deserialize, Serialize};
@@ -17,6 +23,10 @@ use std::sync::Arc;
 
 /// The configuration's usual name; the command line looks for it where no other is named.
 pub const FILE: &str = "plane.yaml";
+
+/// What a hypervisor's URI may begin with: libvirt's drivers, and the simulated one.
+const SCHEMES: &[&str] =
+    &["qemu", "xen", "lxc", "ch", "bhyve", "vbox", "vz", "esx", "vpx", "gsx", "hyperv", "vmwareplayer", "test", "simulated"];
 
 /// A plane's configuration. Paths are resolved: relative ones start at the configuration file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +64,18 @@ pub struct Config {
     /// Which guests belong together or apart.
     #[serde(default)]
     pub rules: Vec<AffinityRule>,
+    /// The key this plane signs modules with that go to other planes (a file with a PKCS#8 private key).
+    #[serde(default)]
+    pub module_key: Option<PathBuf>,
+    /// The keys whose modules may come here, and what those may do.
+    #[serde(default)]
+    pub trust: Vec<TrustedKey>,
+    /// How other planes are reached, and reach this one; without it, this plane is alone.
+    #[serde(default)]
+    pub link: Option<LinkSettings>,
+    /// The other planes.
+    #[serde(default)]
+    pub peers: Vec<PeerSettings>,
     /// The limits that hold whatever a script says.
     #[serde(default)]
     pub guardrails: Guardrails,
@@ -134,7 +156,9 @@ pub struct PolicyLimits {
 
 impl Default for PolicyLimits {
     fn default() -> PolicyLimits {
-        PolicyLimits { operations: 100_000, units: 50_000, deadline: Span(10), state_bytes: 64 * 1024 }
+        let Limits { operations, units, deadline, state_bytes, .. } = Limits::default();
+        let deadline = Span(deadline.as_millis() as u64);
+        PolicyLimits { operations, units, deadline, state_bytes: state_bytes as u64 }
     }
 }
 
@@ -202,6 +226,7 @@ const MIGRATION: Shape = Shape::Keys(&[
     Key::optional("max_downtime", Shape::Span),
     Key::optional("timeout", Shape::Span),
     Key::optional("auto_converge", Shape::Bool),
+    Key::optional("compression", Shape::Bool),
     Key::optional("copy_storage", Shape::Bool),
 ]);
 
@@ -225,6 +250,10 @@ pub const SHAPE: Shape = Shape::Keys(&[
     Key::optional("hosts", Shape::List(&HOST)),
     Key::optional("fleet", Shape::Text),
     Key::optional("rules", Shape::List(&RULE)),
+    Key::optional("module_key", Shape::Text),
+    Key::optional("trust", trust::SHAPE),
+    Key::optional("link", link::LINK),
+    Key::optional("peers", link::PEERS),
     Key::optional("guardrails", GUARDRAILS),
     Key::optional("migration", MIGRATION),
     Key::optional("policy", POLICY),
@@ -251,6 +280,10 @@ impl Config {
         for path in [&mut config.store, &mut config.socket, &mut config.modules, &mut config.policies] {
             *path = base.join(&*path);
         }
+        if let Some(path) = &mut config.module_key {
+            *path = base.join(&*path);
+        }
+        config.place_link(base);
         // A fleet that is no built-in one is a file, and files are found from here as well.
         if let Some(fleet) = config.fleet.as_mut().filter(|fleet| &***fleet != DEMO) {
             *fleet = base.join(&**fleet).display().to_string().into();
@@ -286,6 +319,8 @@ impl Config {
         self.check_hosts(&mut check);
         self.check_rules(&mut check);
         self.check_numbers(&mut check);
+        self.check_trust(&mut check);
+        self.check_link(&mut check);
         for (key, path) in
             [("store", &self.store), ("socket", &self.socket), ("modules", &self.modules), ("policies", &self.policies)]
         {
@@ -320,6 +355,14 @@ impl Config {
                     let error = check.document.error(&["hosts", &number, key], format!("`{uri}` is not a hypervisor's URI"));
                     let hint =
                         "write for example `qemu:///system`, `qemu+tcp://10.0.0.1/system` or `simulated:unix:/run/fleet.sock`";
+                    check.found.push(error.with_hint(hint));
+                } else if let Some(scheme) = uri.split([':', '+']).next().filter(|scheme| !SCHEMES.contains(scheme)) {
+                    let error =
+                        check.document.error(&["hosts", &number, key], format!("no hypervisor has URIs of `{scheme}:`"));
+                    let hint = match crate::error::nearest(scheme, SCHEMES.iter().copied()) {
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None => format!("there are {}", SCHEMES.join(", ")),
+                    };
                     check.found.push(error.with_hint(hint));
                 }
             }
@@ -441,6 +484,12 @@ hosts:
   - { name: host-b, uri: "simulated:unix:/run/fleet.sock" }
 rules: [{ name: db-apart, kind: apart, hard: true, vms: ["db-*"] }]
 guardrails: { cooldown: 1m, module_rate: { actions: 3, per: 5m }, overcommit: { cpu: 2 } }
+module_key: keys/home.key
+trust: [{ name: ops, key: "ed25519:8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c", permits: [migrate] }]
+link: { listen: "0.0.0.0:7400", certificate: tls/plane.crt, key: tls/plane.key, ca: tls/ca.crt, crl: tls/crl.pem }
+peers:
+  - { name: site-b, address: "b.example:7400", limits: { migrations: 2 } }
+  - { name: site-c, allow: [receive] }
 migration: { max_downtime: 300ms, auto_converge: true }
 policy: { operations: 20000 }
 "#;
@@ -530,6 +579,12 @@ policy: { operations: 20000 }
         let config = read("plane: home\nfleet: demo\n").unwrap();
         assert_eq!(config.policy_limits(), crate::policy::Limits::default());
         assert_eq!(config.retention(), Retention::default());
+    }
+
+    #[test]
+    fn a_misspelt_hypervisor_is_named() {
+        let found = read("plane: a\nhosts: [{ name: x, uri: 'qmeu:///system' }]\n").unwrap_err();
+        assert_eq!(found[0].to_string(), "plane.yaml:2:25: error: no hypervisor has URIs of `qmeu:` (did you mean `qemu`?)");
     }
 
     #[test]

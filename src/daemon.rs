@@ -14,8 +14,8 @@ use crate::config::Config;
 use crate::effectors::{Effectors, LogNotifier, Workers};
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::simulated::LiveFleet;
-use crate::manager::{Handle, HostSettings, Manager, Outlet, RunError, Settings};
-use crate::model::{Action, HostId, Input, Output, Span};
+use crate::manager::{Handle, HostSettings, Manager, Outlet, Output, RunError, Settings};
+use crate::model::{Action, HostId, Input, Span};
 use crate::sensors::{Polling, Sensors};
 use crate::store::{Journal, Recovered, Store, StoreError, Writer};
 use std::io;
@@ -44,6 +44,9 @@ pub enum DaemonError {
     /// The hosts of the configuration cannot be reached for, as they are written.
     #[error("{0}")]
     Hosts(String),
+    /// The key for modules cannot be read.
+    #[error("{0}")]
+    Key(String),
     /// The manager ended early.
     #[error(transparent)]
     Manager(#[from] RunError),
@@ -145,7 +148,7 @@ impl Daemon {
                 updates.send(Input::Update(action, update));
             }),
         )?;
-        let settings = settings(config, &hosts.settings);
+        let settings = settings(config, &hosts.settings).map_err(DaemonError::Key)?;
         let (ends, ended) = watch::channel(());
         let manager = {
             let (handle, clock) = (handle.clone(), clock.clone());
@@ -210,7 +213,11 @@ fn manage(
 ) -> Result<(), RunError> {
     let manager = Manager::new(settings, recovered);
     for action in manager.unreconciled() {
+        let (id, cancelling) = (action.id, action.cancelling.is_some());
         outlet.recover(action);
+        if cancelling {
+            outlet.leave(Output::Cancel(id));
+        }
     }
     let result = crate::manager::run(manager, handle, inbox, commits, committed, outlet, clock);
     if let Err(error) = &result {
@@ -235,19 +242,24 @@ impl Outlet for ToEffectors {
             Output::Dispatch(action) => self.0.dispatch(*action),
             Output::Cancel(action) => self.0.cancel(action),
             Output::Reply(..) => {}
+            // Told in `handover`.
+            Output::Send { .. } | Output::Describe { .. } | Output::Order(_) => {}
         }
     }
 }
 
-fn settings(config: &Config, hosts: &[HostSettings]) -> Settings {
-    Settings {
+fn settings(config: &Config, hosts: &[HostSettings]) -> Result<Settings, String> {
+    let module_key = config.signing_key()?.map(Arc::new);
+    let trust = config.trust_store(module_key.as_deref());
+    Ok(Settings {
         plane: config.plane.clone(),
         hosts: hosts.to_vec(),
         rules: config.rules.clone(),
         guardrails: config.guardrails.clone(),
         policy: config.policy_limits(),
         adopt: config.adopt,
-    }
+        handover: crate::manager::HandoverSettings { trust, module_key, ..crate::manager::HandoverSettings::default() },
+    })
 }
 
 /// The API's socket in the file system; taken away with the daemon, also when that fails to start.

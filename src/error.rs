@@ -40,6 +40,11 @@ pub struct Diagnostic {
     pub hint: Option<String>,
 }
 
+/// A number of things: `1 embot`, `3 embots`.
+pub fn count(number: usize, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}
+
 /// Where something stands in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Spot {

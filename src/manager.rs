@@ -18,18 +18,24 @@
 
 mod actions;
 mod commands;
+mod handover;
+mod leftovers;
+mod mobile;
 mod modules;
+mod output;
 mod run;
 mod timers;
 mod views;
 
+pub use handover::{HandoverSettings, MigrationView, PeerView};
+pub use output::Output;
 pub use run::{Handle, Message, Outlet, RunError, run};
 pub use views::{EmbotView, Figures, ModuleView, RefusalView};
 
 use crate::embot::Roster;
 use crate::model::{
     Action, ActionId, Batch, Capacity, Change, ElementId, EmbotId, Event, EventBody, Host, HostId, HostLoad, Input, Level,
-    Link, Maintenance, Mode, ModuleRow, Output, PlaneRow, Proposal, Record, Span, TimerRow, Timestamp, VmId, World,
+    Link, Maintenance, MigrationId, Mode, ModuleRow, PlaneRow, Proposal, Record, Span, TimerRow, Timestamp, World,
 };
 use crate::plan::{Guardrails, Planner, Situation, Terms};
 use crate::policy::{Engine, TimerChange};
@@ -37,6 +43,8 @@ use crate::queue::Queue;
 use crate::sensors::{Inventory, Sensed};
 use crate::store::Recovered;
 use crate::usage::Usage;
+use handover::Handovers;
+use mobile::Mobile;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -69,6 +77,8 @@ pub struct Settings {
     pub policy: crate::policy::Limits,
     /// How far the plane goes with guests it sees for the first time.
     pub adopt: Mode,
+    /// How guests go to other planes, and come from them.
+    pub handover: HandoverSettings,
 }
 
 /// Events handled in one turn at the most; the rest waits for the next, so that no command waits long.
@@ -115,6 +125,8 @@ pub struct Manager {
     /// Modules that were in force in the last run and do not check now.
     unrestored: BTreeMap<Arc<str>, ModuleRow>,
     figures: Figures,
+    handovers: Handovers,
+    mobile: Mobile,
     turn: Turn,
 }
 
@@ -125,6 +137,7 @@ struct Turn {
     outputs: Vec<Output>,
     changes: Vec<Change>,
     actions: BTreeSet<ActionId>,
+    migrations: BTreeSet<MigrationId>,
     embots: BTreeSet<usize>,
     /// Facts taken in or made, that may still wait at the end of the turn.
     facts: BTreeSet<u64>,
@@ -135,7 +148,7 @@ struct Turn {
 impl Manager {
     /// A manager that goes on where the store says the last one stopped. What it finds amiss is told by [`Record::Notice`]s of
     /// its first turn.
-    pub fn new(settings: Settings, recovered: Recovered) -> Manager {
+    pub fn new(settings: Settings, mut recovered: Recovered) -> Manager {
         let mut world = World::new(&settings.plane);
         world.armed = recovered.plane.armed;
         world.set_rules(settings.rules.clone());
@@ -178,29 +191,35 @@ impl Manager {
                 world.open.insert(vm, (action.id, action.proposal.kind.verb()));
             }
         }
-        let unreconciled = open.values().filter(|action| action.state.is_open()).map(|action| action.id).collect();
+        // What becomes of a handover its own machine finds out.
+        let asks = |action: &&Action| {
+            action.state.is_open() && !matches!(action.proposal.kind, crate::model::ActionKind::Handover { .. })
+        };
+        let unreconciled = open.values().filter(asks).map(|action| action.id).collect();
         let mut timers = Timers::default();
         for (number, timer) in recovered.timers {
             timers.set(number, timer);
         }
-        let mut queue = Queue::default();
-        for event in recovered.pending.into_values() {
-            queue.push(event);
-        }
+        let pending = std::mem::take(&mut recovered.pending);
+        let modules = std::mem::take(&mut recovered.modules);
+        let embots = std::mem::take(&mut recovered.embots);
+        let mobile = Mobile::restored(std::mem::take(&mut recovered.mobile), std::mem::take(&mut recovered.contents));
+        let (migrations, tombstones) = (std::mem::take(&mut recovered.migrations), std::mem::take(&mut recovered.tombstones));
         let world = Rc::new(RefCell::new(world));
         let usage = Rc::new(RefCell::new(usage));
         let engine = Engine::new(world.clone(), usage.clone(), settings.policy.clone());
+        let hosts: Vec<HostId> = recovered.hosts.keys().cloned().collect();
         let mut manager = Manager {
-            inventory: Inventory::new(settings.adopt),
+            inventory: Inventory::new(settings.adopt, recovered.hosts.into_iter().map(|(id, host)| (id, host.link))),
             awaited: settings.hosts.iter().map(|host| host.id.clone()).collect(),
             patience_ends: None,
             timers,
-            roster: Roster::restored(recovered.embots),
+            roster: Roster::restored(embots),
             now: recovered.last_now,
             settings,
             world,
             usage,
-            queue,
+            queue: Queue::default(),
             engine,
             planner,
             open,
@@ -213,11 +232,20 @@ impl Manager {
             messages: BTreeMap::new(),
             unrestored: BTreeMap::new(),
             figures: Figures::default(),
+            handovers: Handovers::default(),
+            mobile,
             turn,
         };
-        for (name, row) in recovered.modules {
+        manager.restore_handovers(migrations, tombstones);
+        for event in pending.into_values() {
+            // What a source sent stands before what its guest's hold keeps back.
+            if manager.handovers.passes(event.seq) { manager.queue.push_past(event) } else { manager.queue.push(event) }
+        }
+        for (name, row) in modules {
             manager.restore_module(name, row);
         }
+        manager.sweep_packages();
+        manager.clear_leftovers(hosts);
         manager.world.borrow_mut().take_dirty();
         manager
     }
@@ -243,22 +271,26 @@ impl Manager {
             _ => None,
         });
         let patience = self.patience_ends.or_else(|| (!self.is_settled()).then_some(self.now));
-        self.timers.next_due().into_iter().chain(advice).chain(patience).min()
+        let migrations = self.handovers.next_due(self.now);
+        self.timers.next_due().into_iter().chain(advice).chain(patience).chain(migrations).min()
     }
 
     /// Takes inputs in, lets embots step, decides. The outputs may leave when the batch is durable; `None`: nothing happened.
     pub fn turn(&mut self, inputs: Vec<Input>, now: Timestamp) -> Option<(Batch, Vec<Output>)> {
         self.now = self.now.max(now);
+        self.wake_handovers();
         for input in &inputs {
             self.take(input);
         }
         self.start_patience();
+        self.due_handovers();
         self.due_timers();
         self.expire_advice();
         if self.is_settled() {
             self.adopt_unmarked();
             self.dispatch();
         }
+        self.late_facts();
         self.finish(inputs)
     }
 
@@ -290,11 +322,13 @@ impl Manager {
     fn take(&mut self, input: &Input) {
         match input {
             Input::Report(host, report) => {
+                self.looks_for_unmarked |= self.world.borrow().host(host).is_some_and(|host| !host.is_up());
                 let sensed = self.inventory.report(&mut self.world.borrow_mut(), host, report);
                 self.awaited.remove(host);
                 self.sensed(sensed);
                 self.save_usage(host);
             }
+            Input::Notice(_, notice) if self.sensed_early(notice) => {}
             Input::Notice(host, notice) => {
                 let sensed = self.inventory.notice(&mut self.world.borrow_mut(), host, notice);
                 self.sensed(sensed);
@@ -307,6 +341,7 @@ impl Manager {
             Input::Update(id, update) => self.update(*id, update),
             Input::Command { command, by, ticket } => self.command(command, by, *ticket),
             Input::Tick => {}
+            Input::Migration(input) => self.migration(input),
         }
         for alarm in self.inventory.take_alarms() {
             self.notice(Level::Alarm, alarm);
@@ -328,7 +363,6 @@ impl Manager {
                     }
                 }
                 (EventBody::Appeared | EventBody::Changed, _) => self.register(&element),
-                (EventBody::HostUp, _) => self.looks_for_unmarked = true,
                 _ => {}
             }
             self.looks_for_unmarked |= matches!(body, EventBody::Appeared | EventBody::Changed);
@@ -379,6 +413,10 @@ impl Manager {
 
     fn due_timers(&mut self) {
         while let Some((number, timer)) = self.timers.take_due(self.now) {
+            if let Some(vm) = timer.embot.element.vm().filter(|vm| self.handovers.is_frozen(*vm)) {
+                self.handovers.stop_timer(vm, number, timer);
+                continue;
+            }
             self.turn.changes.push(Change::Timer(number, None));
             let TimerRow { embot, due, name, content } = timer;
             self.event(due, embot.element.clone(), Some(embot), EventBody::Timer { name, content });
@@ -416,6 +454,8 @@ impl Manager {
     fn retire(&mut self, element: ElementId) {
         let dropped = self.roster.deregister(&element);
         self.embots_changed(Vec::new(), dropped);
+        let is_back = element.vm().is_some_and(|vm| self.world.borrow().vm(vm).is_some());
+        element.vm().filter(|_| !is_back).into_iter().for_each(|vm| self.forget_bringer(vm));
         if element.vm().is_some_and(|vm| self.world.borrow().vm(vm).is_some()) {
             return self.register(&element);
         }
@@ -423,21 +463,22 @@ impl Manager {
         self.turn.changes.push(Change::Usage(element, None));
     }
 
-    fn step(&mut self, slot: usize, event: &Event, wanted: &mut Vec<(Proposal, Arc<Terms>)>) {
-        let Some((embot, module)) = self.roster.at(slot) else { return };
+    /// An embot steps; what it answers to an offer is returned.
+    fn step(&mut self, slot: usize, event: &Event, wanted: &mut Vec<(Proposal, Arc<Terms>)>) -> Vec<crate::model::Answer> {
+        let Some((embot, module)) = self.roster.at(slot) else { return Vec::new() };
         let stepped = embot.step(&mut self.engine, module, event, self.now);
         if std::mem::take(&mut embot.dirty) {
             self.turn.embots.insert(slot);
         }
         if !stepped.handled {
-            return;
+            return Vec::new();
         }
         self.figures.steps += 1;
         self.planner.considered(&embot.id, event, stepped.proposals.iter().map(|proposal| &proposal.kind));
         if stepped.is_quiet() {
-            return;
+            return Vec::new();
         }
-        let (id, suspended, terms) = (embot.id.clone(), embot.suspended.is_some(), module.terms.clone());
+        let (id, suspended, terms) = (embot.id.clone(), embot.suspended.is_some(), module.terms_for(&event.element));
         wanted.extend(stepped.proposals.into_iter().map(|proposal| (proposal, terms.clone())));
         for text in stepped.logs {
             self.turn.records.push(Record::Log { embot: id.clone(), text });
@@ -460,6 +501,7 @@ impl Manager {
         for (channel, content) in stepped.messages {
             self.send(&id, channel, content);
         }
+        stepped.answers
     }
 
     fn timer(&mut self, embot: &EmbotId, change: TimerChange) {
@@ -540,6 +582,7 @@ impl Manager {
             let action = self.open.get(id).or_else(|| self.ended.get(id));
             turn.changes.push(Change::Action(*id, action.cloned().map(Box::new)));
         }
+        turn.changes.extend(self.migration_rows(std::mem::take(&mut turn.migrations)));
         while self.ended.len() > ENDED_KEPT {
             self.ended.pop_first();
         }
@@ -570,21 +613,17 @@ impl Manager {
         let world = self.world.borrow();
         for element in dirty {
             match element {
-                ElementId::Host(id) => turn.changes.push(Change::Host(id.clone(), world.host(&id).cloned().map(Box::new))),
+                ElementId::Host(id) => {
+                    let mut row = world.host(&id).cloned();
+                    // Not heard of since the start: the row keeps what was last stated of it.
+                    if let Some(row) = row.as_mut().filter(|row| row.link == Link::Unknown) {
+                        row.link = self.inventory.stated(&id);
+                    }
+                    turn.changes.push(Change::Host(id, row.map(Box::new)));
+                }
                 ElementId::Vm(id) => turn.changes.push(Change::Vm(id, world.vm(id).cloned().map(Box::new))),
                 ElementId::Plane | ElementId::Disk(..) | ElementId::Nic(..) | ElementId::App(..) => {}
             }
         }
-    }
-
-    /// Keeps the events of a guest and its dependents back until [`Manager::release`]: for the time of its move to another
-    /// plane.
-    pub fn hold(&mut self, vm: VmId) -> bool {
-        self.queue.hold(&ElementId::Vm(vm))
-    }
-
-    /// Lets held events go on, in order of time.
-    pub fn release(&mut self, vm: VmId) {
-        self.queue.release(&ElementId::Vm(vm));
     }
 }

@@ -126,6 +126,24 @@ impl Queue {
         self.held.remove(element).into_iter().flatten().collect()
     }
 
+    /// Takes a fact in that is popped although its element is held: it stands before what is held.
+    pub fn push_past(&mut self, fact: Event) {
+        insert(&mut self.ring, fact);
+    }
+
+    /// What is held of an element and its dependents, in order.
+    pub fn held(&self, element: &ElementId) -> impl Iterator<Item = &Event> {
+        self.held.get(element).into_iter().flatten()
+    }
+
+    /// Takes some of what is held out of the queue; the rest stays, and the hold with it.
+    pub fn take_of_held(&mut self, element: &ElementId, which: impl Fn(&Event) -> bool) -> Vec<Event> {
+        let Some(held) = self.held.get_mut(element) else { return Vec::new() };
+        let (taken, kept): (VecDeque<Event>, VecDeque<Event>) = std::mem::take(held).into_iter().partition(which);
+        *held = kept;
+        taken.into()
+    }
+
     /// Is the element held?
     pub fn is_held(&self, element: &ElementId) -> bool {
         holder(element).is_some_and(|holder| self.held.contains_key(&holder))
@@ -224,6 +242,21 @@ mod tests {
         queue.release(&vm(1));
         assert_eq!(drain(&mut queue), [1, 2, 4]);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn what_stands_before_a_hold_passes_it() {
+        let mut queue = Queue::default();
+        queue.hold(&vm(1));
+        for seq in 1..4 {
+            queue.push(event(seq, seq as i64, vm(1), EventBody::Changed));
+        }
+        queue.push_past(event(4, 9, vm(1), EventBody::Changed));
+        assert_eq!(drain(&mut queue), [4]);
+        assert_eq!(queue.take_of_held(&vm(1), |event| event.seq == 2).len(), 1);
+        assert_eq!(queue.held(&vm(1)).map(|event| event.seq).collect::<Vec<_>>(), [1, 3]);
+        queue.release(&vm(1));
+        assert_eq!(drain(&mut queue), [1, 3]);
     }
 
     #[test]

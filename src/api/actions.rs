@@ -58,6 +58,9 @@ pub struct ActionView {
     pub mode: String,
     /// Who approved it.
     pub approved_by: Option<String>,
+    /// Who wants it ended while it is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelling: Option<String>,
     /// How far it is.
     pub progress: Option<ProgressView>,
 }
@@ -91,6 +94,7 @@ impl ActionView {
             expires_at,
             mode: action.mode.to_string(),
             approved_by: action.approved_by.as_ref().map(ToString::to_string),
+            cancelling: action.cancelling.as_ref().map(ToString::to_string),
             progress: action
                 .progress
                 .map(|progress| ProgressView { done_bytes: progress.done_bytes, total_bytes: progress.total_bytes }),

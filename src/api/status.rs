@@ -23,22 +23,9 @@ pub struct DownView {
 /// What the loop does.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FiguresView {
-    /// Events handled since the daemon started.
-    pub events: u64,
-    /// Steps of embots since then.
-    pub steps: u64,
-    /// Policy faults since then.
-    pub faults: u64,
-    /// Actions planned or advised since then.
-    pub planned: u64,
-    /// Proposals refused since then.
-    pub refused: u64,
-    /// Actions done since then.
-    pub done: u64,
-    /// Actions that failed, were cancelled, rejected or expired since then.
-    pub failed: u64,
-    /// Batches since then.
-    pub batches: u64,
+    /// Counts since the daemon started.
+    #[serde(flatten)]
+    pub so_far: Figures,
     /// Events that wait now.
     pub waiting: usize,
 }
@@ -82,22 +69,6 @@ pub struct StatusView {
     pub figures: FiguresView,
 }
 
-impl FiguresView {
-    fn new(figures: Figures, waiting: usize) -> FiguresView {
-        FiguresView {
-            events: figures.events,
-            steps: figures.steps,
-            faults: figures.faults,
-            planned: figures.planned,
-            refused: figures.refused,
-            done: figures.done,
-            failed: figures.failed,
-            batches: figures.batches,
-            waiting,
-        }
-    }
-}
-
 /// The plane at a glance.
 pub fn status(manager: &Manager, now: Timestamp) -> StatusView {
     let world = manager.world();
@@ -131,7 +102,7 @@ pub fn status(manager: &Manager, now: Timestamp) -> StatusView {
         advised: count(&|state| matches!(state, ActionState::Advised { .. })),
         open: count(&ActionState::is_open),
         violations: violations(&world),
-        figures: FiguresView::new(manager.figures(), manager.waiting()),
+        figures: FiguresView { so_far: manager.figures(), waiting: manager.waiting() },
     }
 }
 

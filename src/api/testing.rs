@@ -2,12 +2,12 @@
 
 use super::state::Doors;
 use crate::clock::VirtualClock;
-use crate::manager::{Handle, HostSettings, Manager, Outlet, Settings};
+use crate::manager::{Handle, HostSettings, Manager, Outlet, Output, Settings};
 use crate::model::testing::{host, vm};
 use crate::model::{
     Action, ActionId, ActionKind, ActionState, ActionUpdate, Batch, DomainReport, ElementId, EmbotId, EmbotRow, Event,
-    EventBody, Host, HostReport, Input, Level, Link, Maintenance, Mode, ModuleRow, ModuleVersion, Output, Place, Progress,
-    Proposal, Read, Reason, Record, Refusal, Span, TimerRow, Timestamp, Value, Vm, VmId, VmState, World,
+    EventBody, Host, HostReport, Input, Level, Link, Maintenance, Mode, ModuleRow, ModuleVersion, Place, Progress, Proposal,
+    Read, Reason, Record, Refusal, Span, TimerRow, Timestamp, Value, Vm, VmId, VmState, World,
 };
 use crate::store::{Recovered, Writer};
 use std::collections::BTreeMap;
@@ -108,6 +108,7 @@ pub fn action() -> Action {
             "gain 1140 core-seconds, cost 21 core-seconds: 54 times (minimum 2)".into(),
         ],
         refused: vec![refusal()],
+        cancelling: None,
     }
 }
 

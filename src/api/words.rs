@@ -30,6 +30,11 @@ pub fn action(kind: &ActionKind, from: Option<&HostId>, label: Label<'_>) -> Str
             let cold = if *live { "" } else { " (cold)" };
             format!("{verb} {}{from} -> {to}{cold}", guest(vm))
         }
+        ActionKind::Handover { vm, plane, host, live } => {
+            let host = host.as_ref().map(|host| format!("/{host}")).unwrap_or_default();
+            let cold = if *live { "" } else { " (cold)" };
+            format!("{verb} {} to {plane}{host}{cold}", guest(vm))
+        }
         ActionKind::SetVcpus { vm, vcpus } => format!("{verb} {} to {vcpus}", guest(vm)),
         ActionKind::SetMemory { vm, memory_mib } | ActionKind::Balloon { vm, memory_mib } => {
             format!("{verb} {} to {memory_mib} MiB", guest(vm))
@@ -101,6 +106,9 @@ fn body(body: &EventBody, label: Label<'_>) -> String {
         }
         EventBody::ActionDone(action) => format!("action {action} is done"),
         EventBody::ActionFailed { action, reason } => format!("action {action} failed: {reason}"),
+        EventBody::MigrationOffer(offer) => {
+            format!("is offered {} by plane {}: {}", offer.guest.name, offer.plane, offer.reason)
+        }
     }
 }
 
@@ -156,6 +164,8 @@ mod tests {
             ActionKind::Shutdown { vm, force_after: None },
             ActionKind::Migrate { vm, to: Some("host-c".into()), live: true },
             ActionKind::Migrate { vm, to: None, live: false },
+            ActionKind::Handover { vm, plane: "site-b".into(), host: Some("host-x".into()), live: true },
+            ActionKind::Handover { vm, plane: "site-b".into(), host: None, live: false },
             ActionKind::SetVcpus { vm, vcpus: 4 },
             ActionKind::Balloon { vm, memory_mib: 512 },
             ActionKind::Notify { level: Level::Alarm, text: "web-3 gave up".into() },

@@ -5,11 +5,12 @@
 
 use super::context::{Context, Output, print};
 use super::failure::Failure;
-use super::screen::{Screen, Tone, count};
-use crate::config::{self, Config};
+use super::screen::{Screen, Tone};
+use crate::config::{self, Config, DEMO};
 use crate::embot::Manifest;
 use crate::embot::check::{Report, check_tree, policy_path};
-use crate::error::{Diagnostic, Severity, Style, render};
+use crate::error::{Diagnostic, Severity, Style, count, render};
+use crate::hypervisor::simulated::FleetPlan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -149,8 +150,12 @@ impl Files {
 
     fn configuration(&mut self, path: &Path) {
         self.configurations += 1;
-        if let Err(complaints) = Config::load(path) {
-            self.complaints.extend(complaints);
+        match Config::load(path) {
+            Err(complaints) => self.complaints.extend(complaints),
+            Ok(config) => {
+                let fleet = config.fleet.filter(|fleet| &**fleet != DEMO);
+                self.complaints.extend(fleet.and_then(|fleet| FleetPlan::read(Path::new(&*fleet)).err()));
+            }
         }
     }
 
@@ -305,6 +310,16 @@ mod tests {
             check(site.path(), &["embots/none.yaml"]),
         ];
         insta::assert_snapshot!(texts.join("---\n"));
+    }
+
+    #[test]
+    fn the_fleet_that_a_configuration_names_is_checked() {
+        let site = site();
+        std::fs::write(site.path().join("plane.yaml"), "plane: home\nfleet: none.yaml\n").unwrap();
+        let missing = check(site.path(), &["plane.yaml"]);
+        std::fs::write(site.path().join("none.yaml"), "hosts:\n- name: a\n  cpus: many\n").unwrap();
+        let wrong = check(site.path(), &["plane.yaml"]);
+        insta::assert_snapshot!([missing, wrong].join("---\n"));
     }
 
     #[test]

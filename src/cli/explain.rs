@@ -108,7 +108,7 @@ pub fn render(explanation: &Explanation, screen: &Screen) -> String {
     let start = explanation.timeline.first().map(|first| first.at);
     for step in &explanation.timeline {
         let after = start.map(|start| step.at.0.since(start.0)).filter(|span| span.0 > 0);
-        let after = after.map(|span| format!(" (+{span})")).unwrap_or_default();
+        let after = after.map(|span| format!(" (+{})", span.rounded())).unwrap_or_default();
         result.push(format!("{}  {}{after}", screen.exact_time(step.at), step.text));
     }
     if let Some(progress) = action.progress.filter(|_| action.state == "started") {
@@ -144,6 +144,9 @@ fn mode(explanation: &Explanation) -> String {
 
 fn next(explanation: &Explanation) -> Option<String> {
     let id = explanation.action.id;
+    if let Some(admin) = &explanation.action.cancelling {
+        return Some(format!("It is being cancelled, as {admin} asked."));
+    }
     match explanation.action.state.as_str() {
         "advised" => Some(format!("Answer with `embot plan approve {id}` or `embot plan reject {id}`.")),
         "planned" | "started" => Some(format!("End it with `embot plan cancel {id}`.")),

@@ -1,12 +1,10 @@
 //! Why a command did not do what was asked, in the words the terminal shows, and the exit code that tells scripts.
 
-use super::screen::count;
 use crate::api::error::Problem;
-use crate::error::{Diagnostic, Severity};
-use crate::error::{Style, render};
+use crate::error::{Diagnostic, Severity, Style, count, render};
 use std::fmt::Write;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Why a command failed.
@@ -66,21 +64,7 @@ impl Failure {
     pub fn text(&self, style: Style) -> String {
         match self {
             Failure::No(problem) | Failure::Wrong(problem) => said(problem),
-            Failure::NoDaemon { socket, source } => {
-                let socket = socket.display();
-                let (error, hint) = match source.kind() {
-                    io::ErrorKind::PermissionDenied => (
-                        format!("{socket} may be used by its owner only"),
-                        "run this as the user who runs the daemon, for example with sudo".to_owned(),
-                    ),
-                    _ => (
-                        format!("no daemon answers on {socket}"),
-                        "start it with `embot run --config plane.yaml`, or name its socket with --socket or EMBOT_SOCKET"
-                            .to_owned(),
-                    ),
-                };
-                said(&Problem { error, hint: Some(hint) })
-            }
+            Failure::NoDaemon { socket, source } => said(&no_daemon(socket, source)),
             Failure::Complaints(found) => {
                 let mut text: String =
                     found.iter().map(|(complaint, source)| render(complaint, source.as_deref(), style) + "\n").collect();
@@ -97,6 +81,24 @@ impl Failure {
         }
     }
 
+    /// The same for scripts: one object in one line, `error` and `hint`, or `diagnostics`.
+    pub fn json(&self) -> String {
+        let object = match self {
+            Failure::NobodyReads | Failure::Said(_) => return String::new(),
+            Failure::Complaints(found) => {
+                serde_json::json!({ "diagnostics": found.iter().map(|(complaint, _)| complaint).collect::<Vec<_>>() })
+            }
+            Failure::No(problem) | Failure::Wrong(problem) => {
+                serde_json::json!({ "error": problem.error, "hint": problem.hint })
+            }
+            Failure::NoDaemon { socket, source } => {
+                let problem = no_daemon(socket, source);
+                serde_json::json!({ "error": problem.error, "hint": problem.hint })
+            }
+        };
+        format!("{object}\n")
+    }
+
     /// The exit code: 1 where the answer is no, 2 for wrong usage or input.
     pub fn code(&self) -> ExitCode {
         ExitCode::from(match self {
@@ -106,6 +108,21 @@ impl Failure {
             Failure::Wrong(_) | Failure::NoDaemon { .. } | Failure::Complaints(_) => 2,
         })
     }
+}
+
+fn no_daemon(socket: &Path, source: &io::Error) -> Problem {
+    let socket = socket.display();
+    let (error, hint) = match source.kind() {
+        io::ErrorKind::PermissionDenied => (
+            format!("{socket} may be used by its owner only"),
+            "run this as the user who runs the daemon, for example with sudo",
+        ),
+        _ => (
+            format!("no daemon answers on {socket}"),
+            "start it with `embot run --config plane.yaml`, or name its socket with --socket or EMBOT_SOCKET",
+        ),
+    };
+    Problem { error, hint: Some(hint.to_owned()) }
 }
 
 fn said(problem: &Problem) -> String {
@@ -129,7 +146,10 @@ mod tests {
             no_daemon(io::ErrorKind::PermissionDenied),
             Failure::Complaints(vec![(complaint.clone(), Some(text)), (complaint.as_warning(), None)]),
         ];
-        let all: Vec<_> = all.iter().map(|failure| format!("{}=> {:?}", failure.text(Style::Plain), failure.code())).collect();
+        let all: Vec<_> = all
+            .iter()
+            .map(|failure| format!("{}{}=> {:?}", failure.text(Style::Plain), failure.json(), failure.code()))
+            .collect();
         insta::assert_snapshot!(all.join("\n---\n"));
     }
 }

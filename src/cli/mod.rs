@@ -22,7 +22,9 @@ pub mod journal;
 pub mod maintenance;
 pub mod manage;
 pub mod migrate;
+pub mod module;
 pub mod modules;
+pub mod pki;
 pub mod plan;
 pub mod run;
 pub mod screen;
@@ -112,12 +114,14 @@ enum Command {
     Maintenance(maintenance::Maintenance),
     Manage(manage::Manage),
     Modules(modules::Modules),
+    Module(module::Module),
     Embots(embots::Embots),
     Unsuspend(embots::Unsuspend),
     Usage(usage::Usage),
     Disarm(arm::Disarm),
     Arm(arm::Arm),
     Journal(journal::Journal),
+    Pki(pki::Pki),
     Bench(bench::Bench),
     Completions(completions::Completions),
 }
@@ -131,7 +135,10 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            let text = failure.text(if color { Style::Colour } else { Style::Plain });
+            let text = match context.output {
+                Output::Table => failure.text(if color { Style::Colour } else { Style::Plain }),
+                Output::Json => failure.json(),
+            };
             // Where even this cannot be written, only the exit code is left.
             let _ = std::io::stderr().write_all(text.as_bytes());
             failure.code()
@@ -146,7 +153,9 @@ impl Command {
             Command::Run(run) => run.run(context),
             Command::Check(check) => check.run(context),
             Command::Hypervisor(hypervisor) => hypervisor.run(),
+            Command::Pki(pki) => pki.run(context),
             Command::Bench(bench) => bench.run(context),
+            Command::Module(module) => module.run(context),
             Command::Completions(completions) => completions.run(),
             asking => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -189,6 +198,8 @@ impl Command {
             | Command::Run(_)
             | Command::Check(_)
             | Command::Hypervisor(_)
+            | Command::Module(_)
+            | Command::Pki(_)
             | Command::Bench(_)
             | Command::Completions(_) => Ok(()),
         }

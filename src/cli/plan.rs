@@ -67,12 +67,13 @@ async fn settle(context: &Context, client: &Client, what: &str, ids: &Ids) -> Re
 
 /// An action's state, with its progress.
 pub fn state(action: &ActionView) -> String {
+    let word = if action.cancelling.is_some() { "cancelling" } else { &action.state };
     match action.progress.filter(|_| action.state == "started") {
         Some(progress) if progress.total_bytes > 0 => {
             let share = progress.done_bytes as f64 / progress.total_bytes as f64;
-            format!("started, {:.0} %", share.clamp(0.0, 1.0) * 100.0)
+            format!("{word}, {:.0} %", share.clamp(0.0, 1.0) * 100.0)
         }
-        _ => action.state.clone(),
+        _ => word.to_owned(),
     }
 }
 
@@ -158,6 +159,7 @@ mod tests {
     #[test]
     fn the_plan_as_people_see_it() {
         let mut plan = actions::plan(&testing::manager());
+        plan.open.push(ActionView { cancelling: Some("ada".to_owned()), ..plan.open[0].clone() });
         plan.refused = vec![RefusalView::new(Some(testing::NOW), &testing::refusal(), 3, &testing::world())];
         let full = [render(&plan, &plain(80)), render(&plan, &plain(140))];
         plan.open.clear();

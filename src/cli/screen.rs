@@ -105,11 +105,6 @@ pub fn percent(share: f64) -> String {
     if share.is_finite() { format!("{:.0} %", share * 100.0) } else { "-".to_owned() }
 }
 
-/// A number of things: `1 embot`, `3 embots`.
-pub fn count(number: usize, thing: &str) -> String {
-    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
-}
-
 /// Cuts a text to so many characters; what was cut shows as `…`.
 pub fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {

@@ -2,9 +2,10 @@
 
 use super::context::Context;
 use super::failure::Failure;
-use super::screen::{Screen, Tone, count};
+use super::screen::{Screen, Tone};
 use super::table::pairs;
 use crate::api::status::StatusView;
+use crate::error::count;
 use std::collections::BTreeMap;
 
 /// Show the plane at a glance.
@@ -32,7 +33,7 @@ fn render(status: &StatusView, screen: &Screen) -> String {
     };
     let mut text = format!("plane {}, {armed}, {}, embot {}\n\n", status.plane, screen.time(status.now), status.version);
     let guests: usize = status.guests.values().sum();
-    let figures = &status.figures;
+    let figures = &status.figures.so_far;
     let maintenance = match status.hosts_in_maintenance.as_slice() {
         [] => String::new(),
         hosts => format!(", in maintenance: {}", hosts.join(", ")),
@@ -63,7 +64,7 @@ fn render(status: &StatusView, screen: &Screen) -> String {
             figures.refused,
             figures.done,
             figures.failed,
-            count(figures.waiting, "event")
+            count(status.figures.waiting, "event")
         ),
     ));
     text += &pairs(&rows, screen);

@@ -74,6 +74,7 @@ impl Job {
             Errand::Execute => outcome(hypervisor.execute(&self.order, self)),
             Errand::Recover => match self.fate(hypervisor) {
                 Ok(Fate::Done) => ActionUpdate::Done,
+                Ok(Fate::NotDone(what)) if self.is_cancelled() => ActionUpdate::Cancelled(what.into()),
                 Ok(Fate::NotDone(what)) => {
                     ActionUpdate::Failed(format!("interrupted by a restart of the manager: {what}").into())
                 }
@@ -85,15 +86,15 @@ impl Job {
         });
     }
 
-    /// What became of the order. A host that does not answer may still be at it, so it is asked again until it answers, the
-    /// wish is withdrawn or patience is at its end.
+    /// What became of the order. A host that does not answer may still be at it, so it is asked again until it answers or
+    /// patience is at its end, also where the action is to be cancelled: that is done when it answers.
     fn fate(&self, hypervisor: &dyn Hypervisor) -> Result<Fate, HypervisorError> {
         let clock = &self.board.clock;
         let until = clock.now() + self.patience.silence;
         loop {
             let fate = hypervisor.recover(&self.order, self);
             let silent = fate.as_ref().is_err_and(|error| error.kind == ErrorKind::Unreachable);
-            if !silent || self.is_cancelled() || *lock(&self.stage) == Stage::Ended || clock.now() >= until {
+            if !silent || !matches!(*lock(&self.stage), Stage::Running { .. }) || clock.now() >= until {
                 return fate;
             }
             clock.sleep(AGAIN);
@@ -157,9 +158,15 @@ impl Job {
         self.board.forget(self.id());
     }
 
-    /// Asks for the job's end. Where no worker had begun, it is ended now: `true`, and the caller sees to the report.
+    /// Asks for the job's end. Where nothing was begun, it is ended now: `true`, and the caller sees to the report. What is to
+    /// be recovered may have been begun by an earlier manager: a worker finds out, and ends it at the hypervisor.
     pub fn withdraw(&self) -> bool {
         self.cancelled.store(true, Ordering::SeqCst);
+        self.errand == Errand::Execute && self.give_up()
+    }
+
+    /// Ends a job that no worker will begin; `false` where one has.
+    pub fn give_up(&self) -> bool {
         let mut stage = lock(&self.stage);
         let waits = matches!(*stage, Stage::Waiting { .. });
         if waits {

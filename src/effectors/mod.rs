@@ -15,6 +15,7 @@
 //! Effectors decide nothing: what to do, under which epoch and on which host stands in the action.
 
 mod job;
+pub mod migration;
 mod notify;
 mod order;
 mod pool;
@@ -97,7 +98,8 @@ impl Effectors {
         self.accept(action, Errand::Recover);
     }
 
-    /// Withdraws an action, if it is still open: one that waits is cancelled, one that runs is asked to stop.
+    /// Withdraws an action, if it is still open: one that waits is cancelled, one that runs, or may run since before a restart,
+    /// is asked to stop.
     pub fn cancel(&self, id: ActionId) {
         if let Some(job) = self.watchdog.job(id)
             && job.withdraw()
@@ -114,14 +116,20 @@ impl Effectors {
     /// Takes nothing more, cancels what has not begun, and gives what runs so much time to end. Returns what then still
     /// runs: nothing more is said of those; they are to be recovered by the next manager.
     pub fn stop(self, grace: Span) -> Vec<ActionId> {
+        let mut left = Vec::new();
         for pool in self.hosts.values().chain([&self.notices]) {
             for job in pool.close() {
-                if job.withdraw() {
+                if job.errand == Errand::Recover {
+                    job.abandon();
+                    self.watchdog.board().forget(job.id());
+                    left.push(job.id());
+                } else if job.withdraw() {
                     self.watchdog.verdict(&job, ActionUpdate::Cancelled("the manager stopped before it began".into()));
                 }
             }
         }
-        self.watchdog.stop(grace)
+        left.extend(self.watchdog.stop(grace));
+        left
     }
 
     fn accept(&self, action: Action, errand: Errand) {
@@ -140,7 +148,7 @@ impl Effectors {
             return;
         }
         if let Err(why) = pool.and_then(|pool| pool.offer(&job))
-            && job.withdraw()
+            && job.give_up()
         {
             self.watchdog.verdict(&job, ActionUpdate::Failed(why.into()));
         }

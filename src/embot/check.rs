@@ -197,7 +197,11 @@ impl Tree {
 
     fn permits(&mut self, module: &Module<'_>, own: &[&Policy<'_>]) {
         let complete = own.len() == module.manifest.policies.len() && own.iter().all(|policy| !policy.broken);
-        let needed: BTreeSet<Verb> = own.iter().flat_map(|policy| policy.facts.verbs.iter().map(|(verb, _)| *verb)).collect();
+        let verbs = |policy: &&Policy<'_>| {
+            let certain = policy.facts.verbs.iter().map(|(verb, _)| *verb);
+            certain.chain(policy.facts.verbs_perhaps.iter().copied()).collect::<Vec<_>>()
+        };
+        let needed: BTreeSet<Verb> = own.iter().flat_map(verbs).collect();
         for verb in module.manifest.permits.iter().filter(|verb| complete && !needed.contains(verb)) {
             let index = module.document.position(&["permits"], verb.name()).unwrap_or_default();
             let complaint =

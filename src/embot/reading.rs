@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// All verbs' names, as a shape wants them.
-const VERBS: &[&str] = &{
+pub const VERBS: &[&str] = &{
     let mut names = [""; Verb::ALL.len()];
     let mut index = 0;
     while index < names.len() {

@@ -2,7 +2,7 @@
 
 use super::module::Module;
 use super::step::Embot;
-use crate::model::{ElementId, EmbotId, EmbotRow, Lookup, World};
+use crate::model::{ElementId, EmbotId, EmbotRow, Grant, Lookup, VmId, World};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -97,6 +97,15 @@ impl Roster {
         (there, gone)
     }
 
+    /// Forgets rows from the store that no embot took, and that `wanted` picks. Returns whose they were.
+    pub fn forget_rows(&mut self, wanted: impl Fn(&EmbotId) -> bool) -> Vec<EmbotId> {
+        let forgotten: Vec<EmbotId> = self.rows.keys().filter(|id| wanted(id)).cloned().collect();
+        for id in &forgotten {
+            self.rows.remove(id);
+        }
+        forgotten
+    }
+
     /// Takes a module out of force. With `keep`, its embots' state waits for the next version.
     pub fn unload(&mut self, name: &str, keep: bool) -> Vec<EmbotId> {
         let Some(module) = self.modules.remove(name) else { return Vec::new() };
@@ -117,6 +126,14 @@ impl Roster {
         // Nobody else holds the module between two inputs.
         Rc::get_mut(module)?.set_mode(mode);
         Some(module.clone())
+    }
+
+    /// A module that came with guests stands for these now.
+    pub fn set_guests(&mut self, name: &str, guests: BTreeMap<VmId, Grant>) {
+        // Nobody else holds the module between two inputs.
+        if let Some(module) = self.modules.get_mut(name).and_then(Rc::get_mut) {
+            module.stand_for(guests);
+        }
     }
 
     /// An element came or changed: makes the embots that cover it now and drops those that no longer do. Returns both.
@@ -142,6 +159,29 @@ impl Roster {
             self.hearers.insert(element.clone(), hearers);
         }
         (made, dropped)
+    }
+
+    /// Gives embots that are yet to be made the state that they had on another plane.
+    pub fn expect(&mut self, rows: impl IntoIterator<Item = (EmbotId, EmbotRow)>) {
+        self.rows.extend(rows);
+    }
+
+    /// Drops what was expected of an element's embots and was not taken up; says whose it was.
+    pub fn expected(&mut self, element: &ElementId) -> Vec<EmbotId> {
+        let left: Vec<EmbotId> = self.rows.keys().filter(|id| id.element == *element).cloned().collect();
+        for id in &left {
+            self.rows.remove(id);
+        }
+        left
+    }
+
+    /// The embots that stand for an element go; those that cover it among others still hear of it.
+    pub fn dismiss(&mut self, element: &ElementId) -> Vec<EmbotId> {
+        let ids: Vec<EmbotId> = self.embots.keys().filter(|id| id.element == *element).cloned().collect();
+        for id in &ids {
+            self.remove(id);
+        }
+        ids
     }
 
     /// An element is gone, and with it the embots that stood for it.

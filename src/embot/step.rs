@@ -1,7 +1,7 @@
 //! An embot and its step: `step(event, view, now) -> new state + what it wants`.
 
 use super::module::Module;
-use crate::model::{EmbotId, EmbotRow, Event, Proposal, Read, Span, Timestamp, Value};
+use crate::model::{Answer, EmbotId, EmbotRow, Event, Mode, Proposal, Read, Span, Timestamp, Value, Verb, Verdict};
 use crate::policy::{Engine, Fault, State, Step, StepInput, TimerChange};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,6 +36,8 @@ pub struct Stepped {
     pub timers: Vec<TimerChange>,
     /// What it says to others: channel and content.
     pub messages: Vec<(Arc<str>, Value)>,
+    /// What its policies answer to the offer they heard.
+    pub answers: Vec<Answer>,
     /// What it wrote to the log.
     pub logs: Vec<String>,
     /// Policies that failed; the others of the same embot stepped all the same.
@@ -88,7 +90,7 @@ impl Embot {
             match engine.step(policy, state, StepInput { embot: &self.id, event, now }) {
                 Ok(step) => {
                     self.dirty |= step.changed;
-                    stepped.take(&self.id, event, step);
+                    stepped.take(&self.id, module, event, step);
                 }
                 Err(fault) => stepped.faults.push(fault),
             }
@@ -115,11 +117,12 @@ impl Stepped {
         self.proposals.is_empty()
             && self.timers.is_empty()
             && self.messages.is_empty()
+            && self.answers.is_empty()
             && self.logs.is_empty()
             && self.faults.is_empty()
     }
 
-    fn take(&mut self, embot: &EmbotId, event: &Event, step: Step) {
+    fn take(&mut self, embot: &EmbotId, module: &Module, event: &Event, step: Step) {
         if !step.proposals.is_empty() {
             let cause = Arc::new(event.clone());
             let reads: Arc<[Read]> = step.reads.into();
@@ -133,8 +136,74 @@ impl Stepped {
                 reads: reads.clone(),
             }));
         }
+        self.answers.extend(step.verdict.map(|(verdict, place)| Answer {
+            embot: embot.clone(),
+            verdict: counted(module, verdict),
+            place,
+        }));
         self.timers.extend(step.timers);
         self.messages.extend(step.messages);
         self.logs.extend(step.logs);
+    }
+}
+
+/// A module lets guests in only where it may: it needs the permit and the mode to act. Without them its word is a denial
+/// that says what it lacks; it can always deny.
+fn counted(module: &Module, verdict: Verdict) -> Verdict {
+    let name = &module.manifest.module;
+    let lacks = match &verdict {
+        Verdict::Deny { .. } => None,
+        Verdict::Accept(_) if !module.terms.permits.contains(&Verb::Admit) => {
+            Some(format!("module {name} would accept, but has no permit to admit; add `admit` to `permits` in its manifest"))
+        }
+        Verdict::Accept(_) if module.mode() != Mode::Act => Some(format!(
+            "module {name} would accept, but is in mode {}; `embot modules mode {name} act` lets its word count",
+            module.mode()
+        )),
+        Verdict::Accept(_) => None,
+    };
+    lacks.map_or(verdict, |reason| Verdict::Deny { reason: reason.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embot::Manifest;
+    use crate::model::testing::offer;
+    use crate::model::{ElementId, EventBody, Grant, ModuleRow, World};
+    use crate::policy::Limits;
+    use crate::usage::Usage;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    fn answer(head: &str, policy: &str) -> Vec<Verdict> {
+        let world = Rc::new(RefCell::new(World::new("home")));
+        let mut engine = Engine::new(world, Rc::new(RefCell::new(Usage::default())), Limits::default());
+        let text = format!("module: gate\nversion: '1'\npolicies: [gate.rhai]\ncovers: {{ one_for: plane }}\n{head}");
+        let (manifest, _) = Manifest::read("gate.yaml", &text).unwrap();
+        let policy = engine.compile("gate.rhai", policy).unwrap();
+        let bound = vec![engine.bind(policy, &BTreeMap::new()).unwrap()];
+        let module = Module::new(manifest, bound, ModuleRow { mode: None, versions: Vec::new() }).unwrap();
+        let id = EmbotId { module: "gate".into(), element: ElementId::Plane };
+        let mut embot = Embot::new(id.clone(), &module, None);
+        let body = EventBody::MigrationOffer(Arc::new(offer("b")));
+        let event = Event { seq: 1, at: Timestamp(1), element: ElementId::Plane, to: None, body };
+        let stepped = embot.step(&mut engine, &module, &event, Timestamp(1));
+        assert!(stepped.faults.is_empty(), "{:?}", stepped.faults);
+        assert!(stepped.answers.iter().all(|answer| answer.embot == id && answer.place.line == 1));
+        stepped.answers.into_iter().map(|answer| answer.verdict).collect()
+    }
+
+    #[test]
+    fn a_module_lets_guests_in_only_with_the_permit_and_the_mode() {
+        let accept = "fn on_migration_offer(offer) { offer.accept(); }";
+        let deny = "fn on_migration_offer(offer) { offer.deny(\"full\"); }";
+        assert_eq!(answer("mode: act\npermits: [admit]\n", accept), [Verdict::Accept(Grant::default())]);
+        for (head, lacks) in [("mode: act\n", "permit to admit"), ("mode: advise\npermits: [admit]\n", "mode advise")] {
+            let answers = answer(head, accept);
+            assert!(matches!(&answers[..], [Verdict::Deny { reason }] if reason.contains(lacks)), "{answers:?}");
+        }
+        assert_eq!(answer("mode: observe\n", deny), [Verdict::Deny { reason: "full".into() }]);
+        assert_eq!(answer("mode: act\npermits: [admit]\n", "fn on_migration_offer(offer) { print(1); }"), []);
     }
 }

@@ -1,8 +1,8 @@
 //! A host as its configuration says it is: with another capacity than it reports, or with its guests' load in place of the
 //! node's (where several hosts share one machine, the node's load is everybody's).
 
-use super::{Fate, Hypervisor, HypervisorError, NoticeSink, Order, Watch};
-use crate::model::{Capacity, HostReport, Mark, Timestamp, VmId};
+use super::{Definition, Fate, Handover, Hypervisor, HypervisorError, NoticeSink, Order, Watch};
+use crate::model::{Capacity, HostReport, Mark, Sighting, Timestamp, VmId};
 use std::sync::Arc;
 
 /// A connection whose reports are adjusted before anybody sees them.
@@ -41,5 +41,16 @@ impl Hypervisor for Adjusted {
 
     fn recover(&self, order: &Order, watch: &dyn Watch) -> Result<Fate, HypervisorError> {
         self.inner.recover(order, watch)
+    }
+    fn look(&self, vm: VmId) -> Result<Option<Sighting>, HypervisorError> {
+        self.inner.look(vm)
+    }
+
+    fn definition(&self, vm: VmId) -> Result<Definition, HypervisorError> {
+        self.inner.definition(vm)
+    }
+
+    fn hand_over(&self, handover: &Handover, watch: &dyn Watch) -> Result<(), HypervisorError> {
+        self.inner.hand_over(handover, watch)
     }
 }

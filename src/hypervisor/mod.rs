@@ -7,14 +7,21 @@
 //! Every call may block; callers use threads that may wait (one poller and a few workers a host).
 
 mod adjusted;
+mod domain_xml;
+mod handover;
 pub mod libvirt;
 mod registry;
 pub mod simulated;
 
 pub use adjusted::Adjusted;
+pub use domain_xml::{DiskFile, Portrait, Rewriting, import, portrait, rewrite};
+use handover::{Busy, Found, Verdict, judge};
+pub use handover::{Definition, Handover, HandoverStep, ResumedBy, Seal, Transfer};
 pub use registry::{BEHIND_SOCKET, EMBEDDED, Registry};
 
-use crate::model::{ActionId, ActionKind, HostId, HostReport, Mark, Notice, Progress, Span, Timestamp, VmId, VmState};
+use crate::model::{
+    ActionId, ActionKind, HostId, HostReport, Mark, Notice, Progress, Sighting, Span, Timestamp, VmId, VmState,
+};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -41,6 +48,8 @@ pub struct MigrationLimits {
     pub timeout: Option<Span>,
     /// Slow the guest down where it dirties memory faster than it can be sent.
     pub auto_converge: bool,
+    /// Send memory pages compressed: pays where the link is slower than a processor.
+    pub compression: bool,
     /// Disks are not shared: copy them along (with the guest's writes mirrored meanwhile).
     pub copy_storage: bool,
 }
@@ -104,6 +113,29 @@ pub trait Hypervisor: Send + Sync {
     /// Finds out what became of an order that was under way when the daemon died; where the hypervisor still works on it,
     /// waits for its end. Starts nothing.
     fn recover(&self, order: &Order, watch: &dyn Watch) -> Result<Fate, HypervisorError>;
+
+    // A hypervisor that knows no handovers says so: its guests then cannot leave the plane, and everything else is as ever.
+
+    /// Looks at one guest, anew; `None`: this host does not know it. An error of kind [`ErrorKind::Unreachable`] says that
+    /// nobody can tell now.
+    fn look(&self, _vm: VmId) -> Result<Option<Sighting>, HypervisorError> {
+        Err(without_handovers())
+    }
+
+    /// A guest's definition, as another plane's host can be given it.
+    fn definition(&self, _vm: VmId) -> Result<Definition, HypervisorError> {
+        Err(without_handovers())
+    }
+
+    /// Carries out one step of a handover, and returns when it is done, has failed or was cancelled; see [`Handover`] for what
+    /// each step checks and promises. A step that was done before is done: repeating one changes nothing.
+    fn hand_over(&self, _handover: &Handover, _watch: &dyn Watch) -> Result<(), HypervisorError> {
+        Err(without_handovers())
+    }
+}
+
+fn without_handovers() -> HypervisorError {
+    HypervisorError::new(ErrorKind::Unsupported, "this hypervisor cannot hand guests over to another plane")
 }
 
 /// Why a hypervisor did not do what it was asked.

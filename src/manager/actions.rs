@@ -1,9 +1,9 @@
 //! What the manager does with plans and with what effectors say of actions.
 
-use super::{Manager, RefusalView, Situation};
+use super::{Manager, Output, Planner, RefusalView, Situation};
 use crate::model::{
-    Action, ActionId, ActionKind, ActionState, ActionUpdate, ElementId, EventBody, HostId, Mark, Mode, Output, Plan, Proposal,
-    Reason, Record, Refusal, Span, Timestamp, Vm, VmId, VmState,
+    Action, ActionId, ActionKind, ActionState, ActionUpdate, ElementId, EventBody, HostId, Mark, Mode, Plan, Proposal, Reason,
+    Record, Refusal, Span, Timestamp, Vm, VmId, VmState,
 };
 use crate::plan::Terms;
 use std::sync::Arc;
@@ -14,19 +14,17 @@ const REPEATED: Span = Span::minutes(1);
 const REFUSALS_KEPT: usize = 512;
 
 impl Manager {
+    /// Asks the planner, as things are now. It may take numbers for actions from the counter.
+    fn planned<T>(&mut self, ask: impl FnOnce(&mut Planner, &Situation<'_>, &mut u64) -> T) -> T {
+        let (world, usage) = (self.world.borrow(), self.usage.borrow());
+        let situation =
+            Situation { world: &world, usage: &usage, guardrails: &self.settings.guardrails, open: &self.open, now: self.now };
+        ask(&mut self.planner, &situation, &mut self.row.next_action)
+    }
+
     /// Lets the planner weigh what embots want, and takes its plan over.
     pub(super) fn decide(&mut self, wanted: Vec<(Proposal, Arc<Terms>)>) -> Plan {
-        let plan = {
-            let (world, usage) = (self.world.borrow(), self.usage.borrow());
-            let situation = Situation {
-                world: &world,
-                usage: &usage,
-                guardrails: &self.settings.guardrails,
-                open: &self.open,
-                now: self.now,
-            };
-            self.planner.decide(&situation, wanted, &mut self.row.next_action)
-        };
+        let plan = self.planned(|planner, situation, next_action| planner.decide(situation, wanted, next_action));
         for action in &plan.accepted {
             self.accept(action.clone());
         }
@@ -52,7 +50,10 @@ impl Manager {
         if let Some(vm) = action.proposal.kind.vm() {
             self.world.borrow_mut().open.insert(vm, (action.id, action.proposal.kind.verb()));
         }
-        self.turn.outputs.push(Output::Dispatch(Box::new(action)));
+        match action.proposal.kind {
+            ActionKind::Handover { .. } => self.begin_handover(&action),
+            _ => self.turn.outputs.push(Output::Dispatch(Box::new(action))),
+        }
     }
 
     fn refuse(&mut self, refusal: Refusal) {
@@ -115,6 +116,7 @@ impl Manager {
         self.unreconciled.remove(&id);
         let started_at = action.state_at;
         (action.state, action.state_at) = (state, self.now);
+        action.cancelling = None;
         self.turn.actions.insert(id);
         if let Some(vm) = action.proposal.kind.vm() {
             let mut world = self.world.borrow_mut();
@@ -158,11 +160,16 @@ impl Manager {
         let mut world = self.world.borrow_mut();
         if let ActionKind::Adopt { .. } = kind {
             let mark = Mark { plane: world.plane.clone(), epoch: action.epoch };
-            world.edit_vm(vm, |vm| vm.mark = Some(mark));
+            self.inventory.marked(&mut world, vm, mark, self.now);
         }
         let newer = world.vm(vm).is_none_or(|vm| vm.since > started_at);
+        // Where it no longer stands where the move began, some host has said since that it is there.
+        let stands = world.vm(vm).is_some_and(|vm| Some(&vm.host) == action.host.as_ref());
         let sensed = match kind {
-            ActionKind::Migrate { to: Some(host), .. } => self.inventory.acted(&mut world, vm, self.now, Some(host), None),
+            ActionKind::Migrate { to: Some(host), .. } if stands => {
+                self.inventory.acted(&mut world, vm, self.now, Some(host), None)
+            }
+            ActionKind::Migrate { .. } => Vec::new(),
             _ if newer => Vec::new(),
             _ => self.inventory.acted(&mut world, vm, self.now, None, state),
         };
@@ -183,21 +190,11 @@ impl Manager {
 
     /// An admin approves advice: checked again as things are now.
     pub(super) fn approve(&mut self, id: ActionId, by: &Arc<str>) -> Result<ActionId, String> {
-        let Some(action) = self.open.get(&id) else { return Err(self.no_such_action(id)) };
+        let Some(action) = self.open.get(&id).cloned() else { return Err(self.no_such_action(id)) };
         if !matches!(action.state, ActionState::Advised { .. }) {
             return Err(format!("action {id} is {}; only advice can be approved", action.state.word()));
         }
-        let approved = {
-            let (world, usage) = (self.world.borrow(), self.usage.borrow());
-            let situation = Situation {
-                world: &world,
-                usage: &usage,
-                guardrails: &self.settings.guardrails,
-                open: &self.open,
-                now: self.now,
-            };
-            self.planner.approve(&situation, action, by)
-        };
+        let approved = self.planned(|planner, situation, _| planner.approve(situation, &action, by));
         let action = approved.map_err(|refusal| refusal.reason)?;
         self.open.insert(id, action.clone());
         self.turn.actions.insert(id);
@@ -226,9 +223,23 @@ impl Manager {
         if !action.state.is_open() {
             return self.reject(id, by);
         }
+        if matches!(action.proposal.kind, ActionKind::Handover { .. }) {
+            self.may_cancel(&self.migration_of(id))?;
+        }
         self.turn.records.push(Record::Settled { action: id, how: "cancelling".into(), by: by.clone() });
-        self.turn.outputs.push(Output::Cancel(id));
+        self.withdraw(id, by);
         Ok(id)
+    }
+
+    /// Asks for the end of an action. The wish stands in its row, so that it is told again after a restart.
+    pub(super) fn withdraw(&mut self, id: ActionId, by: &Arc<str>) {
+        let Some(action) = self.open.get_mut(&id) else { return };
+        action.cancelling = Some(by.clone());
+        self.turn.actions.insert(id);
+        match action.proposal.kind {
+            ActionKind::Handover { .. } => self.cancel_handover(id, by),
+            _ => self.turn.outputs.push(Output::Cancel(id)),
+        }
     }
 
     fn no_such_action(&self, id: ActionId) -> String {
@@ -244,29 +255,22 @@ impl Manager {
         if !std::mem::take(&mut self.looks_for_unmarked) || self.settings.adopt == Mode::Observe || !self.world.borrow().armed {
             return;
         }
-        let (by, reason) = (Arc::from("plane"), Arc::from("adopted at first sight, as `adopt` in the configuration says"));
+        let (by, reason) = (Arc::from("plane"), "adopted at first sight, as `adopt` in the configuration says");
         let unmarked: Vec<VmId> = {
             let world = self.world.borrow();
             let wanted = |vm: &&Vm| vm.mode > Mode::Observe && vm.mark.is_none() && !world.open.contains_key(&vm.id);
             world.vms().filter(wanted).map(|vm| vm.id).collect()
         };
-        let terms = Arc::new(Terms::admin(&by));
-        let wanted = unmarked.into_iter().map(|vm| (admin_wants(ActionKind::Adopt { vm }, &reason, &by), terms.clone()));
-        let wanted: Vec<_> = wanted.collect();
-        if !wanted.is_empty() {
-            self.decide(wanted);
+        if !unmarked.is_empty() {
+            self.mark(&unmarked, &by, reason);
         }
     }
 
-    /// Puts the plane's mark on a guest, unless it is there.
-    pub(super) fn mark(&mut self, vm: VmId, by: &Arc<str>, reason: &str) -> Result<Vec<ActionId>, String> {
-        let world = self.world.borrow();
-        let Some(guest) = world.vm(vm) else { return Err(format!("there is no guest {vm}")) };
-        if guest.epoch_of(&world.plane).is_some() {
-            return Ok(Vec::new());
-        }
-        drop(world);
-        self.act_for_admin(ActionKind::Adopt { vm }, reason.into(), by)
+    /// Puts the plane's mark on guests that do not carry it.
+    pub(super) fn mark(&mut self, vms: &[VmId], by: &Arc<str>, reason: &str) -> Plan {
+        let (terms, reason) = (Arc::new(Terms::admin(by)), Arc::from(reason));
+        let wanted = vms.iter().map(|vm| (admin_wants(ActionKind::Adopt { vm: *vm }, &reason, by), terms.clone()));
+        self.decide(wanted.collect())
     }
 
     /// Something an admin wants done, now.

@@ -1,8 +1,11 @@
 //! What admins ask, and what they are answered. The answer leaves when the command is durable.
 
-use super::Manager;
-use crate::model::{ActionId, ActionState, Command, ElementId, EventBody, Mode, Output, Record, Reply, Ticket, VmId};
+use super::{Manager, Output};
+use crate::model::{ActionId, ActionState, Command, ElementId, EventBody, Mode, Record, Reply, Ticket, VmId};
 use std::sync::Arc;
+
+/// Of many guests that an admin named, so many are told why they cannot be managed; the rest is counted.
+const TROUBLE_TOLD: usize = 20;
 
 impl Manager {
     pub(super) fn command(&mut self, command: &Command, by: &Arc<str>, ticket: Option<Ticket>) {
@@ -49,6 +52,10 @@ impl Manager {
             Command::UnloadModule { module } => self.unload_module(module).map(only),
             Command::ModuleMode { module, mode } => self.module_mode(module, *mode).map(only),
             Command::RollBack { module } => self.roll_back(module, by).map(only),
+            Command::CancelMigration { migration } => self.cancel_migration(migration, by).map(only),
+            Command::ResolveMigration { migration, owner, fenced } => {
+                self.resolve_migration(migration, owner, fenced, by).map(only)
+            }
             Command::Unsuspend { embot } => {
                 let Some(found) = self.roster.embot_mut(embot) else {
                     return Err(format!("there is no embot `{embot}`; `embot modules show {}` lists them", embot.module));
@@ -85,11 +92,13 @@ impl Manager {
         // What no effector has begun is not running yet; it is withdrawn.
         let waiting = |id: &ActionId| self.open.get(id).is_some_and(|action| action.state == ActionState::Planned);
         let (waiting, running): (Vec<ActionId>, Vec<ActionId>) = running.into_iter().partition(waiting);
-        self.turn.outputs.extend(waiting.into_iter().map(Output::Cancel));
+        for id in waiting {
+            self.withdraw(id, by);
+        }
         if cancel {
             for id in &running {
                 self.turn.records.push(Record::Settled { action: *id, how: "cancelling".into(), by: by.clone() });
-                self.turn.outputs.push(Output::Cancel(*id));
+                self.withdraw(*id, by);
             }
         }
         let rest = match (running.len(), cancel) {
@@ -106,18 +115,41 @@ impl Manager {
     fn manage(&mut self, vms: &[VmId], mode: Mode, by: &Arc<str>) -> Result<(String, Vec<ActionId>), String> {
         let all: Vec<VmId> = if vms.is_empty() { self.world.borrow().vms().map(|vm| vm.id).collect() } else { vms.to_vec() };
         let (mut actions, mut trouble) = (Vec::new(), Vec::new());
-        let mut managed = 0;
+        let (mut ready, mut unmarked) = (Vec::new(), Vec::new());
         for vm in all {
-            let name = self.world.borrow().label(&ElementId::Vm(vm));
-            let marked =
-                if mode > Mode::Observe { self.mark(vm, by, "an admin put it under management") } else { Ok(Vec::new()) };
-            match marked {
-                Ok(planned) => {
-                    actions.extend(planned);
-                    managed += usize::from(self.world.borrow_mut().edit_vm(vm, |vm| vm.mode = mode).is_some());
+            let world = self.world.borrow();
+            let Some(guest) = world.vm(vm) else {
+                trouble.push(format!("there is no guest {vm}"));
+                continue;
+            };
+            match self.inventory.also_on(vm).next() {
+                Some(other) if mode > Mode::Observe => {
+                    let name = &guest.name;
+                    trouble.push(format!("{name}: it runs on {other} as well; stop it by hand on one of its hosts first"));
                 }
-                Err(reason) => trouble.push(format!("{name}: {reason}")),
+                _ if mode > Mode::Observe && guest.epoch_of(&world.plane).is_none() => unmarked.push(vm),
+                _ => ready.push(vm),
             }
+        }
+        if !unmarked.is_empty() {
+            // One decision for all: what has to be looked at for each would be looked at for each of them again.
+            let plan = self.mark(&unmarked, by, "an admin put it under management");
+            actions.extend(plan.accepted.iter().map(|action| action.id));
+            ready.extend(plan.accepted.iter().filter_map(|action| action.proposal.kind.vm()));
+            for refusal in plan.refused {
+                let name = refusal.proposal.kind.vm().map(|vm| self.world.borrow().label(&ElementId::Vm(vm)));
+                // Most reasons begin with the guest's name already.
+                let name = name.filter(|name| !refusal.reason.starts_with(name.as_str()));
+                trouble.push(name.map_or(refusal.reason.clone(), |name| format!("{name}: {}", refusal.reason)));
+            }
+        }
+        let managed = ready.len();
+        for vm in ready {
+            self.world.borrow_mut().edit_vm(vm, |vm| vm.mode = mode);
+        }
+        if trouble.len() > TROUBLE_TOLD {
+            let more = trouble.split_off(TROUBLE_TOLD).len();
+            trouble.push(format!("{more} more"));
         }
         if managed == 0 && !trouble.is_empty() {
             return Err(trouble.join("; "));

@@ -4,9 +4,9 @@
 //! While the store commits batch N, the manager steps batch N+1; no more than [`AHEAD`] batches are ahead of the store, so
 //! that a slow disk slows the plane instead of filling its memory.
 
-use super::Manager;
+use super::{Manager, Output};
 use crate::clock::Clock;
-use crate::model::{Batch, Command, Input, Output, Reply, Ticket};
+use crate::model::{Batch, Command, Input, Reply, Ticket};
 use crate::store::{Committed, StoreError};
 use crossbeam_channel::{Receiver, Sender, TrySendError, after, never, select};
 use std::collections::{BTreeMap, VecDeque};

@@ -32,6 +32,12 @@ impl Timers {
         Some(key.1)
     }
 
+    /// All timers of an embot.
+    pub(super) fn rows(&self, embot: &EmbotId) -> Vec<TimerRow> {
+        let keys = self.of.get(embot).into_iter().flat_map(|theirs| theirs.values());
+        keys.filter_map(|key| self.due.get(key).cloned()).collect()
+    }
+
     /// Removes all timers of an embot; gives their numbers.
     pub(super) fn cancel_all(&mut self, embot: &EmbotId) -> Vec<u64> {
         let keys = self.of.remove(embot).unwrap_or_default().into_values();
@@ -54,6 +60,11 @@ impl Timers {
     /// Has the embot a timer of this name?
     pub(super) fn has(&self, embot: &EmbotId, name: &str) -> bool {
         self.of.get(embot).is_some_and(|theirs| theirs.contains_key(name))
+    }
+
+    /// The embots that have timers.
+    pub(super) fn embots(&self) -> impl Iterator<Item = &EmbotId> {
+        self.of.keys()
     }
 
     /// When the first is due.

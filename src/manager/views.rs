@@ -63,7 +63,7 @@ pub struct EmbotView {
 }
 
 /// Counts since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Figures {
     /// Events taken in.
     pub events: u64,

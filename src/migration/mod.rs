@@ -40,43 +40,21 @@
 //! their hosts and the link are up, except where what the hypervisors did cannot be known. Then both are *undecided*, say so
 //! loudly, and wait for an admin's `resolve`. `tests/explorer` shows it exhaustively.
 
+pub mod bundle;
+pub mod link;
 pub mod message;
+pub mod order;
 pub mod source;
 pub mod target;
 #[cfg(test)]
 pub mod testing;
 
+pub use crate::model::{MigrationId, Side};
+
 use crate::model::{Mark, Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
-
-/// One attempt to hand a guest over: the source plane's name and the number of its action, as in `site-a/41`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct MigrationId {
-    /// The source plane.
-    pub plane: Arc<str>,
-    /// The number of its action.
-    pub number: u64,
-}
-
-impl fmt::Display for MigrationId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.plane, self.number)
-    }
-}
-
-impl FromStr for MigrationId {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<MigrationId, String> {
-        let parts = text.rsplit_once('/').filter(|(plane, _)| !plane.is_empty());
-        let parts = parts.and_then(|(plane, number)| Some((plane, number.parse().ok()?)));
-        let (plane, number) = parts.ok_or_else(|| format!("`{text}` is no migration; one looks like `site-a/41`"))?;
-        Ok(MigrationId { plane: plane.into(), number })
-    }
-}
 
 /// How the guest itself moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -308,16 +286,6 @@ pub struct Resolution {
     pub fenced: Arc<str>,
     /// Who says so.
     pub by: Arc<str>,
-}
-
-/// One of the two planes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Side {
-    /// The one that had the guest.
-    Source,
-    /// The one that gets it.
-    Target,
 }
 
 /// How a migration ended, or will end.

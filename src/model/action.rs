@@ -25,7 +25,7 @@ use std::sync::Arc;
 #[serde(transparent)]
 pub struct ActionId(pub u64);
 
-/// What a module may be permitted to do: one word for each kind of action.
+/// What a module may be permitted to do: one word for each kind of action, and `admit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verb {
@@ -61,6 +61,10 @@ pub enum Verb {
     Adopt,
     /// Tell admins.
     Notify,
+    /// Hand a guest over to another plane.
+    Handover,
+    /// Let a guest of another plane in. No action: it is what `on_migration_offer` needs to accept.
+    Admit,
 }
 
 impl Verb {
@@ -82,6 +86,8 @@ impl Verb {
         (Verb::Undefine, "undefine", "remove a guest's definition"),
         (Verb::Adopt, "adopt", "put the plane's mark on a guest"),
         (Verb::Notify, "notify", "tell admins"),
+        (Verb::Handover, "handover", "hand a guest over to another plane, with its management"),
+        (Verb::Admit, "admit", "let a guest of another plane in, with its management"),
     ];
 
     /// Its name in manifests.
@@ -219,6 +225,17 @@ pub enum ActionKind {
         /// What.
         text: Arc<str>,
     },
+    /// Hand it over to another plane, with its management.
+    Handover {
+        /// Whom.
+        vm: VmId,
+        /// To which plane.
+        plane: Arc<str>,
+        /// To which of its hosts; `None`: it chooses.
+        host: Option<HostId>,
+        /// While it runs (else it must be off).
+        live: bool,
+    },
 }
 
 impl ActionKind {
@@ -241,6 +258,7 @@ impl ActionKind {
             ActionKind::Undefine { .. } => Verb::Undefine,
             ActionKind::Adopt { .. } => Verb::Adopt,
             ActionKind::Notify { .. } => Verb::Notify,
+            ActionKind::Handover { .. } => Verb::Handover,
         }
     }
 
@@ -261,12 +279,13 @@ impl ActionKind {
             | ActionKind::Balloon { vm, .. }
             | ActionKind::Define { vm, .. }
             | ActionKind::Undefine { vm }
-            | ActionKind::Adopt { vm } => Some(*vm),
+            | ActionKind::Adopt { vm }
+            | ActionKind::Handover { vm, .. } => Some(*vm),
             ActionKind::Notify { .. } => None,
         }
     }
 
-    /// The host it takes the guest to.
+    /// The host of this plane it takes the guest to.
     pub fn destination(&self) -> Option<&HostId> {
         match self {
             ActionKind::Migrate { to, .. } => to.as_ref(),
@@ -435,6 +454,8 @@ pub struct Action {
     pub weighed: Vec<String>,
     /// What the same step wanted and did not get.
     pub refused: Vec<Refusal>,
+    /// Who wants it ended while it is open. Stands until it is over, a restart included.
+    pub cancelling: Option<Arc<str>>,
 }
 
 /// What an effector says of an action.

@@ -2,6 +2,7 @@
 
 use super::action::{ActionId, ActionKind};
 use super::element::{EmbotId, HostId, VmId};
+use super::migration::MigrationId;
 use super::vm::Mode;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -87,6 +88,20 @@ pub enum Command {
     Unsuspend {
         /// Which.
         embot: EmbotId,
+    },
+    /// Give a migration to another plane up; the guest stays.
+    CancelMigration {
+        /// Which.
+        migration: MigrationId,
+    },
+    /// Decide a migration that the planes cannot decide.
+    ResolveMigration {
+        /// Which.
+        migration: MigrationId,
+        /// The plane that owns the guest from now on.
+        owner: Arc<str>,
+        /// The host that is certain not to run it.
+        fenced: HostId,
     },
 }
 

@@ -5,6 +5,7 @@
 
 use super::action::ActionId;
 use super::element::{ElementId, EmbotId, HostId, Kind};
+use super::offer::Offer;
 use super::report::AgentState;
 use super::time::Timestamp;
 use super::value::Value;
@@ -122,6 +123,8 @@ pub enum EventBody {
         /// Why.
         reason: Arc<str>,
     },
+    /// A peer offers a guest; stated about the plane, for the guest is not ours yet.
+    MigrationOffer(Arc<Offer>),
 }
 
 /// What the rest of the house knows about a kind of event.
@@ -211,6 +214,12 @@ impl EventKind {
             "An action this embot proposed failed, was cancelled, rejected or expired.",
             &[("action", "its number"), ("reason", "why")],
         ),
+        fact(
+            "migration_offer",
+            &[Kind::Plane],
+            "A peer offers a guest with its management; `offer.accept()` or `offer.deny(reason)` answers, silence denies.",
+            &[("from", "the plane that offers")],
+        ),
     ];
 
     /// The kind with this name.
@@ -246,6 +255,7 @@ impl EventBody {
             EventBody::Message { .. } => 20,
             EventBody::ActionDone(_) => 21,
             EventBody::ActionFailed { .. } => 22,
+            EventBody::MigrationOffer(_) => 23,
         }
     }
 
@@ -292,6 +302,7 @@ mod tests {
             (EventBody::Message { from: embot, channel: "".into(), content: Value::Unit }, "message"),
             (EventBody::ActionDone(ActionId(1)), "action_done"),
             (EventBody::ActionFailed { action: ActionId(1), reason: "".into() }, "action_failed"),
+            (EventBody::MigrationOffer(Arc::new(super::super::testing::offer("b"))), "migration_offer"),
         ];
         assert_eq!(bodies.len(), EventKind::ALL.len());
         for (body, name) in bodies {

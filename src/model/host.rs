@@ -18,6 +18,15 @@ pub struct Capacity {
     pub memory_mib: u64,
 }
 
+/// What a host can give guests beside room. What is empty is not known.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Abilities {
+    /// CPU models that a guest can have there, and `host-passthrough` where a guest of a like host could go on with it.
+    pub cpu_models: BTreeSet<Arc<str>>,
+    /// Networks and bridges that its guests can be on.
+    pub networks: BTreeSet<Arc<str>>,
+}
+
 /// Is the host reachable?
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

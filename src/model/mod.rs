@@ -7,11 +7,16 @@ pub mod action;
 pub mod command;
 pub mod element;
 pub mod event;
+pub mod hash;
 pub mod host;
 pub mod input;
+pub mod migration;
+pub mod offer;
+pub mod peer;
 pub mod record;
 pub mod report;
 pub mod rule;
+pub mod sighting;
 #[cfg(test)]
 pub mod testing;
 pub mod time;
@@ -25,11 +30,17 @@ pub use action::{
 pub use command::{Command, Reply, Ticket};
 pub use element::{ElementId, EmbotId, HostId, Kind, Lookup, VmId};
 pub use event::{Event, EventBody, EventClass, EventKind};
-pub use host::{Capacity, Host, HostLoad, Link, Maintenance};
-pub use input::Input;
-pub use record::{Batch, Change, EmbotRow, ModuleRow, ModuleVersion, Output, PlaneRow, Record, TimerRow};
+pub use hash::ContentHash;
+pub use host::{Abilities, Capacity, Host, HostLoad, Link, Maintenance};
+pub use input::{Bytes, Input, MigrationInput};
+pub use migration::{MigrationId, MigrationRow, Outcome, Phase, Reservation, Side, Staged, Tombstone};
+
+pub use offer::{Admission, Answer, Grant, Offer, OfferedGuest, OfferedHost, OfferedModule, Verdict};
+pub use peer::{Peer, Summary};
+pub use record::{Batch, Change, EmbotRow, MobileRow, ModuleRow, ModuleVersion, PlaneRow, Record, TimerRow};
 pub use report::{AgentState, Description, DomainReport, HostReport, Notice, NoticeBody};
 pub use rule::{Affinity, AffinityRule, Violation};
+pub use sighting::{Sighting, Standing};
 pub use time::{Span, Timestamp};
 pub use value::Value;
 pub use vm::{Mark, Mode, Reason, Vm, VmLoad, VmState};

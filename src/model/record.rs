@@ -1,14 +1,16 @@
-//! What the manager hands to the store, and what leaves it once that is durable.
+//! What the manager hands to the store.
 //!
 //! A [`Batch`] is the unit of commitment: the inputs consumed, what was decided, and the rows that changed, in one
-//! transaction. Its outputs leave only after it is durable; after a crash, a batch that was not committed never happened.
+//! transaction. What leaves the manager leaves only after it is durable; after a crash, a batch that was not committed never happened.
 
 use super::action::{Action, ActionId, ActionUpdate, Level, Refusal};
-use super::command::{Reply, Ticket};
 use super::element::{ElementId, EmbotId, HostId, VmId};
 use super::event::Event;
+use super::hash::ContentHash;
 use super::host::Host;
-use super::input::Input;
+use super::input::{Bytes, Input};
+use super::migration::{MigrationId, MigrationRow, Tombstone};
+use super::offer::Grant;
 use super::time::Timestamp;
 use super::value::Value;
 use super::vm::{Mode, Vm};
@@ -74,6 +76,15 @@ pub struct ModuleVersion {
     pub by: Arc<str>,
 }
 
+/// What is kept of a module that came with guests, beside its own row: it stands for those guests and for no others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MobileRow {
+    /// The package it came in.
+    pub package: ContentHash,
+    /// The guests that brought it, with what was granted to each. When the last of them is gone, so is the module.
+    pub guests: BTreeMap<VmId, Grant>,
+}
+
 /// A module's row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModuleRow {
@@ -104,6 +115,14 @@ pub enum Change {
     Module(Arc<str>, Option<ModuleRow>),
     /// Usage history of an element at a checkpoint, in its own versioned form.
     Usage(ElementId, Option<Vec<u8>>),
+    /// A migration between planes, open or ended.
+    Migration(MigrationId, Option<Box<MigrationRow>>),
+    /// Where a guest went.
+    Tombstone(VmId, Option<Tombstone>),
+    /// A module that came with guests.
+    Mobile(Arc<str>, Option<MobileRow>),
+    /// A piece of a package, at its address.
+    Content(ContentHash, Option<Bytes>),
 }
 
 /// Something decided or noticed in a batch, for the journal and for those who follow it live.
@@ -183,15 +202,4 @@ pub struct Batch {
     pub changes: Vec<Change>,
     /// Must it be durable before its outputs leave? (A batch of samples that led to nothing need not.)
     pub durable: bool,
-}
-
-/// What leaves the manager once its batch is durable.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Output {
-    /// Carry this out.
-    Dispatch(Box<Action>),
-    /// Cancel this, if it still runs.
-    Cancel(ActionId),
-    /// Answer an admin.
-    Reply(Ticket, Reply),
 }

@@ -90,13 +90,19 @@ impl Rules {
         &self.list
     }
 
-    /// A guest has this name now.
-    pub(super) fn enroll(&mut self, vm: VmId, name: &str) {
-        self.forget(vm);
+    /// The rules that concern guests of this name.
+    pub(super) fn matching(&self, name: &str) -> Vec<usize> {
         let mut rules: Vec<usize> =
             self.patterns.matches(name).into_iter().map(|pattern| self.rule_of_pattern[pattern]).collect();
         rules.sort_unstable();
         rules.dedup();
+        rules
+    }
+
+    /// A guest has this name now.
+    pub(super) fn enroll(&mut self, vm: VmId, name: &str) {
+        self.forget(vm);
+        let rules = self.matching(name);
         for rule in &rules {
             self.members[*rule].insert(vm);
         }

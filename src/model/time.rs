@@ -39,6 +39,16 @@ impl Span {
         self.0 as f64 / 1_000.0
     }
 
+    /// As exact as people want a measured time: below a second in milliseconds, below an hour in seconds, else in minutes.
+    pub fn rounded(self) -> Span {
+        let unit = match self.0 {
+            0..1_000 => 1,
+            1_000..3_600_000 => 1_000,
+            _ => 60_000,
+        };
+        Span(self.0 / unit * unit)
+    }
+
     /// The span as the standard library has it.
     pub fn as_duration(self) -> std::time::Duration {
         std::time::Duration::from_millis(self.0)
@@ -132,6 +142,12 @@ impl<'de> Deserialize<'de> for Span {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_measured_time_is_rounded_for_people() {
+        let shown = |ms| Span(ms).rounded().to_string();
+        assert_eq!([63, 12_063, 84_063, 7_384_063].map(shown), ["63ms", "12s", "1m24s", "2h3m"]);
+    }
 
     #[test]
     fn spans_read_back_as_they_print() {

@@ -1,17 +1,19 @@
-//! The plane's picture of what it manages: hosts and guests as last known.
+//! The plane's picture of what it manages: hosts and guests as last known; and of its peers.
 //!
 //! Everything that changes goes through the methods here, so that each change sets the element's *dirty* mark; the manager
 //! takes the dirty set once per batch and writes those rows.
 
 use super::action::{ActionId, Verb};
 use super::element::{ElementId, HostId, Lookup, VmId};
-use super::host::Host;
+use super::host::{Abilities, Host};
+use super::migration::{MigrationId, Reservation, Tombstone};
+use super::peer::Peer;
 use super::rule::{Affinity, AffinityRule, Rules, Violation};
 use super::vm::Vm;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Hosts, guests and the plane's own standing.
+/// Hosts, guests, peers and the plane's own standing.
 #[derive(Debug, Clone, Default)]
 pub struct World {
     /// The plane's name.
@@ -20,6 +22,16 @@ pub struct World {
     pub armed: bool,
     /// What is being done to which guest: actions planned or started.
     pub open: BTreeMap<VmId, (ActionId, Verb)>,
+    /// The other planes, by name.
+    pub peers: BTreeMap<Arc<str>, Peer>,
+    /// Room kept for guests that are to come from other planes.
+    pub reserved: BTreeMap<MigrationId, Reservation>,
+    /// Guests that have just come, or are about to: nothing else is done with them until their migration is over.
+    pub arriving: BTreeMap<VmId, MigrationId>,
+    /// Where guests went.
+    pub gone: BTreeMap<VmId, Tombstone>,
+    /// What hosts can give guests, as far as they say.
+    pub abilities: BTreeMap<HostId, Abilities>,
     rules: Rules,
     hosts: BTreeMap<HostId, Host>,
     vms: Lookup<VmId, Vm>,
@@ -50,6 +62,11 @@ impl World {
     /// The rules that concern a guest, each with its position among [`World::rules`].
     pub fn rules_of(&self, vm: VmId) -> impl Iterator<Item = (usize, &AffinityRule)> {
         self.rules.of(vm).iter().filter_map(|index| Some((*index, self.rules().get(*index)?)))
+    }
+
+    /// The rules that would concern a guest of this name, each with its position among [`World::rules`].
+    pub fn rules_for(&self, name: &str) -> Vec<(usize, &AffinityRule)> {
+        self.rules.matching(name).into_iter().filter_map(|index| Some((index, self.rules().get(index)?))).collect()
     }
 
     /// The guests that the rule at this position of [`World::rules`] concerns, by UUID.

@@ -13,6 +13,8 @@ pub(super) struct Deciding<'a> {
     /// Actions that are not over, by guest.
     open_for: BTreeMap<VmId, Vec<&'a Action>>,
     pub(super) accepted: Vec<Action>,
+    /// Where in `accepted` a guest's are.
+    accepted_for: BTreeMap<VmId, Vec<usize>>,
     fleet: Option<Fleet<'a>>,
 }
 
@@ -24,7 +26,7 @@ impl<'a> Deciding<'a> {
                 open_for.entry(vm).or_default().push(action);
             }
         }
-        Deciding { situation, open_for, accepted: Vec::new(), fleet: None }
+        Deciding { situation, open_for, accepted: Vec::new(), accepted_for: BTreeMap::new(), fleet: None }
     }
 
     /// The fleet, made when it is first asked for.
@@ -42,14 +44,27 @@ impl<'a> Deciding<'a> {
         if let Some(fleet) = self.fleet.as_mut().filter(|_| action.state.is_open()) {
             fleet.reserve(&action);
         }
+        if let Some(vm) = action.proposal.kind.vm() {
+            self.accepted_for.entry(vm).or_default().push(self.accepted.len());
+        }
         self.accepted.push(action);
     }
 
     /// Is nothing else being done, or about to be, with this guest? Advice stands in the way of the same advice only.
     pub(super) fn is_free(&self, vm: &Vm, kind: &ActionKind, mode: Mode) -> Decided<()> {
         let is_advice = mode != Mode::Act;
+        if let Some(migration) = self.situation.world.arriving.get(&vm.id) {
+            let name = &vm.name;
+            return No::because(
+                "busy",
+                format!(
+                    "{name} is just coming from plane {} (migration {migration}); wait until `embot migrations` shows it done",
+                    migration.plane
+                ),
+            );
+        }
         for action in self.open_for.get(&vm.id).into_iter().flatten() {
-            let since = self.situation.now.since(action.state_at);
+            let since = self.situation.now.since(action.state_at).rounded();
             let what = format!(
                 "action {} ({}, {} {since} ago, for {})",
                 action.id,
@@ -70,9 +85,9 @@ impl<'a> Deciding<'a> {
                 );
             }
         }
-        let of_same_guest =
-            |action: &&Action| action.proposal.kind.vm() == Some(vm.id) && (action.state.is_open() || is_advice);
-        let Some(winner) = self.accepted.iter().find(of_same_guest) else { return Ok(()) };
+        let of_same_guest = self.accepted_for.get(&vm.id).into_iter().flatten().filter_map(|at| self.accepted.get(*at));
+        let mut counting = of_same_guest.filter(|action| action.state.is_open() || is_advice);
+        let Some(winner) = counting.next() else { return Ok(()) };
         let what = format!("action {} ({}, for {})", winner.id, what(winner), who(&winner.proposal));
         let is_same_place = kind.destination().is_none_or(|to| winner.proposal.kind.destination() == Some(to));
         if winner.proposal.kind.verb() == kind.verb() && is_same_place {

@@ -48,6 +48,8 @@ pub(super) struct Fleet<'a> {
     pub(super) seats: Vec<Seat<'a>>,
     /// Guests that are moving: from where to where.
     pub(super) moving: BTreeMap<VmId, (usize, usize)>,
+    /// Guests that are on their way to another plane.
+    leaving: u32,
     /// Guests that something is being done with.
     busy: BTreeSet<VmId>,
     /// Guests that are being started.
@@ -68,10 +70,13 @@ impl<'a> Fleet<'a> {
             going: Cores::default(),
         };
         let seats = situation.world.hosts().map(seat).collect();
-        let (moving, busy, starting, placed) = Default::default();
-        let mut fleet = Fleet { situation, seats, moving, busy, starting, placed };
+        let (moving, leaving, busy, starting, placed) = Default::default();
+        let mut fleet = Fleet { situation, seats, moving, leaving, busy, starting, placed };
         for action in situation.open.values().filter(|action| action.state.is_open()) {
             fleet.reserve(action);
+        }
+        for room in situation.world.reserved.values() {
+            fleet.arrives(&room.host, Promised { vcpus: u64::from(room.vcpus), memory_mib: room.memory_mib }, room.cores);
         }
         for (vm, moved) in memory.settling() {
             let Some(vm) = situation.world.vm(vm) else { continue };
@@ -107,6 +112,12 @@ impl<'a> Fleet<'a> {
                     self.seats[target].reserved.add(own);
                 }
             }
+            ActionKind::Handover { .. } => {
+                self.leaving += 1;
+                if let Some(source) = self.seat(action.host.as_ref().unwrap_or(&vm.host)) {
+                    self.seats[source].migrations += 1;
+                }
+            }
             ActionKind::Start { .. } | ActionKind::Restore { .. } if !vm.is_active() => {
                 if let Some(seat) = self.seat(&vm.host) {
                     self.seats[seat].reserved.add(own);
@@ -124,6 +135,15 @@ impl<'a> Fleet<'a> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Counts a guest that comes from another plane.
+    pub(super) fn arrives(&mut self, host: &HostId, own: Promised, cores: f64) {
+        if let Some(seat) = self.seat(host).map(|seat| &mut self.seats[seat]) {
+            seat.migrations += 1;
+            seat.reserved.add(own);
+            seat.coming.add(Cores { low: 0.0, high: cores });
         }
     }
 
@@ -172,7 +192,7 @@ impl<'a> Fleet<'a> {
 
     /// Migrations under way in the whole plane.
     pub(super) fn migrations(&self) -> u32 {
-        u32::try_from(self.moving.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.moving.len()).unwrap_or(u32::MAX).saturating_add(self.leaving)
     }
 
     /// What a host has promised: to those who are there, and to those who come.

@@ -52,6 +52,46 @@ pub(super) struct Memory {
     settling: BTreeMap<VmId, Move>,
 }
 
+/// What a planner remembers of one guest, as it travels with the guest to another plane.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct GuestMemory {
+    rest: Option<Rest>,
+    longest_cooldown: Span,
+    touched: Option<Timestamp>,
+    holds: Vec<(EmbotId, Condition, Timestamp)>,
+    told: Vec<(EmbotId, Arc<str>, Timestamp)>,
+    rejected: Vec<(Verb, Timestamp)>,
+    /// When modules had actions accepted for this guest: a guest does not escape its modules' rates by moving.
+    pub spent: Vec<(Arc<str>, Timestamp)>,
+}
+
+impl GuestMemory {
+    /// The same by another plane's clock.
+    #[must_use]
+    pub fn shifted(mut self, shift: impl Fn(Timestamp) -> Timestamp) -> GuestMemory {
+        let rest = self.rest.iter_mut().map(|rest| &mut rest.since);
+        let held = self.holds.iter_mut().map(|(.., since)| since).chain(self.told.iter_mut().map(|(.., at)| at));
+        let others = self.rejected.iter_mut().map(|(_, at)| at).chain(self.spent.iter_mut().map(|(_, at)| at));
+        for at in rest.chain(&mut self.touched).chain(held).chain(others) {
+            *at = shift(*at);
+        }
+        self
+    }
+
+    /// Is all of it about this guest?
+    pub fn is_of(&self, vm: VmId) -> bool {
+        let embots = self.holds.iter().map(|(embot, ..)| embot).chain(self.told.iter().map(|(embot, ..)| embot));
+        embots.into_iter().all(|embot| embot.element.vm() == Some(vm))
+    }
+
+    /// Names the guest's last action by the number it has on this plane.
+    pub fn renumber(&mut self, number: impl Fn(ActionId) -> ActionId) {
+        if let Some(rest) = &mut self.rest {
+            rest.action = number(rest.action);
+        }
+    }
+}
+
 /// A guest's last action.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Rest {
@@ -125,7 +165,8 @@ impl Memory {
         No::because(
             "hold",
             format!(
-                "the condition has lasted {lasted} and must last {hold}; it is looked at again with each event. To act sooner, shorten `{key}`"
+                "the condition has lasted {} and must last {hold}; it is looked at again with each event. To act sooner, shorten `{key}`",
+                lasted.rounded()
             ),
         )
     }
@@ -174,11 +215,12 @@ impl Memory {
         No::because(
             "cooldown",
             format!(
-                "{} was acted on {rested} ago (action {}, {}) and rests for {cooldown}, so {} more. To act sooner, shorten {}",
+                "{} was acted on {} ago (action {}, {}) and rests for {cooldown}, so {} more. To act sooner, shorten {}",
                 vm.name,
+                rested.rounded(),
                 rest.action,
                 rest.verb,
-                Span(cooldown.0 - rested.0),
+                Span(cooldown.0 - rested.0).rounded(),
                 setting(key)
             ),
         )
@@ -233,7 +275,7 @@ impl Memory {
         self.told.retain(|_, at| *at + SAME_WORDS > now);
         let words = proposal.embot.clone().map(|embot| (embot, text.clone()));
         if let Some(at) = words.as_ref().and_then(|words| self.told.get(words)) {
-            let ago = now.since(*at);
+            let ago = now.since(*at).rounded();
             return No::because(
                 "repeated",
                 format!("the same was said {ago} ago; the same words are passed on once in {SAME_WORDS}"),
@@ -250,7 +292,7 @@ impl Memory {
 
     /// Advice that was rejected is not repeated at once.
     pub(super) fn rejected(&self, vm: &Vm, verb: Verb, now: Timestamp) -> Decided<()> {
-        match self.rejected.get(&(vm.id, verb)).map(|at| now.since(*at)).filter(|ago| *ago < REJECTED_REST) {
+        match self.rejected.get(&(vm.id, verb)).map(|at| now.since(*at)).filter(|ago| *ago < REJECTED_REST).map(Span::rounded) {
             None => Ok(()),
             Some(ago) => No::because(
                 "rejected",
@@ -295,6 +337,54 @@ impl Memory {
         for budgets in [&mut self.actions, &mut self.notices] {
             budgets.modules.retain(|_, log| log.back().is_some_and(|at| *at + IDLE.max(guardrails.module_rate.per) > now));
         }
+    }
+
+    /// What is remembered of one guest and the embots that stand for it.
+    pub(super) fn of_guest(&self, vm: VmId) -> GuestMemory {
+        let is_theirs = |embot: &&EmbotId| embot.element.vm() == Some(vm);
+        let holds = self.holds.iter().filter(|(embot, _)| is_theirs(embot));
+        let holds = holds.flat_map(|(embot, holds)| {
+            holds.iter().map(|(condition, since)| (embot.clone(), condition.clone(), *since)).collect::<Vec<_>>()
+        });
+        let told = self.told.iter().filter(|((embot, _), _)| is_theirs(&embot));
+        GuestMemory {
+            rest: self.resting.get(&vm).cloned(),
+            longest_cooldown: self.longest_cooldown,
+            touched: self.touched.get(&vm).copied(),
+            holds: holds.collect(),
+            told: told.map(|((embot, words), at)| (embot.clone(), words.clone(), *at)).collect(),
+            rejected: self.rejected.iter().filter(|((of, _), _)| *of == vm).map(|((_, verb), at)| (*verb, *at)).collect(),
+            spent: Vec::new(),
+        }
+    }
+
+    /// Takes over what another plane remembered of a guest.
+    pub(super) fn remember_guest(&mut self, vm: VmId, memory: GuestMemory) {
+        self.is_changed = true;
+        self.longest_cooldown = self.longest_cooldown.max(memory.longest_cooldown);
+        self.resting.extend(memory.rest.map(|rest| (vm, rest)));
+        self.touched.extend(memory.touched.map(|at| (vm, at)));
+        for (embot, condition, since) in memory.holds {
+            self.holds.entry(embot).or_default().insert(condition, since);
+        }
+        self.told.extend(memory.told.into_iter().map(|(embot, words, at)| ((embot, words), at)));
+        self.rejected.extend(memory.rejected.into_iter().map(|(verb, at)| ((vm, verb), at)));
+        for (module, at) in memory.spent {
+            let log = self.actions.modules.entry(module).or_default();
+            let place = log.partition_point(|other| *other <= at);
+            log.insert(place, at);
+        }
+    }
+
+    /// Forgets a guest that another plane manages now. What modules have used up of their rates stays used.
+    pub(super) fn forget_guest(&mut self, vm: VmId) {
+        self.is_changed = true;
+        self.resting.remove(&vm);
+        self.touched.remove(&vm);
+        self.settling.remove(&vm);
+        self.holds.retain(|embot, _| embot.element.vm() != Some(vm));
+        self.told.retain(|(embot, _), _| embot.element.vm() != Some(vm));
+        self.rejected.retain(|(of, _), _| *of != vm);
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
@@ -376,7 +466,7 @@ fn limited(log: &VecDeque<Timestamp>, rate: Rate, now: Timestamp, who: &str, key
         return Ok(format!("{counted} of {allowed} in {}", rate.per));
     }
     // Free again when the `allowed`th youngest entry leaves the window.
-    let next = log.len().checked_sub(allowed).and_then(|index| log.get(index)).map(|at| (*at + rate.per).since(now));
+    let next = log.len().checked_sub(allowed).and_then(|index| log.get(index)).map(|at| (*at + rate.per).since(now).rounded());
     let next = next.map_or(String::new(), |next| format!("; the next is possible in {next}"));
     No::because("rate", format!("{who}: {counted} of {allowed} in {}{next}. To allow more, raise {}", rate.per, setting(key)))
 }

@@ -5,9 +5,11 @@
 //! soon or too much (`memory`), is there a place for it and does it pay (`target`, `affinity`, `gain`, `placement`). All is
 //! pure: the same situation, memory and proposals lead to the same plan, refusals and their words included.
 //!
+//! Guests of other planes are no proposals of this one: where they would sit says `arrival`.
 //! [`balance()`] makes a plan of its own for the whole plane out of the same checks.
 
 mod affinity;
+mod arrival;
 mod balance;
 mod deciding;
 mod fleet;
@@ -22,8 +24,10 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
+pub use arrival::Arrival;
 pub use balance::{BalanceMove, BalanceOptions, BalancePlan, balance};
 pub use guardrails::{Guardrails, Limits, Overcommit, Rate};
+pub use memory::GuestMemory;
 pub use planner::{Planner, PlannerError, Situation};
 pub use terms::Terms;
 

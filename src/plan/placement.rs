@@ -3,6 +3,7 @@
 use super::fleet::Fleet;
 use super::target::{Candidate, Fit, Obstacle, Purpose, percent};
 use super::{Decided, No};
+use crate::error::count;
 use crate::model::HostId;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,7 +50,7 @@ pub(super) fn best<'a>(fleet: &Fleet<'a>, candidate: &Candidate<'a, '_>) -> Deci
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    weighed.push(format!("{compared} hosts compared, lowest score wins: {}{more}", scores.join(", ")));
+    weighed.push(format!("{} compared, lowest score wins: {}{more}", count(compared, "host"), scores.join(", ")));
     if !others.is_empty() {
         weighed.push(format!("not possible: {}", list(fleet, &others)));
     }

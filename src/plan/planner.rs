@@ -13,13 +13,13 @@
 use super::deciding::Deciding;
 use super::fleet::Fleet;
 use super::guardrails::Guardrails;
-use super::memory::Memory;
+use super::memory::{GuestMemory, Memory};
 use super::target::{Candidate, Obstacle};
 use super::terms::Terms;
 use super::{Decided, No, affinity::Ties, placement, standing};
 use crate::model::{
     Action, ActionId, ActionKind, ActionState, EmbotId, Event, EventBody, EventClass, HostId, Mode, Plan, Proposal, Refusal,
-    Timestamp, Verb, Vm, VmState, World,
+    Timestamp, Verb, Vm, VmId, VmState, World,
 };
 use crate::usage::Usage;
 use std::collections::BTreeMap;
@@ -94,7 +94,7 @@ impl Planner {
             }
         }
         let mut accepted = deciding.accepted;
-        for action in &mut accepted {
+        for action in accepted.iter_mut().filter(|action| action.proposal.embot.is_some()) {
             let of_same_step = |refusal: &&Refusal| is_same_step(&refusal.proposal, &action.proposal);
             action.refused = refused.iter().filter(of_same_step).cloned().collect();
         }
@@ -159,6 +159,21 @@ impl Planner {
         std::mem::take(&mut self.memory.is_changed)
     }
 
+    /// What it remembers of a guest that goes to another plane.
+    pub fn of_guest(&self, vm: VmId) -> GuestMemory {
+        self.memory.of_guest(vm)
+    }
+
+    /// Takes over what another plane's planner remembered of a guest that has come.
+    pub fn remember_guest(&mut self, vm: VmId, memory: GuestMemory) {
+        self.memory.remember_guest(vm, memory);
+    }
+
+    /// Forgets a guest that has gone to another plane.
+    pub fn forget_guest(&mut self, vm: VmId) {
+        self.memory.forget_guest(vm);
+    }
+
     /// What it remembers, in a versioned form of bounded size.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.memory.to_bytes()
@@ -167,6 +182,10 @@ impl Planner {
     /// Reads what [`Planner::to_bytes`] wrote. No bytes at all: a planner that remembers nothing.
     pub fn from_bytes(bytes: &[u8]) -> Result<Planner, PlannerError> {
         Ok(Planner { memory: Memory::from_bytes(bytes)? })
+    }
+
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// The checks, in order.
@@ -213,6 +232,14 @@ impl Planner {
                 settled.kind = ActionKind::Migrate { vm: vm.id, to, live: *live };
                 settled.weighed.extend(chosen.weighed);
             }
+            ActionKind::Handover { plane, .. } => {
+                let peer = standing::peer(world, vm, plane)?;
+                let fleet = deciding.fleet(&self.memory);
+                if let Some(source) = fleet.seat(&host.id) {
+                    concurrency(fleet, source, guardrails)?;
+                }
+                settled.weighed.push(standing::room_there(peer));
+            }
             ActionKind::Start { .. } | ActionKind::Restore { .. } => {
                 let fleet = deciding.fleet(&self.memory);
                 let obstacle = |obstacle: Obstacle| obstacle.refusal(&format!("{} on", vm.name), &host.id);
@@ -250,7 +277,7 @@ impl Planner {
         }
         let held = self.memory.hold(proposal, terms, guardrails, now)?;
         // Who is on a host in maintenance has to leave, once, however soon and however many they are: an admin wants it.
-        let is_evacuation = matches!(proposal.kind, ActionKind::Migrate { .. })
+        let is_evacuation = matches!(proposal.kind, ActionKind::Migrate { .. } | ActionKind::Handover { .. })
             && world.host(&vm.host).is_some_and(|host| host.in_maintenance());
         if !is_evacuation {
             self.memory.cooldown(vm, proposal, terms, guardrails, now)?;
@@ -314,6 +341,7 @@ impl Settled {
             approved_by: None,
             weighed: self.weighed,
             refused: Vec::new(),
+            cancelling: None,
         }
     }
 }

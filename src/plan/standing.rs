@@ -4,7 +4,7 @@
 
 use super::terms::Terms;
 use super::{Decided, No};
-use crate::model::{ActionKind, Host, HostId, Link, Mode, Reason, Verb, Vm, VmState, World};
+use crate::model::{ActionKind, Host, HostId, Link, Mode, Peer, Reason, Verb, Vm, VmState, World};
 use std::fmt::Write;
 
 /// The kill switch. It stops admins as well; what tells admins goes on.
@@ -116,6 +116,35 @@ pub(super) fn owner(world: &World, kind: &ActionKind, vm: Option<&Vm>) -> Decide
     }
 }
 
+/// The plane a guest is to be handed over to, where guests may be offered to it and it answers. Whether it takes the guest is
+/// for its own policies to say.
+pub(super) fn peer<'w>(world: &'w World, vm: &Vm, plane: &str) -> Decided<&'w Peer> {
+    if *plane == *world.plane {
+        return No::because("peer", format!("{} is on plane {plane} already: nothing to do", vm.name));
+    }
+    let Some(peer) = world.peers.get(plane) else {
+        return No::because("peer", format!("the plane has no peer {plane}; `peers` in its configuration names those it has"));
+    };
+    if !peer.sends {
+        return No::because("peer", format!("guests are not offered to {plane}; its `direction` under `peers` says so"));
+    }
+    if !peer.reachable {
+        return No::because("peer", format!("there is no connection to plane {plane}; `embot peers` says why"));
+    }
+    Ok(peer)
+}
+
+/// What the peer said of its room, for `explain`.
+pub(super) fn room_there(peer: &Peer) -> String {
+    match &peer.summary {
+        Some(summary) => format!(
+            "{} had {} MiB free, {} of it on one host, when it last said so",
+            peer.name, summary.free_memory_mib, summary.largest_free_mib
+        ),
+        None => format!("{} has not said what room it has", peer.name),
+    }
+}
+
 /// Is the guest in a state from which this can be done, and is it not so already?
 pub(super) fn state(kind: &ActionKind, vm: &Vm) -> Decided<()> {
     use VmState::{Asleep, Crashed, Off, Paused, Running};
@@ -167,6 +196,19 @@ pub(super) fn state(kind: &ActionKind, vm: &Vm) -> Decided<()> {
         (ActionKind::Migrate { live: true, .. }, Paused | Asleep) => not("Only a running guest moves live: resume it first"),
         (ActionKind::Migrate { live: false, .. }, _) => not("A cold move needs it off: move it live, or shut it down first"),
 
+        (ActionKind::Handover { live: true, .. }, Running) | (ActionKind::Handover { live: false, .. }, Off | Crashed) => {
+            Ok(())
+        }
+        (ActionKind::Handover { live: true, .. }, Off | Crashed) => {
+            not("Only a running guest is handed over live: hand it over cold, or start it first")
+        }
+        (ActionKind::Handover { live: true, .. }, Paused | Asleep) => {
+            not("Only a running guest is handed over live: resume it first")
+        }
+        (ActionKind::Handover { live: false, .. }, _) => {
+            not("A cold handover needs it off: hand it over live, or shut it down first")
+        }
+
         (ActionKind::SetVcpus { vcpus: 0, .. }, _) => {
             No::because("state", format!("{name} cannot have 0 vcpus; it needs at least one"))
         }
@@ -177,6 +219,7 @@ pub(super) fn state(kind: &ActionKind, vm: &Vm) -> Decided<()> {
         (ActionKind::SetMemory { memory_mib, .. }, _) if *memory_mib == vm.memory_mib => {
             already(&format!("has {memory_mib} MiB"))
         }
+        (ActionKind::SetMemory { memory_mib, .. }, Running | Paused) if *memory_mib < vm.memory_mib => enough(vm, *memory_mib),
         (ActionKind::SetVcpus { .. } | ActionKind::SetMemory { .. }, Running | Paused | Off) => Ok(()),
         (ActionKind::SetVcpus { .. } | ActionKind::SetMemory { .. }, Asleep | Crashed) => not("Start or wake it first"),
 
@@ -190,6 +233,7 @@ pub(super) fn state(kind: &ActionKind, vm: &Vm) -> Decided<()> {
                 vm.memory_mib
             ),
         ),
+        (ActionKind::Balloon { memory_mib, .. }, Running) if *memory_mib < vm.balloon_mib => enough(vm, *memory_mib),
         (ActionKind::Balloon { .. }, Running) => Ok(()),
         (ActionKind::Balloon { .. }, Paused | Asleep | Off | Crashed) => {
             not("Only a running guest gives memory back or takes it")
@@ -198,5 +242,21 @@ pub(super) fn state(kind: &ActionKind, vm: &Vm) -> Decided<()> {
         (ActionKind::Undefine { .. }, Off | Crashed) => Ok(()),
         (ActionKind::Undefine { .. }, Running | Paused | Asleep) => not("Shut it down first"),
         (ActionKind::Define { .. } | ActionKind::Adopt { .. } | ActionKind::Notify { .. }, _) => Ok(()),
+    }
+}
+
+/// Can a guest do with this much memory, as far as is known what it uses?
+fn enough(vm: &Vm, memory_mib: u64) -> Decided<()> {
+    match vm.load.memory_used_mib {
+        Some(used) if f64::from(used) > memory_mib as f64 => No::because(
+            "memory",
+            format!(
+                "{} uses {:.0} MiB now and cannot do with {memory_mib} MiB: its programs would be killed, or it would swap. \
+                 Leave it more than it uses",
+                vm.name,
+                used.ceil()
+            ),
+        ),
+        _ => Ok(()),
     }
 }

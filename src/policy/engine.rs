@@ -3,7 +3,7 @@
 use super::check::{self, Facts};
 use super::context::Context;
 use super::error::{at, failed, stopped, unreadable};
-use super::functions::{self, EventView, HostView, PlaneView, VmView, bounded};
+use super::functions::{self, EventView, HostView, OfferView, PlaneView, VmView, bounded};
 use super::limits::{Limits, Meter, Stop};
 use super::runtime::{LEVELS, Runtime};
 use super::script::{Compiled, Handler, Parameter, Policy, Read, assignment, read};
@@ -12,7 +12,7 @@ use super::step::{Fault, Sheet, Step, StepInput};
 use super::surface::REFUSED;
 use super::witness::Witness;
 use crate::error::{Diagnostic, Severity, nearest};
-use crate::model::{ElementId, HostId, Span, Value, World};
+use crate::model::{ElementId, EventBody, HostId, Span, Value, World};
 use crate::usage::Usage;
 use rhai::{Dynamic, FuncArgs, OptimizationLevel, Position, Scope};
 use std::cell::{OnceCell, RefCell};
@@ -153,6 +153,8 @@ impl Engine {
             docs: read.docs,
             runtime: RefCell::new(None),
         };
+        // Making it takes longer than a step may.
+        self.witness();
         compiled.defaults = self.defaults(&compiled).map_err(|error| vec![error])?;
         Ok(Policy(Rc::new(compiled)))
     }
@@ -256,6 +258,10 @@ impl Engine {
             Parameter::Host => self.host_of(element).map_or(Dynamic::UNIT, |host| Dynamic::from(HostView(host))),
             Parameter::Plane => Dynamic::from(PlaneView),
             Parameter::Settings => bound.settings.clone(),
+            Parameter::Offer => match &input.event.body {
+                EventBody::MigrationOffer(offer) => Dynamic::from(OfferView(offer.clone())),
+                _ => Dynamic::UNIT,
+            },
         };
         let mut args = Args::default();
         for (slot, parameter) in args.values.iter_mut().zip(&handler.parameters) {
@@ -310,20 +316,19 @@ impl Engine {
         if fault.error.line > 0 {
             return fault;
         }
-        if fault.deadline {
-            // It has taken long enough.
-            return Fault { error: handler.located(fault.error), ..fault };
-        }
-        let witness = self.witness.get_or_init(|| Witness::new(&self.context));
         let operations = self.context.meter.operations().min(WATCHED_OPERATIONS);
         self.context.sheet.borrow_mut().restart();
         self.context.meter.reset();
         self.context.meter.end_after(operations);
         let this = handler.stateful.then(|| state.0.clone());
-        let place = witness.last_place(policy, handler, this, args());
+        let place = self.witness().last_place(policy, handler, this, args());
         let error =
             Diagnostic { line: place.line().unwrap_or(0) as u32, column: place.position().unwrap_or(0) as u32, ..fault.error };
         Fault { error: handler.located(error), ..fault }
+    }
+
+    fn witness(&self) -> &Witness {
+        self.witness.get_or_init(|| Witness::new(&self.context))
     }
 
     /// A changed state, where it can be kept.
@@ -369,6 +374,7 @@ impl Engine {
             timers: std::mem::take(&mut sheet.timers),
             messages: std::mem::take(&mut sheet.messages),
             logs: std::mem::take(&mut sheet.logs),
+            verdict: sheet.verdict.take(),
             changed,
         }
     }
@@ -377,7 +383,7 @@ impl Engine {
 /// Arguments of a handler: at most one of each kind.
 #[derive(Default)]
 pub(super) struct Args {
-    pub(super) values: [Dynamic; 5],
+    pub(super) values: [Dynamic; 6],
     /// How many of them there are.
     pub(super) count: usize,
 }

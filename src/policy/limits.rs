@@ -54,7 +54,7 @@ impl Default for Limits {
             string_bytes: 64 * 1024,
             depth: 32,
             variables: 64,
-            deadline: Duration::from_millis(10),
+            deadline: Duration::from_millis(6),
             state_bytes: 64 * 1024,
             proposals: 32,
             timers: 16,
@@ -79,6 +79,8 @@ pub(super) enum Stop {
 /// The wall clock is read once in so many operations; the first time also starts the deadline, so that the many small
 /// handlers never read it.
 const CLOCK_EVERY: u64 = 64;
+/// It is read, too, once in so many units: a loop of few operations can work for long inside a native function.
+const CLOCK_EVERY_UNITS: u64 = 500;
 
 /// Counts what the present step uses.
 #[derive(Debug)]
@@ -90,19 +92,22 @@ pub(super) struct Meter {
     ceiling: Cell<u64>,
     stopped: Cell<Option<Stop>>,
     stopped_at: Cell<Position>,
-    /// Where units were charged last.
-    charged_at: Cell<Position>,
+    /// Units at which the clock is read next.
+    clock_at: Cell<u64>,
+    /// How long the present run may take.
+    patience: Cell<Duration>,
     deadline: RefCell<Option<Deadline>>,
 }
 
 impl Meter {
     pub(super) fn new(limits: Limits) -> Meter {
-        let (ceiling, stopped_at) = (Cell::new(limits.operations), Cell::new(Position::NONE));
+        let (ceiling, patience) = (Cell::new(limits.operations), Cell::new(limits.deadline));
         Meter {
             limits,
             ceiling,
-            stopped_at,
-            charged_at: Cell::new(Position::NONE),
+            patience,
+            stopped_at: Cell::new(Position::NONE),
+            clock_at: Cell::new(CLOCK_EVERY_UNITS),
             operations: Cell::new(0),
             units: Cell::new(0),
             stopped: Cell::new(None),
@@ -114,10 +119,11 @@ impl Meter {
     pub(super) fn reset(&self) {
         self.operations.set(0);
         self.ceiling.set(self.limits.operations);
+        self.patience.set(self.limits.deadline);
         self.units.set(0);
+        self.clock_at.set(CLOCK_EVERY_UNITS);
         self.stopped.set(None);
         self.stopped_at.set(Position::NONE);
-        self.charged_at.set(Position::NONE);
         // Most steps never set a deadline; the borrow is cheaper than a needless write of it.
         if self.deadline.borrow().is_some() {
             *self.deadline.borrow_mut() = None;
@@ -132,21 +138,20 @@ impl Meter {
             if count > self.ceiling.get() {
                 self.stop(Stop::Operations);
             } else if count.is_multiple_of(CLOCK_EVERY) {
-                self.check_clock();
+                self.check_clock(Position::NONE);
             }
         }
         self.stopped.get().map(|_| Dynamic::UNIT)
     }
 
     #[cold]
-    fn check_clock(&self) {
+    fn check_clock(&self, at: Position) {
         let mut deadline = self.deadline.borrow_mut();
         match &mut *deadline {
-            None => *deadline = Some(Deadline::after(self.limits.deadline)),
+            None => *deadline = Some(Deadline::after(self.patience.get())),
             Some(deadline) => {
                 if deadline.is_over() {
-                    // What neither operations nor units count is copies; a function that was given units made what is copied.
-                    self.stop_at(Stop::Deadline, self.charged_at.get());
+                    self.stop_at(Stop::Deadline, at);
                 }
             }
         }
@@ -156,11 +161,11 @@ impl Meter {
     pub(super) fn charge(&self, units: u64, at: Position) -> bool {
         let total = self.units.get().saturating_add(units);
         self.units.set(total);
-        if !at.is_none() {
-            self.charged_at.set(at);
-        }
         if total > self.limits.units {
             self.stop_at(Stop::Units, at);
+        } else if total >= self.clock_at.get() && self.stopped.get().is_none() {
+            self.clock_at.set(total + CLOCK_EVERY_UNITS);
+            self.check_clock(at);
         }
         self.stopped.get().is_none()
     }
@@ -188,9 +193,10 @@ impl Meter {
         self.operations.get()
     }
 
-    /// Lets the present run go no further than so many operations.
+    /// Lets the present run go no further than so many operations, or a part of the time that a step has.
     pub(super) fn end_after(&self, operations: u64) {
         self.ceiling.set(operations.min(self.limits.operations));
+        self.patience.set(self.limits.deadline / 4);
     }
 
     pub(super) fn stopped(&self) -> Option<Stop> {

@@ -49,8 +49,8 @@ impl Runtime {
         }
         let is_method = this.is_some();
         let mut unit = Dynamic::UNIT;
-        let Args { values: [a, b, c, d, e], count } = &mut args;
-        let mut all = [this.unwrap_or(&mut unit), a, b, c, d, e];
+        let Args { values: [a, b, c, d, e, f], count } = &mut args;
+        let mut all = [this.unwrap_or(&mut unit), a, b, c, d, e, f];
         let given = if is_method { &mut all[..=*count] } else { &mut all[1..=*count] };
         EvalContext::new(engine, &mut self.global, &mut self.caches, scope, None)
             .call_fn_raw(function, is_method, is_method, given)

@@ -67,6 +67,7 @@ pub(super) enum Parameter {
     Host,
     Plane,
     Settings,
+    Offer,
 }
 
 impl Parameter {
@@ -77,6 +78,7 @@ impl Parameter {
             "host" => Parameter::Host,
             "plane" => Parameter::Plane,
             "settings" => Parameter::Settings,
+            "offer" => Parameter::Offer,
             _ => return None,
         })
     }

@@ -1,7 +1,7 @@
 //! One step: what goes in, what comes out.
 
 use crate::error::Diagnostic;
-use crate::model::{ActionKind, ElementId, EmbotId, Event, Place, Read, Span, Timestamp, Value};
+use crate::model::{ActionKind, ElementId, EmbotId, Event, Place, Read, Span, Timestamp, Value, Verdict};
 use crate::usage::Metric;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -62,6 +62,8 @@ pub struct Step {
     pub messages: Vec<(Arc<str>, Value)>,
     /// What was printed.
     pub logs: Vec<String>,
+    /// The answer to an offer, and where the script gave it.
+    pub verdict: Option<(Verdict, Place)>,
     /// Did the state change?
     pub changed: bool,
 }
@@ -88,6 +90,7 @@ pub(super) struct Sheet {
     pub(super) timers: Vec<TimerChange>,
     pub(super) messages: Vec<(Arc<str>, Value)>,
     pub(super) logs: Vec<String>,
+    pub(super) verdict: Option<(Verdict, Place)>,
     notes: Vec<Note>,
     noted: usize,
     seed: Option<(EmbotId, u64)>,
@@ -109,6 +112,8 @@ pub(super) enum What {
     Property(&'static str),
     /// A label.
     Label(String),
+    /// A property of a peer.
+    Peer(Arc<str>, &'static str),
     /// A figure of a usage window: its name, what it was asked beside the span, the span.
     Usage(Metric, &'static str, Option<f64>, Option<Span>),
 }
@@ -130,6 +135,7 @@ impl Sheet {
         self.timers.clear();
         self.messages.clear();
         self.logs.clear();
+        self.verdict = None;
         self.notes.clear();
         self.noted = 0;
         self.chance = None;
@@ -157,6 +163,7 @@ impl Sheet {
             let what = match note.what {
                 What::Property(name) => name.into(),
                 What::Label(key) => format!("label({key})").into(),
+                What::Peer(peer, name) => format!("peer({peer}).{name}").into(),
                 What::Usage(metric, figure, argument, span) => {
                     let argument = argument.map(|argument| argument.to_string());
                     let span = span.map(|span| span.to_string());

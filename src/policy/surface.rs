@@ -47,6 +47,12 @@ pub enum Type {
     Event,
     /// The module's settings.
     Settings,
+    /// Another plane.
+    Peer,
+    /// A guest that a peer offers.
+    Offer,
+    /// A module of an offer.
+    OfferedModule,
 }
 
 impl Type {
@@ -71,6 +77,9 @@ impl Type {
             Type::Usage => "usage".into(),
             Type::Event => "event".into(),
             Type::Settings => "settings".into(),
+            Type::Peer => "peer".into(),
+            Type::Offer => "offer".into(),
+            Type::OfferedModule => "offered module".into(),
         }
     }
 
@@ -151,28 +160,41 @@ pub struct HandlerParameter {
     pub kind: Type,
     /// The kinds of elements whose events have it; `()` in the events of others. Empty: it is always there.
     pub about: &'static [Kind],
+    /// The only kind of event that has it, by name; `None`: all kinds.
+    pub only: Option<&'static str>,
     /// What it is, in one line.
     pub doc: &'static str,
 }
 
 /// The parameters a handler may take. Their order here is not that of the script.
 pub const HANDLER_PARAMETERS: &[HandlerParameter] = &[
-    HandlerParameter { name: "event", kind: Type::Event, about: &[], doc: "what happened" },
+    handler_parameter("event", Type::Event, &[], "what happened"),
+    handler_parameter(
+        "vm",
+        Type::Vm,
+        &[Kind::Vm, Kind::Disk, Kind::Nic, Kind::App],
+        "the guest it happened to, or whose disk or network card it happened to",
+    ),
+    handler_parameter(
+        "host",
+        Type::Host,
+        &[Kind::Host, Kind::Vm, Kind::Disk, Kind::Nic, Kind::App],
+        "the host it happened to, or the host of the guest",
+    ),
+    handler_parameter("plane", Type::Plane, &[], "the management plane: all hosts and guests"),
+    handler_parameter("settings", Type::Settings, &[], "the module's settings, read only"),
     HandlerParameter {
-        name: "vm",
-        kind: Type::Vm,
-        about: &[Kind::Vm, Kind::Disk, Kind::Nic, Kind::App],
-        doc: "the guest it happened to, or whose disk or network card it happened to",
+        name: "offer",
+        kind: Type::Offer,
+        about: &[],
+        only: Some("migration_offer"),
+        doc: "the guest that a peer offers, and the way to answer",
     },
-    HandlerParameter {
-        name: "host",
-        kind: Type::Host,
-        about: &[Kind::Host, Kind::Vm, Kind::Disk, Kind::Nic, Kind::App],
-        doc: "the host it happened to, or the host of the guest",
-    },
-    HandlerParameter { name: "plane", kind: Type::Plane, about: &[], doc: "the management plane: all hosts and guests" },
-    HandlerParameter { name: "settings", kind: Type::Settings, about: &[], doc: "the module's settings, read only" },
 ];
+
+const fn handler_parameter(name: &'static str, kind: Type, about: &'static [Kind], doc: &'static str) -> HandlerParameter {
+    HandlerParameter { name, kind, about, only: None, doc }
+}
 
 const fn property(name: &'static str, kind: Type, doc: &'static str) -> Property {
     Property { name, kind, doc }
@@ -226,6 +248,98 @@ pub const TYPES: &[TypeTable] = &[
         properties: &[],
         methods: &[],
     },
+    TypeTable {
+        kind: Type::Peer,
+        name: "peer",
+        doc: "Another plane. Its figures are what it last said of itself; before it said anything numbers are NaN or 0.",
+        properties: PEER,
+        methods: &[],
+    },
+    TypeTable {
+        kind: Type::Offer,
+        name: "offer",
+        doc: "A guest that a peer wants to hand over. An offer that no policy answers is denied, and one denial beats all.",
+        properties: OFFER,
+        methods: OFFER_METHODS,
+    },
+    TypeTable {
+        kind: Type::OfferedModule,
+        name: "module",
+        doc: "A module that comes along with an offered guest. Signatures were verified.",
+        properties: OFFERED_MODULE,
+        methods: &[],
+    },
+];
+
+const PEER: &[Property] = &[
+    property("name", Type::Text, "its name"),
+    property("reachable", Type::Bool, "is there a connection?"),
+    property("sends", Type::Bool, "may this plane offer guests to it?"),
+    property("receives", Type::Bool, "may it offer guests to this plane?"),
+    property("seen", Type::Instant, "when it last said what it has; 0 where it never did"),
+    property("hosts", Type::Int, "hosts in service there"),
+    property("vms", Type::Int, "guests that take up room there"),
+    property("cpus", Type::Int, "processor cores of its hosts"),
+    property("cpu", Type::Float, "CPU use as a share of its cores, 0 to 1; NaN where unknown"),
+    property("memory_mib", Type::Int, "memory of its hosts, in MiB"),
+    property("free_memory_mib", Type::Int, "memory it may still promise, overcommit and reserve counted, in MiB"),
+    property("largest_free_mib", Type::Int, "the most of that on one host: no larger guest finds room"),
+    property("free_vcpus", Type::Int, "processors it may still promise"),
+    property("cpu_models", Type::Array(&Type::Text), "CPU models that hosts there can give a guest; empty: not known"),
+    property("classes", Type::Array(&Type::Text), "sites and labels of its hosts, such as \"site=oslo\""),
+];
+
+const OFFER: &[Property] = &[
+    property("id", Type::Text, "the migration's name, such as \"site-a/41\""),
+    property("plane", Type::Text, "the plane that offers, as its certificate says"),
+    property("peer", Type::Maybe(&Type::Peer), "that plane among the peers, or ()"),
+    property("reason", Type::Text, "why it wants to, in its words"),
+    property("vm", Type::Text, "the guest's UUID"),
+    property("name", Type::Text, "the guest's name"),
+    property("epoch", Type::Int, "the epoch under which its plane owns it"),
+    property("vcpus", Type::Int, "processors it has"),
+    property("memory_mib", Type::Int, "memory it may use at the most, in MiB"),
+    property("cpu_cores", Type::Float, "CPU use of late, in cores; NaN where unknown"),
+    property("cpu_model", Type::Text, "the CPU model it sees; \"\" where its definition names none"),
+    property("devices", Type::Array(&Type::Text), "its devices, such as \"disk:virtio\" or \"hostdev:pci\""),
+    property("networks", Type::Array(&Type::Text), "networks and bridges its cards are on"),
+    property("copy_bytes", Type::Int, "bytes of storage that would have to be copied"),
+    property("labels", Type::Map, "its labels"),
+    property("live", Type::Bool, "would it move while it runs?"),
+    property("mode", Type::Text, "how far its modules want to go: \"observe\", \"advise\" or \"act\""),
+    property("permits", Type::Array(&Type::Text), "what its modules want to propose here"),
+    property("modules", Type::Array(&Type::OfferedModule), "the modules that come along"),
+    property("host", Type::Maybe(&Type::Host), "the host that is asked for, or ()"),
+    property(
+        "hosts",
+        Type::Array(&Type::Host),
+        "hosts that can take it (only the one asked for, where one is), the best first",
+    ),
+    property("obstacles", Type::Map, "why the other hosts cannot take it, by the host's name"),
+];
+
+const OFFER_METHODS: &[Function] = &[
+    function("label", &[parameter("key", Type::Text)], Type::Text, "the label's value, or \"\" where it has none"),
+    Function { name: "accept", parameters: &[], returns: Type::Unit, verb: Some(Verb::Admit), doc: "lets it in, as asked" },
+    Function {
+        name: "accept",
+        parameters: &[parameter("limits", Type::Map)],
+        returns: Type::Unit,
+        verb: Some(Verb::Admit),
+        doc: "lets it in with less: #{ mode: \"advise\", permits: [\"notify\"], host: \"b\" }, each optional",
+    },
+    function("deny", &[parameter("reason", Type::Text)], Type::Unit, "does not let it in"),
+];
+
+const OFFERED_MODULE: &[Property] = &[
+    property("name", Type::Text, "its name"),
+    property("version", Type::Text, "its version, for people"),
+    property("serial", Type::Int, "rises with each release"),
+    property("signed_by", Type::Text, "the trusted key that signed it; \"\" where it is unsigned or the key is unknown"),
+    property("mode", Type::Text, "how far it wants to go"),
+    property("permits", Type::Array(&Type::Text), "what it wants to propose"),
+    property("in_force", Type::Bool, "the plane has a module of this name, which stays: nothing of this one is loaded"),
+    property("refusal", Type::Text, "why it cannot be loaded here, whatever is answered; \"\" where it can"),
 ];
 
 const VM: &[Property] = &[
@@ -276,6 +390,18 @@ const VM_METHODS: &[Function] = &[
     proposal("restore", Verb::Restore, &[REASON], "proposes to start it from what was saved"),
     proposal("migrate", Verb::Migrate, &[REASON], "proposes to move it; the planner chooses the host"),
     proposal("migrate_to", Verb::Migrate, &[parameter("host", Type::HostOrText), REASON], "proposes to move it to this host"),
+    proposal(
+        "migrate_to",
+        Verb::Handover,
+        &[parameter("peer", Type::Peer), REASON],
+        "proposes to hand it over to another plane, which chooses the host",
+    ),
+    proposal(
+        "migrate_to",
+        Verb::Handover,
+        &[parameter("peer", Type::Peer), parameter("host", Type::Text), REASON],
+        "the same, to this host of the other plane",
+    ),
     proposal(
         "set_vcpus",
         Verb::SetVcpus,
@@ -417,6 +543,8 @@ pub const FUNCTIONS: &[Function] = &[
         verb: Some(Verb::Notify),
         doc: "tells admins; level is \"info\", \"warning\" or \"alarm\"",
     },
+    function("peers", &[], Type::Array(&Type::Peer), "the other planes, by name"),
+    function("peer", &[parameter("name", Type::Text)], Type::Maybe(&Type::Peer), "the plane with this name, or ()"),
     function("random", &[], Type::Float, "a number from 0 to 1 by chance; the same in a replay"),
     function(
         "format",

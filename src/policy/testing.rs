@@ -2,7 +2,7 @@
 
 use super::{Bound, Engine, Fault, Limits, State, Step, StepInput};
 use crate::error::Diagnostic;
-use crate::model::testing::{host, vm};
+use crate::model::testing::{host, peer, vm};
 use crate::model::{ElementId, EmbotId, Event, EventBody, Timestamp, VmId, VmLoad, World};
 use crate::usage::Usage;
 use std::cell::RefCell;
@@ -32,6 +32,7 @@ impl Bench {
         let mut world = World::new("home");
         world.put_host(host("a"));
         world.put_host(host("b"));
+        world.peers.insert("b".into(), peer("b"));
         let mut busy = vm(1, "web", "a");
         busy.load = VmLoad { cpu_cores: Some(1.5), memory_used_mib: Some(512.0), ..VmLoad::default() };
         busy.load_at = NOW;

@@ -9,7 +9,7 @@
 //!   without it, no other host listed it meanwhile, and no host is out of reach where it could be.
 
 use crate::model::{
-    Description, DomainReport, ElementId, EventBody, HostId, HostReport, Link, Mark, Mode, Notice, NoticeBody, Reason,
+    Description, DomainReport, ElementId, EventBody, HostId, HostReport, Link, Mark, Mode, Notice, NoticeBody, Reason, Span,
     Timestamp, Vm, VmId, VmLoad, VmState, World,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +26,17 @@ pub struct Sensed {
     pub body: EventBody,
 }
 
+/// While a guest runs on several hosts, admins are told again after so long.
+const ALARM_AGAIN: Span = Span::hours(1);
+
+/// A guest that runs on several hosts.
+#[derive(Debug, Default)]
+struct Doubled {
+    /// Where it runs besides the host that the plane knows it on.
+    also_on: BTreeSet<HostId>,
+    alarmed_at: Timestamp,
+}
+
 /// What the comparison remembers between polls. Not durable: all of it is found again by looking.
 #[derive(Debug, Default)]
 pub struct Inventory {
@@ -33,16 +44,59 @@ pub struct Inventory {
     pub adopt: Mode,
     /// Guests that their host did not list at its last poll.
     missing: BTreeSet<VmId>,
-    /// Guests that run on two hosts at once: alarmed already.
-    doubled: BTreeMap<VmId, HostId>,
+    /// Guests of hosts that are no longer in the configuration; with the host at whose poll all hosts answered and none had
+    /// listed it.
+    strays: BTreeMap<VmId, Option<HostId>>,
+    /// Guests that run on several hosts at once.
+    doubled: BTreeMap<VmId, Doubled>,
+    /// When the description was asked for that the plane knows of a guest.
+    described: BTreeMap<VmId, Timestamp>,
+    /// When the plane's own mark was known to be on a guest.
+    marked: BTreeMap<VmId, Timestamp>,
+    /// What was last stated of hosts: that they answer, or that they do not.
+    stated: BTreeMap<HostId, Link>,
     /// Alarms for the manager to pass on.
     alarms: Vec<String>,
+    /// Guests on their way to this plane that are not its own yet.
+    strange: BTreeSet<VmId>,
 }
 
 impl Inventory {
-    /// A memory that starts empty.
-    pub fn new(adopt: Mode) -> Inventory {
-        Inventory { adopt, ..Inventory::default() }
+    /// A memory that starts empty, but for what was stated of hosts before a restart: it is stated again only where it has
+    /// changed since.
+    pub fn new(adopt: Mode, stated: impl IntoIterator<Item = (HostId, Link)>) -> Inventory {
+        let stated = stated.into_iter().filter(|(_, link)| *link != Link::Unknown).collect();
+        Inventory { adopt, stated, ..Inventory::default() }
+    }
+
+    /// Guests known from hosts that are no longer in the configuration. Where every host answers and none lists them, they are
+    /// gone.
+    pub fn stray(&mut self, vms: impl IntoIterator<Item = VmId>) {
+        self.strays.extend(vms.into_iter().map(|vm| (vm, None)));
+    }
+
+    /// What was last stated of a host.
+    pub fn stated(&self, host: &HostId) -> Link {
+        self.stated.get(host).cloned().unwrap_or(Link::Unknown)
+    }
+
+    /// Guests that are on their way here and not this plane's yet: nothing is stated of them.
+    pub fn leave_alone(&mut self, strange: BTreeSet<VmId>) {
+        self.strange = strange;
+    }
+
+    /// A guest has gone to another plane.
+    pub fn forget(&mut self, vm: VmId) {
+        self.missing.remove(&vm);
+        self.doubled.remove(&vm);
+        self.described.remove(&vm);
+        self.marked.remove(&vm);
+    }
+
+    /// Is the guest somebody else's, and known to be: on its way here, or gone to another plane?
+    fn is_strange(&self, world: &World, vm: VmId, mark: Option<&Mark>) -> bool {
+        let left = || world.gone.get(&vm).is_some_and(|stone| mark.is_some_and(|mark| mark.plane == stone.plane));
+        self.strange.contains(&vm) || left()
     }
 
     /// Takes the alarms that came up since the last call.
@@ -50,12 +104,18 @@ impl Inventory {
         std::mem::take(&mut self.alarms)
     }
 
+    /// Where a guest runs besides the host that the plane knows it on; empty: nowhere, as it should be.
+    pub fn also_on(&self, vm: VmId) -> impl Iterator<Item = &HostId> {
+        self.doubled.get(&vm).into_iter().flat_map(|doubled| &doubled.also_on)
+    }
+
     /// A poll of a host was answered.
     pub fn report(&mut self, world: &mut World, host: &HostId, report: &HostReport) -> Vec<Sensed> {
         let mut sensed = Vec::new();
         let at = report.asked_at;
         let Some(known) = world.host(host) else { return sensed };
-        if known.link != Link::Up {
+        if self.stated.get(host) != Some(&Link::Up) {
+            self.stated.insert(host.clone(), Link::Up);
             sensed.push(Sensed { element: ElementId::Host(host.clone()), at, body: EventBody::HostUp });
         }
         if known.link != Link::Up || known.capacity != report.capacity {
@@ -68,6 +128,7 @@ impl Inventory {
             self.domain(world, host, at, domain, &mut sensed);
         }
         self.vanished(world, host, report, &mut sensed);
+        self.strayed(world, host, at, &mut sensed);
         self.host_load(world, host, report);
         sensed.push(Sensed { element: ElementId::Host(host.clone()), at, body: EventBody::Load });
         sensed
@@ -80,7 +141,11 @@ impl Inventory {
             Some(known) if !matches!(known.link, Link::Down(_)) => {}
             _ => return Vec::new(),
         }
+        let was_down = matches!(self.stated.insert(host.clone(), down.clone()), Some(Link::Down(_)));
         world.edit_host(host, |host| host.link = down);
+        if was_down {
+            return Vec::new();
+        }
         vec![Sensed { element: ElementId::Host(host.clone()), at, body: EventBody::HostDown(reason.clone()) }]
     }
 
@@ -114,6 +179,7 @@ impl Inventory {
                 if here && world.vm(vm).is_some_and(|known| !known.is_active()) && !world.open.contains_key(&vm) {
                     self.gone(world, vm, at, &mut sensed);
                 }
+                self.not_also_on(vm, host);
             }
             NoticeBody::Balloon(memory_mib) => {
                 if here && world.vm(vm).is_some_and(|known| known.balloon_mib != *memory_mib) {
@@ -156,6 +222,15 @@ impl Inventory {
         sensed
     }
 
+    /// The plane has put its mark on a guest: known at once, and not forgotten for a description asked for before. A mark of
+    /// another plane that came meanwhile stays.
+    pub fn marked(&mut self, world: &mut World, vm: VmId, mark: Mark, at: Timestamp) {
+        if world.vm(vm).is_some_and(|known| is_older(known.mark.as_ref(), &mark)) {
+            world.edit_vm(vm, |vm| vm.mark = Some(mark));
+            self.marked.insert(vm, at);
+        }
+    }
+
     /// One guest of a poll.
     fn domain(&mut self, world: &mut World, host: &HostId, at: Timestamp, domain: &DomainReport, sensed: &mut Vec<Sensed>) {
         let vm = domain.vm;
@@ -190,9 +265,7 @@ impl Inventory {
         if known.host != *host {
             return self.elsewhere(world, host, at, domain, sensed);
         }
-        if self.doubled.get(&vm).is_some_and(|other| other == host) {
-            self.doubled.remove(&vm);
-        }
+        self.not_also_on(vm, host);
         let old = known.state;
         if old == state {
             return;
@@ -229,14 +302,33 @@ impl Inventory {
             self.moved(world, vm, host, at, sensed);
             return self.state(world, host, at, domain, sensed);
         }
-        if active && !world.open.contains_key(&vm) && self.doubled.get(&vm) != Some(host) {
+        if !active {
+            return self.not_also_on(vm, host);
+        }
+        if world.open.contains_key(&vm) {
+            return;
+        }
+        let doubled = self.doubled.entry(vm).or_default();
+        if doubled.also_on.insert(host.clone()) || at.since(doubled.alarmed_at) >= ALARM_AGAIN {
+            doubled.alarmed_at = at;
             self.alarms.push(format!(
                 "guest {} ({vm}) runs on {} and on {host} at once; embot will not touch it: stop one of them by hand, then `embot \
                  manage {vm} --mode act`",
                 known.name, known.host
             ));
-            self.doubled.insert(vm, host.clone());
+        }
+        if known.mode != Mode::Observe {
             world.edit_vm(vm, |vm| vm.mode = Mode::Observe);
+        }
+    }
+
+    /// A guest does not run on this host besides another, or no longer.
+    fn not_also_on(&mut self, vm: VmId, host: &HostId) {
+        if let Some(doubled) = self.doubled.get_mut(&vm) {
+            doubled.also_on.remove(host);
+            if doubled.also_on.is_empty() {
+                self.doubled.remove(&vm);
+            }
         }
     }
 
@@ -266,6 +358,9 @@ impl Inventory {
         description: &Description,
         sensed: &mut Vec<Sensed>,
     ) {
+        if self.is_strange(world, vm, description.mark.as_ref()) {
+            return;
+        }
         let foreign = description.mark.clone().filter(|mark| mark.plane != world.plane);
         let guest = Vm {
             id: vm,
@@ -289,6 +384,7 @@ impl Inventory {
             load_at: at,
         };
         world.put_vm(guest);
+        self.described.insert(vm, at);
         sensed.push(Sensed { element: ElementId::Vm(vm), at, body: EventBody::Appeared });
         if let Some(mark) = foreign {
             self.conflict(world, vm, at, mark, sensed);
@@ -297,15 +393,27 @@ impl Inventory {
 
     fn describe(&mut self, world: &mut World, vm: VmId, at: Timestamp, new: &Description, sensed: &mut Vec<Sensed>) {
         let Some(old) = world.vm(vm) else { return };
+        if self.described.get(&vm).is_some_and(|known| at < *known) {
+            return;
+        }
+        self.described.insert(vm, at);
+        let asked_before = self.marked.get(&vm).is_some_and(|marked| at < *marked);
+        // While it is handed over, its mark is the business of the handover.
+        let leaves = world.open.get(&vm).is_some_and(|(_, verb)| *verb == crate::model::Verb::Handover);
+        let mark = match &old.mark {
+            Some(ours) if leaves => Some(ours.clone()),
+            Some(ours) if asked_before && is_older(new.mark.as_ref(), ours) => old.mark.clone(),
+            _ => new.mark.clone(),
+        };
         let same = old.name == new.name
             && (old.vcpus, old.memory_mib) == (new.vcpus, new.memory_mib)
             && (old.persistent, old.autostart) == (new.persistent, new.autostart)
-            && (&old.labels, &old.mark) == (&new.labels, &new.mark)
+            && (&old.labels, &old.mark) == (&new.labels, &mark)
             && (&old.disks, &old.nics) == (&new.disks, &new.nics);
         if same {
             return;
         }
-        let foreign = new.mark.clone().filter(|mark| mark.plane != world.plane && Some(mark) != old.mark.as_ref());
+        let foreign = mark.clone().filter(|mark| mark.plane != world.plane && Some(mark) != old.mark.as_ref());
         let mut guest = old.clone();
         guest.name = new.name.clone();
         guest.vcpus = new.vcpus;
@@ -314,7 +422,7 @@ impl Inventory {
         guest.persistent = new.persistent;
         guest.autostart = new.autostart;
         guest.labels = new.labels.clone();
-        guest.mark = new.mark.clone();
+        guest.mark = mark;
         guest.disks = new.disks.clone();
         guest.nics = new.nics.clone();
         if foreign.is_some() {
@@ -360,6 +468,12 @@ impl Inventory {
     fn vanished(&mut self, world: &mut World, host: &HostId, report: &HostReport, sensed: &mut Vec<Sensed>) {
         let at = report.asked_at;
         let Some(known) = world.host(host) else { return };
+        self.doubled.retain(|vm, doubled| {
+            if doubled.also_on.contains(host) && !report.domains.iter().any(|domain| domain.vm == *vm) {
+                doubled.also_on.remove(host);
+            }
+            !doubled.also_on.is_empty()
+        });
         if known.vms.len() <= report.domains.len() && report.domains.iter().all(|domain| known.vms.contains(&domain.vm)) {
             return;
         }
@@ -377,9 +491,33 @@ impl Inventory {
         }
     }
 
+    /// Strays that nobody has are gone when the host is polled again at whose poll that showed first.
+    fn strayed(&mut self, world: &mut World, host: &HostId, at: Timestamp, sensed: &mut Vec<Sensed>) {
+        if self.strays.is_empty() {
+            return;
+        }
+        self.strays.retain(|vm, _| world.vm(*vm).is_some_and(|known| world.host(&known.host).is_none()));
+        let all_answer = world.hosts().all(crate::model::Host::is_up);
+        let mut gone = Vec::new();
+        for (vm, shown_by) in &mut self.strays {
+            match shown_by {
+                _ if !all_answer || world.open.contains_key(vm) => *shown_by = None,
+                None => *shown_by = Some(host.clone()),
+                Some(first) if first == host => gone.push(*vm),
+                Some(_) => {}
+            }
+        }
+        for vm in gone {
+            self.gone(world, vm, at, sensed);
+        }
+    }
+
     fn gone(&mut self, world: &mut World, vm: VmId, at: Timestamp, sensed: &mut Vec<Sensed>) {
         self.missing.remove(&vm);
         self.doubled.remove(&vm);
+        self.strays.remove(&vm);
+        self.described.remove(&vm);
+        self.marked.remove(&vm);
         world.remove_vm(vm);
         sensed.push(Sensed { element: ElementId::Vm(vm), at, body: EventBody::Gone });
     }
@@ -402,149 +540,10 @@ impl Inventory {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::testing;
-    use crate::model::{Capacity, HostLoad};
-
-    const GUEST: VmId = VmId(uuid::Uuid::from_u128(1));
-
-    fn description(mark: Option<&str>) -> Description {
-        Description {
-            name: "web".into(),
-            vcpus: 2,
-            memory_mib: 2_048,
-            persistent: true,
-            autostart: false,
-            labels: BTreeMap::new(),
-            mark: mark.map(|plane| Mark { plane: plane.into(), epoch: 1 }),
-            disks: vec!["vda".into()],
-            nics: Vec::new(),
-        }
-    }
-
-    fn domain(state: VmState, reason: Reason, described: bool) -> DomainReport {
-        let description = described.then(|| Box::new(description(None)));
-        DomainReport { vm: GUEST, state, reason, balloon_mib: None, load: VmLoad::default(), description }
-    }
-
-    fn report(at: i64, domains: Vec<DomainReport>) -> HostReport {
-        HostReport {
-            asked_at: Timestamp(at),
-            capacity: Capacity { cpus: 8, memory_mib: 32_768 },
-            load: Some(HostLoad::default()),
-            domains,
-        }
-    }
-
-    fn bodies(sensed: &[Sensed]) -> Vec<&'static str> {
-        sensed.iter().map(|sensed| sensed.body.kind().name).filter(|name| *name != "load").collect()
-    }
-
-    fn start() -> (World, Inventory) {
-        let mut world = World::new("home");
-        world.put_host(testing::host("a"));
-        world.put_host(testing::host("b"));
-        (world, Inventory::new(Mode::Observe))
-    }
-
-    fn with_guest() -> (World, Inventory) {
-        let (mut world, mut inventory) = start();
-        let running = domain(VmState::Running, Reason::Booted, true);
-        let sensed = inventory.report(&mut world, &"a".into(), &report(10, vec![running]));
-        assert_eq!(bodies(&sensed), ["appeared"]);
-        (world, inventory)
-    }
-
-    #[test]
-    fn a_new_guest_is_adopted_in_observe_mode() {
-        let (world, _) = with_guest();
-        assert_eq!(world.vm(GUEST).map(|vm| vm.mode), Some(Mode::Observe));
-    }
-
-    #[test]
-    fn what_is_noticed_is_not_stated_again_by_a_poll_asked_before() {
-        let (mut world, mut inventory) = with_guest();
-        let crash = Notice { vm: GUEST, at: Timestamp(30), body: NoticeBody::State(VmState::Off, Reason::Crashed) };
-        assert_eq!(bodies(&inventory.notice(&mut world, &"a".into(), &crash)), ["crashed"]);
-        let stale = report(20, vec![domain(VmState::Running, Reason::Booted, false)]);
-        assert_eq!(bodies(&inventory.report(&mut world, &"a".into(), &stale)), [] as [&str; 0]);
-        let fresh = report(40, vec![domain(VmState::Off, Reason::Crashed, false)]);
-        assert_eq!(bodies(&inventory.report(&mut world, &"a".into(), &fresh)), [] as [&str; 0]);
-        assert_eq!(world.vm(GUEST).map(|vm| vm.state), Some(VmState::Crashed));
-    }
-
-    #[test]
-    fn a_missed_event_is_found_by_the_next_poll() {
-        let (mut world, mut inventory) = with_guest();
-        let poll = report(40, vec![domain(VmState::Off, Reason::Shutdown, false)]);
-        assert_eq!(bodies(&inventory.report(&mut world, &"a".into(), &poll)), ["stopped"]);
-    }
-
-    #[test]
-    fn a_guest_on_its_way_is_neither_adopted_nor_stopped() {
-        let (mut world, mut inventory) = start();
-        let arriving = report(10, vec![domain(VmState::Paused, Reason::Migration, true)]);
-        assert_eq!(bodies(&inventory.report(&mut world, &"b".into(), &arriving)), [] as [&str; 0]);
-        assert_eq!(world.vm_count(), 0);
-        let (mut world, mut inventory) = with_guest();
-        let leaving = report(20, vec![domain(VmState::Paused, Reason::Migration, false)]);
-        assert_eq!(bodies(&inventory.report(&mut world, &"a".into(), &leaving)), [] as [&str; 0]);
-        assert_eq!(world.vm(GUEST).map(|vm| vm.state), Some(VmState::Running));
-    }
-
-    #[test]
-    fn a_guest_moved_by_somebody_else_is_followed() {
-        let (mut world, mut inventory) = with_guest();
-        let there = report(20, vec![domain(VmState::Running, Reason::Migration, true)]);
-        assert_eq!(bodies(&inventory.report(&mut world, &"b".into(), &there)), ["migrated"]);
-        let stale = report(15, vec![domain(VmState::Running, Reason::Booted, false)]);
-        assert_eq!(bodies(&inventory.report(&mut world, &"a".into(), &stale)), [] as [&str; 0]);
-        assert_eq!(world.vm(GUEST).map(|vm| vm.host.clone()), Some("b".into()));
-    }
-
-    #[test]
-    fn a_vanished_guest_is_looked_for_before_it_is_gone() {
-        let (mut world, mut inventory) = with_guest();
-        assert_eq!(bodies(&inventory.report(&mut world, &"a".into(), &report(20, vec![]))), [] as [&str; 0]);
-        let found = report(25, vec![domain(VmState::Off, Reason::Unknown, true)]);
-        assert_eq!(bodies(&inventory.report(&mut world, &"b".into(), &found)), ["migrated", "stopped"]);
-        let (mut world, mut inventory) = with_guest();
-        inventory.report(&mut world, &"a".into(), &report(20, vec![]));
-        assert_eq!(bodies(&inventory.report(&mut world, &"a".into(), &report(30, vec![]))), ["gone"]);
-    }
-
-    #[test]
-    fn one_guest_on_two_hosts_is_an_alarm_and_no_move() {
-        let (mut world, mut inventory) = with_guest();
-        world.edit_vm(GUEST, |vm| vm.mode = Mode::Act);
-        let twin = report(20, vec![domain(VmState::Running, Reason::Booted, true)]);
-        assert_eq!(bodies(&inventory.report(&mut world, &"b".into(), &twin)), [] as [&str; 0]);
-        inventory.report(&mut world, &"b".into(), &twin);
-        assert_eq!(inventory.take_alarms().len(), 1);
-        assert_eq!(world.vm(GUEST).map(|vm| (vm.host.clone(), vm.mode)), Some(("a".into(), Mode::Observe)));
-    }
-
-    #[test]
-    fn a_foreign_mark_is_an_alarm() {
-        let (mut world, mut inventory) = start();
-        inventory.adopt = Mode::Act;
-        let mut foreign = domain(VmState::Running, Reason::Booted, true);
-        foreign.description = Some(Box::new(description(Some("other"))));
-        let sensed = inventory.report(&mut world, &"a".into(), &report(10, vec![foreign]));
-        assert_eq!(bodies(&sensed), ["appeared", "conflict"]);
-        assert_eq!(world.vm(GUEST).map(|vm| vm.mode), Some(Mode::Observe));
-        assert_eq!(inventory.take_alarms().len(), 1);
-    }
-
-    #[test]
-    fn a_lost_host_is_stated_once() {
-        let (mut world, mut inventory) = with_guest();
-        let why: Arc<str> = "connection refused".into();
-        assert_eq!(bodies(&inventory.lost(&mut world, &"a".into(), &why, Timestamp(50))), ["host_down"]);
-        assert_eq!(bodies(&inventory.lost(&mut world, &"a".into(), &why, Timestamp(60))), [] as [&str; 0]);
-        let back = report(70, vec![domain(VmState::Running, Reason::Booted, true)]);
-        assert_eq!(bodies(&inventory.report(&mut world, &"a".into(), &back)), ["host_up"]);
-    }
+/// Is this an earlier state of a guest's mark: none yet, or the same plane's of a lower epoch?
+fn is_older(mark: Option<&Mark>, than: &Mark) -> bool {
+    mark.is_none_or(|mark| mark.plane == than.plane && mark.epoch < than.epoch)
 }
+
+#[cfg(test)]
+mod tests;

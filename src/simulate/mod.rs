@@ -4,14 +4,16 @@
 //! the pure [`Fleet`], asked directly, and time jumps from one thing that happens to the next. So a simulation with the same
 //! fleet, configuration and seed writes the same journal, to the byte.
 
+pub mod planes;
+
 use crate::effectors::Catalog;
 use crate::hypervisor::EMBEDDED;
-use crate::hypervisor::simulated::{Fleet, OrderState, Seen};
+use crate::hypervisor::simulated::{Fleet, JobId, OrderState, Seen};
 use crate::hypervisor::{Destination, MigrationLimits};
-use crate::manager::Manager;
-use crate::model::{Action, ActionId, ActionUpdate, Batch, Command, HostId, Input, Output, Reply, Span, Ticket, Timestamp};
+use crate::manager::{Manager, Output};
+use crate::model::{Action, ActionUpdate, Batch, Command, HostId, Input, Reply, Span, Ticket, Timestamp};
 use crate::store::{Store, StoreError, export_batch};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// After so many polls without an answer a host is taken for lost.
@@ -24,7 +26,6 @@ pub struct Simulation {
     poll: Span,
     catalog: Catalog,
     polls: BTreeMap<HostId, Poll>,
-    running: BTreeSet<ActionId>,
     inbox: VecDeque<Input>,
     replies: BTreeMap<Ticket, Reply>,
     tickets: u64,
@@ -63,7 +64,6 @@ impl Simulation {
             manager,
             fleet,
             poll,
-            running: BTreeSet::new(),
             inbox: VecDeque::new(),
             replies: BTreeMap::new(),
             tickets: 0,
@@ -85,26 +85,20 @@ impl Simulation {
     pub fn restart(&mut self, manager: Manager, store: Store) {
         self.inbox.clear();
         self.replies.clear();
-        self.running.clear();
         for poll in self.polls.values_mut() {
             (poll.seen, poll.failures) = (None, 0);
         }
         for action in manager.unreconciled() {
-            let update = match self.fleet.poll(action.id) {
-                Some(OrderState::Waiting) => {
-                    self.running.insert(action.id);
-                    continue;
-                }
-                Some(OrderState::Running(progress)) => {
-                    self.running.insert(action.id);
-                    ActionUpdate::Progress(progress)
-                }
-                Some(OrderState::Done) => ActionUpdate::Done,
-                Some(OrderState::Failed(error)) => ActionUpdate::Failed(error.what.into()),
-                Some(OrderState::Cancelled) => ActionUpdate::Cancelled("request".into()),
-                None => ActionUpdate::Failed("a restart of the manager came before it was begun".into()),
+            let job = JobId::Action(self.catalog.plane.clone(), action.id);
+            if action.cancelling.is_some() {
+                self.fleet.cancel(&job, self.now);
+            }
+            let update = match self.fleet.poll(&job) {
+                Some(OrderState::Running(progress)) => Some(ActionUpdate::Progress(progress)),
+                Some(state) => end(state),
+                None => Some(ActionUpdate::Failed("a restart of the manager came before it was begun".into())),
             };
-            self.inbox.push_back(Input::Update(action.id, update));
+            self.inbox.extend(update.map(|update| Input::Update(action.id, update)));
         }
         self.manager = manager;
         self.store = Some(store);
@@ -196,15 +190,10 @@ impl Simulation {
         let mut inputs: Vec<Input> = self.inbox.drain(..).collect();
         let changes = self.fleet.advance(self.now);
         inputs.extend(changes.notices.into_iter().map(|(host, notice)| Input::Notice(host, notice)));
-        for action in changes.ended {
-            self.running.remove(&action);
-            let update = match self.fleet.poll(action) {
-                Some(OrderState::Done) => ActionUpdate::Done,
-                Some(OrderState::Failed(error)) => ActionUpdate::Failed(error.what.into()),
-                Some(OrderState::Cancelled) => ActionUpdate::Cancelled("request".into()),
-                Some(OrderState::Waiting | OrderState::Running(_)) | None => continue,
-            };
-            inputs.push(Input::Update(action, update));
+        for job in changes.ended {
+            let JobId::Action(_, action) = job else { continue };
+            let update = self.fleet.poll(&job).and_then(end);
+            inputs.extend(update.map(|update| Input::Update(action, update)));
         }
         self.poll_hosts(&mut inputs);
         if inputs.is_empty() {
@@ -238,11 +227,13 @@ impl Simulation {
             match output {
                 Output::Dispatch(action) => self.begin(*action),
                 Output::Cancel(action) => {
-                    self.fleet.cancel(action, self.now);
+                    self.fleet.cancel(&JobId::Action(self.catalog.plane.clone(), action), self.now);
                 }
                 Output::Reply(ticket, reply) => {
                     self.replies.insert(ticket, reply);
                 }
+                // A plane by itself has no peers; see `planes` for several.
+                Output::Send { .. } | Output::Describe { .. } | Output::Order(_) => {}
             }
         }
         Ok(())
@@ -266,9 +257,18 @@ impl Simulation {
             return self.inbox.push_back(Input::Update(id, ActionUpdate::Done));
         };
         let order = self.catalog.order(&action);
-        match self.fleet.begin(&host, &order, self.now) {
-            Ok(()) => drop(self.running.insert(id)),
-            Err(error) => self.inbox.push_back(Input::Update(id, ActionUpdate::Failed(error.what.into()))),
+        if let Err(error) = self.fleet.begin(&host, &order, self.now) {
+            self.inbox.push_back(Input::Update(id, ActionUpdate::Failed(error.what.into())));
         }
+    }
+}
+
+/// What an effector would say of an order that is over.
+fn end(state: OrderState) -> Option<ActionUpdate> {
+    match state {
+        OrderState::Waiting | OrderState::Running(_) => None,
+        OrderState::Done => Some(ActionUpdate::Done),
+        OrderState::Failed(error) => Some(ActionUpdate::Failed(error.what.into())),
+        OrderState::Cancelled => Some(ActionUpdate::Cancelled("request".into())),
     }
 }

@@ -4,12 +4,14 @@
 //! newer schema is refused. Each row opens with the version of its own form (see `record`), so that rows of an older form
 //! can stay as they are until they are next written. To change a table: give the new one another name, raise [`SCHEMA`],
 //! and convert in [`prepare`].
+//!
+//! Schema 2 added the tables of migrations between planes and of what came with them; a file of schema 1 gets them, empty, when it is opened.
 
 use super::error::{Doing, Fault, Name, StoreError};
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError, TableHandle, WriteTransaction};
 
 /// The schema this program writes.
-pub const SCHEMA: u64 = 1;
+pub const SCHEMA: u64 = 2;
 
 /// Numbers about the file itself; see the `META_` keys.
 pub const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
@@ -45,6 +47,14 @@ pub const ENDED: TableDefinition<u64, ()> = TableDefinition::new("ended");
 pub const MODULES: TableDefinition<&str, Row> = TableDefinition::new("modules");
 /// Usage histories, by element in its binary form.
 pub const USAGE: TableDefinition<&[u8], Row> = TableDefinition::new("usage");
+/// Migrations between planes, by name.
+pub const MIGRATIONS: TableDefinition<&str, Row> = TableDefinition::new("migrations");
+/// Where guests went, by UUID.
+pub const TOMBSTONES: TableDefinition<u128, Row> = TableDefinition::new("tombstones");
+/// Modules that came with guests, by name.
+pub const MOBILE: TableDefinition<&str, Row> = TableDefinition::new("mobile");
+/// Pieces of packages, by address.
+pub const CONTENTS: TableDefinition<&[u8], Row> = TableDefinition::new("contents");
 /// The journal: compressed batches, by number.
 pub const JOURNAL: TableDefinition<u64, Row> = TableDefinition::new("journal");
 
@@ -61,6 +71,10 @@ pub struct Tables<'t> {
     pub ended: Table<'t, u64, ()>,
     pub modules: Table<'t, &'static str, Row>,
     pub usage: Table<'t, &'static [u8], Row>,
+    pub migrations: Table<'t, &'static str, Row>,
+    pub tombstones: Table<'t, u128, Row>,
+    pub mobile: Table<'t, &'static str, Row>,
+    pub contents: Table<'t, &'static [u8], Row>,
     pub journal: Table<'t, u64, Row>,
 }
 
@@ -79,6 +93,10 @@ impl<'t> Tables<'t> {
             ended: write.open_table(ENDED)?,
             modules: write.open_table(MODULES)?,
             usage: write.open_table(USAGE)?,
+            migrations: write.open_table(MIGRATIONS)?,
+            tombstones: write.open_table(TOMBSTONES)?,
+            mobile: write.open_table(MOBILE)?,
+            contents: write.open_table(CONTENTS)?,
             journal: write.open_table(JOURNAL)?,
         })
     }
@@ -95,6 +113,8 @@ pub fn prepare(database: &Database, store: &Name) -> Result<bool, StoreError> {
     match schema(database).map_err(fault)? {
         Found::Nothing => create(database).map_err(fault).map(|()| true),
         Found::Schema(SCHEMA) => Ok(false),
+        // What schema 2 has more is made where it is missing.
+        Found::Schema(1) => create(database).map_err(fault).map(|()| false),
         Found::Schema(found) if found > SCHEMA => Err(StoreError::Newer { store: store.clone(), found, known: SCHEMA }),
         Found::Schema(found) => {
             Err(StoreError::Damaged { store: store.clone(), what: format!("it claims schema version {found}") })

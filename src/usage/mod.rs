@@ -117,13 +117,34 @@ impl Usage {
 
     /// Takes an exported history over, in place of what there was.
     pub fn import(&mut self, element: ElementId, bytes: &[u8]) -> Result<(), String> {
+        self.elements.insert(element, Usage::read(bytes)?);
+        Ok(())
+    }
+
+    /// Takes over a history of another plane, whose clock shows `behind_ms` less than this one's.
+    pub fn import_shifted(&mut self, element: ElementId, bytes: &[u8], behind_ms: i64) -> Result<(), String> {
+        let mut series = Usage::read(bytes)?;
+        series.shift(behind_ms);
+        self.elements.insert(element, series);
+        Ok(())
+    }
+
+    /// Are these the bytes of a history?
+    pub fn check(bytes: &[u8]) -> Result<(), String> {
+        Usage::read(bytes).map(drop)
+    }
+
+    fn read(bytes: &[u8]) -> Result<Series, String> {
         let (version, rest) = bytes.split_first().ok_or("an empty usage history")?;
         if *version != VERSION {
             return Err(format!("usage history of version {version}; this program reads version {VERSION}"));
         }
-        let series = postcard::from_bytes(rest).map_err(|error| format!("damaged usage history: {error}"))?;
-        self.elements.insert(element, series);
-        Ok(())
+        let (series, rest): (Series, _) =
+            postcard::take_from_bytes(rest).map_err(|error| format!("damaged usage history: {error}"))?;
+        match rest.len() {
+            0 => series.checked().ok_or_else(|| "damaged usage history: out of order, or too long".to_owned()),
+            more => Err(format!("damaged usage history: {more} bytes too many")),
+        }
     }
 
     /// What an element's history takes in memory once it is full.

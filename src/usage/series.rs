@@ -83,6 +83,26 @@ impl Series {
         }
     }
 
+    /// The same, unless it is no history this program could have written: it comes from a file, or from another plane.
+    pub fn checked(self) -> Option<Series> {
+        let bounded = self.native.len() <= NATIVE && self.minutes.len() <= MINUTES;
+        let samples = self.native.iter().zip(self.native.iter().skip(1)).all(|(a, b)| a.at < b.at);
+        let minutes = self.minutes.iter().zip(self.minutes.iter().skip(1)).all(|(a, b)| a.number < b.number);
+        (bounded && samples && minutes).then_some(self)
+    }
+
+    /// Moves all of it in time: later, or earlier where the figure is negative. Minutes stay whole.
+    pub fn shift(&mut self, by_ms: i64) {
+        let minutes = by_ms.div_euclid(60_000) + i64::from(by_ms.rem_euclid(60_000) >= 30_000);
+        for sample in &mut self.native {
+            sample.at = Timestamp(sample.at.0.saturating_add(by_ms));
+        }
+        for minute in &mut self.minutes {
+            let number = i64::from(minute.number).saturating_add(minutes);
+            minute.number = u32::try_from(number.max(0)).unwrap_or(u32::MAX);
+        }
+    }
+
     /// What happened to a metric in the `span` before `now`, `now` included.
     pub fn window(&self, metric: Metric, span: Span, now: Timestamp) -> Window {
         let metric = metric as usize;

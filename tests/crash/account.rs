@@ -4,7 +4,7 @@
 //! never reached its host, was refused there, or was cancelled before a restart, has *failed* for the plane.
 
 use crate::rounds::Given;
-use embot::hypervisor::simulated::{Effect, Outcome};
+use embot::hypervisor::simulated::{Effect, LogLine, Outcome};
 use embot::model::{
     Action, ActionId, ActionState, ActionUpdate, Command, ElementId, EmbotId, Event, EventBody, EventClass, Input, Level,
     Record, Timestamp, Verb,
@@ -113,7 +113,8 @@ impl Account {
     fn effects(&mut self, log: &Path) {
         let text = std::fs::read_to_string(log).expect("a log of effects");
         for line in text.lines() {
-            let effect: Effect = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+            let line: LogLine = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+            let LogLine::Effect(effect) = line else { continue };
             self.effects.entry(effect.action).or_default().push(effect);
         }
     }

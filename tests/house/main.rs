@@ -12,6 +12,7 @@ const ORDER: &[(&str, u32)] = &[
     ("yaml", 2),
     ("queue", 2),
     ("usage", 2),
+    ("pki", 3),
     ("policy", 3),
     ("plan", 3),
     ("embot", 4),
@@ -91,7 +92,9 @@ fn the_pure_part_touches_no_outside() {
     let outside = ["tokio", "std::fs", "std::net", "std::thread", "std::process", "SystemTime", "std::env", "crossbeam"];
     let mut wrong = Vec::new();
     for (part, path, text) in source_files() {
-        if !PURE.contains(&part.as_str()) || path.iter().any(|step| step == "tests" || step == "tests.rs") {
+        // The link is the one part of the migration that speaks to the outside.
+        let link = path.starts_with("migration/link");
+        if !PURE.contains(&part.as_str()) || link || path.iter().any(|step| step == "tests" || step == "tests.rs") {
             continue;
         }
         let code = code(&text);
@@ -102,13 +105,24 @@ fn the_pure_part_touches_no_outside() {
 
 #[test]
 fn libraries_stay_in_their_part() {
-    let homes =
-        [("rhai::", "policy"), ("redb::", "store"), (" virt::", "hypervisor/libvirt"), ("virt_sys", "hypervisor/libvirt")];
+    let homes: [(&str, &[&str]); 10] = [
+        ("rhai::", &["policy"]),
+        ("redb::", &["store"]),
+        (" virt::", &["hypervisor/libvirt"]),
+        ("virt_sys", &["hypervisor/libvirt"]),
+        ("rcgen::", &["pki"]),
+        ("x509_parser::", &["pki"]),
+        ("rustls::", &["pki", "migration/link"]),
+        ("tonic::", &["migration/link"]),
+        ("prost::", &["migration/link"]),
+        // Signatures of modules; keys for them are made on the command line, where chance comes from.
+        (" ring::", &["embot/package", "cli/module", "pki", "migration/link"]),
+    ];
     let mut wrong = Vec::new();
     for (_, path, text) in source_files() {
         let code = code(&text);
-        for (library, home) in homes {
-            if code.contains(library) && !path.starts_with(home) {
+        for (library, homes) in homes {
+            if code.contains(library) && !homes.iter().any(|home| path.starts_with(home)) {
                 wrong.push(format!("{}: names {library}", path.display()));
             }
         }

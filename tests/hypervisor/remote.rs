@@ -3,7 +3,7 @@
 use crate::contract::{Fixture, PLANE, Side, Wanted, Watcher, eventually, mark, migration, order};
 use crate::simulated::{SPEED, Simulated, host, plan};
 use embot::clock::SystemClock;
-use embot::hypervisor::simulated::{Effect, Outcome, RemoteFleet, ServeError, ServeOptions, Server, SimulatedHost};
+use embot::hypervisor::simulated::{Effect, LogLine, Outcome, RemoteFleet, ServeError, ServeOptions, Server, SimulatedHost};
 use embot::hypervisor::{ErrorKind, Fate, Hypervisor, HypervisorError, Order, Watch};
 use embot::model::{ActionKind, HostId, Progress, Timestamp, VmId, VmState};
 use std::ops::Deref;
@@ -88,7 +88,8 @@ fn guest(fixture: &dyn Fixture, name: &str) -> VmId {
 
 fn effects(folder: &Path) -> Vec<Effect> {
     let text = std::fs::read_to_string(folder.join("effects.jsonl")).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    lines.filter_map(|line| if let LogLine::Effect(effect) = line { Some(effect) } else { None }).collect()
 }
 
 /// Panics at the first sign of life, as a daemon dies that is killed midway.

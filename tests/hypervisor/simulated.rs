@@ -3,8 +3,8 @@
 use crate::contract::{Ability, EPOCH, Fixture, PLANE, Side, Wanted, Watcher, eventually, migration, order};
 use embot::clock::SystemClock;
 use embot::hypervisor::simulated::{
-    Fault, Fleet, FleetPlan, GuestPlan, HostPlan, LiveFleet, LiveOptions, LoadPlan, Mishap, OrderState, Outcome, SimulatedHost,
-    Trouble,
+    Fault, Fleet, FleetPlan, GuestPlan, HostPlan, JobId, LiveFleet, LiveOptions, LoadPlan, Mishap, OrderState, Outcome,
+    SimulatedHost, Trouble,
 };
 use embot::hypervisor::{Destination, ErrorKind, Hypervisor, MigrationLimits, Order};
 use embot::model::{ActionKind, HostId, Mark, Span, Timestamp, VmId};
@@ -123,7 +123,7 @@ fn patience_ends_and_what_was_not_begun_is_withdrawn() {
     assert_eq!(a.report(Timestamp(1)).unwrap_err().kind, ErrorKind::Unreachable);
     let order = order(ActionKind::Suspend { vm });
     assert_eq!(a.execute(&order, &Watcher::default()).unwrap_err().kind, ErrorKind::Unreachable);
-    assert_eq!(fixture.fleet.with(|fleet| fleet.poll(order.action)), Some(OrderState::Cancelled));
+    assert_eq!(fixture.fleet.with(|fleet| fleet.poll(&JobId::of(&order))), Some(OrderState::Cancelled));
 }
 
 #[test]

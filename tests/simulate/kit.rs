@@ -19,6 +19,8 @@ pub struct Plane {
     pub guardrails: Guardrails,
     /// Its affinity rules.
     pub rules: Vec<AffinityRule>,
+    /// Does it only observe guests that it sees for the first time?
+    pub observes: bool,
 }
 
 impl Plane {
@@ -35,7 +37,8 @@ impl Plane {
             hosts: hosts.collect(),
             rules: self.rules.clone(),
             guardrails: self.guardrails.clone(),
-            adopt: Mode::Act,
+            handover: embot::manager::HandoverSettings::default(),
+            adopt: if self.observes { Mode::Observe } else { Mode::Act },
             // The last resort is wall time, which a busy machine can run out of; the other limits hold.
             policy: Limits { deadline: Duration::from_secs(3_600), ..Limits::default() },
         };

@@ -2,6 +2,7 @@
 
 mod crash;
 mod kit;
+mod manage;
 mod modules;
 mod restart;
 mod same;

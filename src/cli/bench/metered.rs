@@ -3,8 +3,8 @@
 //! The simulated hypervisor works in the threads of those who call it. A real one works elsewhere, so the time spent in it is
 //! measured here, call by call, as processor time of the calling thread, and taken off what the plane is charged for.
 
-use crate::hypervisor::{Fate, Hypervisor, HypervisorError, NoticeSink, Order, Watch};
-use crate::model::{HostReport, Mark, NoticeBody, Reason, Timestamp, VmId, VmState};
+use crate::hypervisor::{Definition, Fate, Handover, Hypervisor, HypervisorError, NoticeSink, Order, Watch};
+use crate::model::{HostReport, Mark, NoticeBody, Reason, Sighting, Timestamp, VmId, VmState};
 use nix::time::{ClockId, clock_gettime};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -82,5 +82,17 @@ impl Hypervisor for Metered {
 
     fn recover(&self, order: &Order, watch: &dyn Watch) -> Result<Fate, HypervisorError> {
         self.meter.inside_of(|| self.inner.recover(order, watch))
+    }
+
+    fn look(&self, vm: VmId) -> Result<Option<Sighting>, HypervisorError> {
+        self.meter.inside_of(|| self.inner.look(vm))
+    }
+
+    fn definition(&self, vm: VmId) -> Result<Definition, HypervisorError> {
+        self.meter.inside_of(|| self.inner.definition(vm))
+    }
+
+    fn hand_over(&self, handover: &Handover, watch: &dyn Watch) -> Result<(), HypervisorError> {
+        self.meter.inside_of(|| self.inner.hand_over(handover, watch))
     }
 }

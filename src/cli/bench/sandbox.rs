@@ -1,4 +1,4 @@
-//! Three misbehaving embots among a thousand good ones.
+//! A few misbehaving embots among a thousand good ones.
 //!
 //! The manager's own loop is driven here turn by turn, a host's report each, as fast as it goes. Misbehaving guests are alone
 //! on their hosts, so that the turn of such a host is the misbehaving step, and all other turns are the other embots'.
@@ -31,10 +31,15 @@ fn on_load(vm, settings) {
 "#;
 
 /// What goes wrong, and the script.
-const BAD: [(&str, &str); 3] = [
+const BAD: &[(&str, &str)] = &[
     ("loop", "fn on_load(vm) { let n = 0; loop { n += 1; } }"),
     ("huge-text", r#"fn on_load(vm) { let text = "0123456789"; loop { text += text; this.text = text; } }"#),
     ("search", "fn on_load(vm) { let list = []; list.pad(1000, 1); loop { list.index_of(2); } }"),
+    ("nests-maps", "fn on_load(vm) { let map = #{}; loop { map = #{ map: map }; } }"),
+    ("copies", "fn on_load(vm) { let list = []; list.pad(1000, 1); loop { let copy = list; copy.retain(|x| false); } }"),
+    ("splits", r#"fn on_load(vm) { let text = ""; text.pad(60000, ','); loop { text.split(','); } }"#),
+    ("prints", "fn on_load(vm) { let list = []; list.pad(1000, 1); loop { print(list); } }"),
+    ("counts", "fn on_load(vm) { for i in 0..9000000000000000000 { let x = i; } }"),
 ];
 
 /// What was measured.
@@ -123,7 +128,7 @@ impl Sandbox {
         let good: Vec<Input> = good.collect();
         let bad = (10_000..).zip(BAD).map(|(number, (name, _))| {
             let guest = domain(number, &format!("bad-{name}"), now, described);
-            report(name.into(), now, vec![guest])
+            report((*name).into(), now, vec![guest])
         });
         let bad: Vec<Input> = bad.collect();
         (self.turns(good), self.turns(bad))
@@ -211,6 +216,6 @@ mod tests {
     #[test]
     fn who_misbehaves_is_suspended_and_nobody_else() {
         let figures = run(0, &Progress::new()).unwrap();
-        assert_eq!((figures.suspended, figures.misbehaving.count), (3, 9), "each at its third fault");
+        assert_eq!((figures.suspended, figures.misbehaving.count), (BAD.len(), 3 * BAD.len()), "each at its third fault");
     }
 }

@@ -200,7 +200,7 @@ impl LibvirtHost {
             ActionKind::Define { xml, .. } => lifecycle::define(errand, xml),
             ActionKind::Undefine { .. } => lifecycle::undefine(errand),
             ActionKind::Adopt { .. } => lifecycle::adopt(errand),
-            ActionKind::Notify { .. } => Err(self.not_ours(errand.order)),
+            ActionKind::Notify { .. } | ActionKind::Handover { .. } => Err(self.not_ours(errand.order)),
         }
     }
 

@@ -60,7 +60,9 @@ pub fn fate(errand: &Errand<'_>) -> Result<Fate, HypervisorError> {
             if done { Fate::Done } else { Fate::NotDone("it does not carry this mark".into()) }
         }
         ActionKind::Undefine { .. } => Fate::NotDone("it is still defined".into()),
-        ActionKind::Migrate { .. } | ActionKind::Notify { .. } => Fate::NotDone("this is nothing a hypervisor does".into()),
+        ActionKind::Migrate { .. } | ActionKind::Notify { .. } | ActionKind::Handover { .. } => {
+            Fate::NotDone("this is nothing a hypervisor does".into())
+        }
     })
 }
 

@@ -41,6 +41,13 @@ pub enum Trouble {
     StatisticsMissing,
     /// Migrations from and to it break off when they have sent this share (percent) of the guest.
     MigrationsFail(u8),
+    /// When a handover's move from or to it has sent everything, the link breaks in that very moment: the source believes that it
+    /// failed and lets the guest run on, the target has all of it. With a move that the target's manager resumes, its copy
+    /// waits there paused; else it runs, and the guest runs twice.
+    CutAtSwitch,
+    /// In the same moment the hypervisor of a move's source is killed, and is gone for the rest of this trouble's time. The guest is
+    /// left paused at the source; at the target as with `CutAtSwitch`.
+    KilledAtSwitch,
 }
 
 /// What can happen to a guest that runs.

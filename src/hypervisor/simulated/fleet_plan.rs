@@ -183,6 +183,8 @@ pub enum FaultName {
     HostRefuses,
     StatisticsMissing,
     MigrationsFail,
+    CutAtSwitch,
+    KilledAtSwitch,
     GuestCrashes,
     GuestStops,
     GuestSleeps,
@@ -203,6 +205,8 @@ impl FaultName {
                 | FaultName::HostRefuses
                 | FaultName::StatisticsMissing
                 | FaultName::MigrationsFail
+                | FaultName::CutAtSwitch
+                | FaultName::KilledAtSwitch
         )
     }
 }

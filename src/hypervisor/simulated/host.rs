@@ -1,10 +1,10 @@
 //! One host of a simulated fleet as the rest of the house sees it: a [`Hypervisor`], whether the fleet is in this process or in
 //! another one.
 
-use super::fleet::{OrderState, Seen};
+use super::fleet::{Begun, JobId, OrderState, Seen};
 use super::wire::{Answer, Call};
-use crate::hypervisor::{ErrorKind, Fate, Hypervisor, HypervisorError, NoticeSink, Order, Watch};
-use crate::model::{HostId, HostReport, Mark, Progress, Span, Timestamp, VmId};
+use crate::hypervisor::{Definition, ErrorKind, Fate, Handover, Hypervisor, HypervisorError, NoticeSink, Order, Watch};
+use crate::model::{HostId, HostReport, Mark, Progress, Sighting, Span, Timestamp, VmId};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A call to a host that hangs is given up after this, unless set otherwise.
@@ -68,12 +68,11 @@ impl SimulatedHost {
     }
 
     /// Waits for an order's end. An error means that it cannot be known now.
-    fn follow(&self, order: &Order, watch: &dyn Watch) -> Result<Option<OrderState>, HypervisorError> {
-        let action = order.action;
+    fn follow(&self, job: &JobId, watch: &dyn Watch) -> Result<Option<OrderState>, HypervisorError> {
         let mut stalled_since = None;
         let mut told = Progress::default();
         loop {
-            let call = Call::Poll { host: self.host.clone(), action };
+            let call = Call::Poll { host: self.host.clone(), job: job.clone() };
             let Answer::State { state, stalled } = self.door.call(call)? else { return Err(self.misunderstood()) };
             match &state {
                 None if stalled => {}
@@ -93,9 +92,9 @@ impl SimulatedHost {
                     if !waiting {
                         return Err(error);
                     }
-                    self.door.call(Call::Cancel { action })?;
+                    self.door.call(Call::Cancel { job: job.clone() })?;
                     // The host may have answered, and begun it, just before.
-                    let call = Call::Poll { host: self.host.clone(), action };
+                    let call = Call::Poll { host: self.host.clone(), job: job.clone() };
                     match self.door.call(call)? {
                         Answer::State { state: Some(OrderState::Cancelled) | None, .. } => return Err(error),
                         _ => stalled_since = None,
@@ -105,9 +104,24 @@ impl SimulatedHost {
                 stalled_since = None;
             }
             if watch.is_cancelled() && (waiting || !stalled) {
-                self.door.call(Call::Cancel { action })?;
+                self.door.call(Call::Cancel { job: job.clone() })?;
             }
             self.door.pause();
+        }
+    }
+}
+
+impl SimulatedHost {
+    /// What came of a job that was begun.
+    fn end(&self, state: Option<OrderState>, job: &str) -> Result<(), HypervisorError> {
+        match state {
+            Some(OrderState::Done) => Ok(()),
+            Some(OrderState::Failed(error)) => Err(error),
+            Some(OrderState::Cancelled) => {
+                let what = format!("{job} on host {} was cancelled", self.host);
+                Err(HypervisorError::new(ErrorKind::Cancelled, what))
+            }
+            _ => Err(HypervisorError::new(ErrorKind::Failed, format!("host {} lost {job}", self.host))),
         }
     }
 }
@@ -138,24 +152,42 @@ impl Hypervisor for SimulatedHost {
 
     fn execute(&self, order: &Order, watch: &dyn Watch) -> Result<(), HypervisorError> {
         self.door.call(Call::Begin { host: self.host.clone(), order: Box::new(order.clone()) })?;
-        match self.follow(order, watch)? {
-            Some(OrderState::Done) => Ok(()),
-            Some(OrderState::Failed(error)) => Err(error),
-            Some(OrderState::Cancelled) => {
-                let what = format!("action {} on host {} was cancelled", order.action, self.host);
-                Err(HypervisorError::new(ErrorKind::Cancelled, what))
-            }
-            _ => Err(HypervisorError::new(ErrorKind::Failed, format!("host {} lost action {}", self.host, order.action))),
-        }
+        self.end(self.follow(&JobId::of(order), watch)?, &format!("action {}", order.action))
     }
 
     fn recover(&self, order: &Order, watch: &dyn Watch) -> Result<Fate, HypervisorError> {
-        self.door.call(Call::Fence { action: order.action })?;
-        Ok(match self.follow(order, watch)? {
+        let job = JobId::of(order);
+        self.door.call(Call::Fence { job: job.clone() })?;
+        Ok(match self.follow(&job, watch)? {
             Some(OrderState::Done) => Fate::Done,
             Some(OrderState::Failed(error)) => Fate::NotDone(error.what),
             Some(OrderState::Cancelled) => Fate::NotDone("it was cancelled".to_owned()),
             _ => Fate::NotDone(format!("host {} never began it", self.host)),
         })
+    }
+    fn look(&self, vm: VmId) -> Result<Option<Sighting>, HypervisorError> {
+        match self.ask(&Call::Look { host: self.host.clone(), vm })? {
+            Answer::Sighting(sighting) => Ok(sighting),
+            _ => Err(self.misunderstood()),
+        }
+    }
+
+    fn definition(&self, vm: VmId) -> Result<Definition, HypervisorError> {
+        match self.ask(&Call::Definition { host: self.host.clone(), vm })? {
+            Answer::Definition(definition) => Ok(definition),
+            _ => Err(self.misunderstood()),
+        }
+    }
+
+    fn hand_over(&self, handover: &Handover, watch: &dyn Watch) -> Result<(), HypervisorError> {
+        let call = Call::HandOver { host: self.host.clone(), handover: Box::new(handover.clone()) };
+        match self.ask(&call)? {
+            Answer::Begun(Begun::Done) => Ok(()),
+            Answer::Begun(Begun::Job(job)) => {
+                let name = format!("{} of handover {}", handover.step.name(), handover.id);
+                self.end(self.follow(&job, watch)?, &name)
+            }
+            _ => Err(self.misunderstood()),
+        }
     }
 }

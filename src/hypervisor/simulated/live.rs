@@ -3,7 +3,7 @@
 //! One thread lets time pass and delivers notices; calls come from any thread. All of them settle the fleet first, that is, they
 //! bring it up to the clock, so nothing depends on when the thread gets to run.
 
-use super::effects::Effect;
+use super::effects::LogLine;
 use super::fault::Fault;
 use super::fleet::{Fleet, FleetError};
 use super::fleet_plan::FleetPlan;
@@ -120,9 +120,9 @@ impl LiveFleet {
         let now = self.clock.now();
         let passed = now.since(self.started).0 as f64 * self.speed;
         let changes = state.fleet.advance(self.started + Span(passed as u64));
-        let effects = state.fleet.take_effects();
+        let lines = state.fleet.take_log();
         if let Some(log) = &mut state.effects_log
-            && let Err(error) = write_effects(log, &effects)
+            && let Err(error) = write_lines(log, &lines)
         {
             tracing::error!("the log of effects cannot be written: {error}");
         }
@@ -149,13 +149,13 @@ impl LiveFleet {
     }
 }
 
-fn write_effects(log: &mut Box<dyn Write + Send>, effects: &[Effect]) -> io::Result<()> {
-    for effect in effects {
-        let mut line = serde_json::to_string(effect).map_err(io::Error::other)?;
+fn write_lines(log: &mut Box<dyn Write + Send>, lines: &[LogLine]) -> io::Result<()> {
+    for line in lines {
+        let mut line = serde_json::to_string(line).map_err(io::Error::other)?;
         line.push('\n');
         log.write_all(line.as_bytes())?;
     }
-    if effects.is_empty() { Ok(()) } else { log.flush() }
+    if lines.is_empty() { Ok(()) } else { log.flush() }
 }
 
 fn run(fleet: &Weak<LiveFleet>) {
@@ -167,7 +167,7 @@ fn run(fleet: &Weak<LiveFleet>) {
 impl Door for LiveFleet {
     fn call(&self, call: Call) -> Reply {
         // What only asks plans nothing new, and must not wake those that wait: they would ask, and wake each other.
-        let plans = matches!(call, Call::Begin { .. } | Call::Cancel { .. } | Call::Inject(_));
+        let plans = matches!(call, Call::Begin { .. } | Call::HandOver { .. } | Call::Cancel { .. } | Call::Inject(_));
         let mut state = self.settled();
         let answer = answer(&mut state.fleet, call);
         self.settle(&mut state);
@@ -201,7 +201,13 @@ fn answer(fleet: &mut Fleet, call: Call) -> Result<Answer, HypervisorError> {
     let now = fleet.now();
     Ok(match call {
         Call::Hosts => Answer::Hosts(fleet.hosts().map(|(host, _)| host.clone()).collect()),
-        Call::Report { host, .. } | Call::Mark { host, .. } if fleet.stalled_until(&host).is_some() => {
+        Call::Report { host, .. }
+        | Call::Mark { host, .. }
+        | Call::Look { host, .. }
+        | Call::Definition { host, .. }
+        | Call::HandOver { host, .. }
+            if fleet.stalled_until(&host).is_some() =>
+        {
             fleet.reachable(&host)?;
             Answer::Stalled
         }
@@ -214,25 +220,35 @@ fn answer(fleet: &mut Fleet, call: Call) -> Result<Answer, HypervisorError> {
             fleet.begin(&host, &order, now)?;
             Answer::Done
         }
-        Call::Poll { host, action } => {
-            let state = fleet.poll(action);
+        Call::Poll { host, job } => {
+            let state = fleet.poll(&job);
             let over = state.as_ref().is_some_and(super::OrderState::is_final);
             if !over {
                 fleet.reachable(&host)?;
             }
             Answer::State { state, stalled: !over && fleet.stalled_until(&host).is_some() }
         }
-        Call::Cancel { action } => {
-            fleet.cancel(action, now);
+        Call::Cancel { job } => {
+            fleet.cancel(&job, now);
             Answer::Done
         }
         Call::Inject(fault) => {
             fleet.inject(&fault, now);
             Answer::Done
         }
-        Call::Fence { action } => {
-            fleet.fence(action);
+        Call::Fence { job } => {
+            fleet.fence(job);
             Answer::Done
+        }
+        Call::Look { host, vm } => Answer::Sighting(fleet.look(&host, vm)?),
+        Call::Definition { host, vm } => Answer::Definition(fleet.definition(&host, vm)?),
+        Call::HandOver { host, handover } => {
+            let target = handover.step.transfer().map(|transfer| &transfer.destination.host);
+            // As libvirt: a move to a host that hangs waits for that host, before it has begun.
+            if target.is_some_and(|target| fleet.stalled_until(target).is_some()) {
+                return Ok(Answer::Stalled);
+            }
+            Answer::Begun(fleet.hand_over(&host, &handover, now)?)
         }
         Call::Listen => Answer::Done,
     })

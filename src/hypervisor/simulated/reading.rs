@@ -84,6 +84,8 @@ const FAULT: Shape = Shape::Keys(&[
             "host_refuses",
             "statistics_missing",
             "migrations_fail",
+            "cut_at_switch",
+            "killed_at_switch",
             "guest_crashes",
             "guest_stops",
             "guest_sleeps",
@@ -339,6 +341,8 @@ heats: [{ at: 1s, every: 1m, for: 1s, hosts: [h-1], guests: [g], count: 1, cpu: 
 faults:
   - { at: 1s, every: 1m, for: 1s, fault: migrations_fail, host: h-1, at_percent: 10 }
   - { at: 1s, fault: io_error, guest: g, disk: vda }
+  - { at: 1s, fault: cut_at_switch, host: h-1 }
+  - { at: 1s, fault: killed_at_switch, host: h-1 }
 chances: { trouble_lasts: 1s, host_dies: 0.1, host_hangs: 0, host_lost: 0, host_refuses: 0, statistics_missing: 0,
   guest_crashes: 0, guest_stops: 0, guest_reboots: 0, watchdog: 0, io_error: 0, agent_lost: 0, migration_fails: 0, order_refused: 0 }
 times: { start: 1s, boot: 1s, shutdown: 1s, shutdown_patience: 1s, quick: 1s, disk_mib_per_s: 1, migration_cpu: 0 }

@@ -5,15 +5,15 @@
 //! empty one now and then, so that either side notices when the other is gone.
 
 use super::fault::Fault;
-use super::fleet::{OrderState, Seen};
-use crate::hypervisor::{HypervisorError, Order};
-use crate::model::{ActionId, HostId, HostReport, Mark, Notice, Timestamp, VmId};
+use super::fleet::{Begun, JobId, OrderState, Seen};
+use crate::hypervisor::{Definition, Handover, HypervisorError, Order};
+use crate::model::{HostId, HostReport, Mark, Notice, Sighting, Timestamp, VmId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind, Read, Write};
 
 /// The version of the frames and of what is in them.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// No frame is longer.
 const LONGEST: usize = 64 << 20;
@@ -37,17 +37,29 @@ pub(super) enum Call {
     },
     Poll {
         host: HostId,
-        action: ActionId,
+        job: JobId,
     },
     Cancel {
-        action: ActionId,
+        job: JobId,
     },
     Inject(Fault),
     Listen,
     /// From now on an order of this number is not begun any more, where it was not begun yet: its manager died, and what it
     /// had sent may still be on its way.
     Fence {
-        action: ActionId,
+        job: JobId,
+    },
+    Look {
+        host: HostId,
+        vm: VmId,
+    },
+    Definition {
+        host: HostId,
+        vm: VmId,
+    },
+    HandOver {
+        host: HostId,
+        handover: Box<Handover>,
     },
 }
 
@@ -63,6 +75,9 @@ pub(super) enum Answer {
         stalled: bool,
     },
     Done,
+    Sighting(Option<Sighting>),
+    Definition(Definition),
+    Begun(Begun),
     /// The host hangs; ask again.
     Stalled,
 }
@@ -106,21 +121,22 @@ pub(super) fn receive<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ActionId;
     use proptest::prelude::*;
 
     #[test]
     fn frames_read_back_and_their_bytes_are_fixed() {
-        let call = Call::Poll { host: "north-1".into(), action: ActionId(300) };
+        let call = Call::Poll { host: "north-1".into(), job: JobId::Action("home".into(), ActionId(300)) };
         let mut bytes = Vec::new();
         send(&mut bytes, &call).unwrap();
-        assert_eq!(bytes, b"\x01\x0b\x00\x00\x00\x04\x07north-1\xac\x02");
+        assert_eq!(bytes, b"\x02\x11\x00\x00\x00\x04\x07north-1\x00\x04home\xac\x02");
         assert_eq!(receive::<Call>(&mut bytes.as_slice()).unwrap(), call);
     }
 
     #[test]
     fn another_version_is_refused_by_name() {
-        let error = receive::<Call>(&mut [2, 0, 0, 0, 0].as_slice()).unwrap_err();
-        assert_eq!(error.to_string(), "the other side speaks version 2, this one version 1");
+        let error = receive::<Call>(&mut [1, 0, 0, 0, 0].as_slice()).unwrap_err();
+        assert_eq!(error.to_string(), "the other side speaks version 1, this one version 2");
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! Tests of the planner as a whole: what it says (`refusals`), what it decides (`decisions`), what it never does
 //! (`properties`, `thrash`).
 
+mod arrivals;
 mod decisions;
 mod properties;
 mod refusals;

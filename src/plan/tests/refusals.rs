@@ -64,6 +64,15 @@ const CASES: &[Case] = &[
         plane.propose(ActionKind::Restore { vm: id(1) })
     }),
     ("a balloon larger than the guest", |plane| plane.propose(ActionKind::Balloon { vm: id(1), memory_mib: 4_096 })),
+    ("a balloon smaller than what the guest uses", |plane| {
+        plane.world.sample_vm(id(1), |vm| vm.load.memory_used_mib = Some(1_400.4));
+        assert!(plane.propose(ActionKind::Balloon { vm: id(2), memory_mib: 1_024 }).is_ok(), "what it uses is not known");
+        plane.propose(ActionKind::Balloon { vm: id(1), memory_mib: 1_024 })
+    }),
+    ("less memory than the guest uses", |plane| {
+        plane.world.sample_vm(id(1), |vm| vm.load.memory_used_mib = Some(1_400.4));
+        plane.propose_under(ActionKind::SetMemory { vm: id(1), memory_mib: 1_400 }, Terms::admin("ops"))
+    }),
     ("no processors", |plane| plane.propose(ActionKind::SetVcpus { vm: id(1), vcpus: 0 })),
     ("something is under way", |plane| {
         plane.start(migrate(1, None));

@@ -5,6 +5,7 @@ use super::known;
 use super::walk::{Signature, Walk, Words};
 use crate::error::{Spot, nearest};
 use crate::model::Level;
+use crate::policy::functions::LIMITS;
 use crate::policy::surface::{self, Function, Type};
 use crate::usage::Metric;
 use rhai::{Expr, FnCallExpr, Position};
@@ -186,6 +187,15 @@ impl<'a> Walk<'a> {
                 ("metric", _, Expr::StringConstant(text, _)) if text.parse::<Metric>().is_err() => {
                     let names: Vec<&str> = Metric::ALL.iter().map(|(_, name, _)| *name).collect();
                     self.error(*spot, format!("`{text}` is not measured"), known::suggest(text, &names, "there are"));
+                }
+                ("limits", Type::Map, Expr::Map(map, _)) => {
+                    for (key, _) in &map.0 {
+                        if !LIMITS.contains(&key.name.as_str()) {
+                            let spot = self.spot(key.pos, &key.name);
+                            let hint = known::suggest(&key.name, &LIMITS, "there are");
+                            self.error(spot, format!("an offer cannot be accepted with `{}`", key.name), hint);
+                        }
+                    }
                 }
                 ("level", _, Expr::StringConstant(text, _)) => {
                     let names = ["info", "warning", "alarm"];

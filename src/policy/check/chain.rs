@@ -181,7 +181,7 @@ impl<'a> Walk<'a> {
         if let Some(property) = table.property(name) {
             self.words = match (object, name) {
                 (Guess::Vm, "state") => Some(Words::Of(&STATES)),
-                (Guess::Vm, "mode") => Some(Words::Of(&MODES)),
+                (Guess::Vm | Guess::Offer | Guess::OfferedModule, "mode") => Some(Words::Of(&MODES)),
                 (Guess::Vm, "reason") => Some(Words::Of(&REASONS)),
                 _ => None,
             };
@@ -276,8 +276,7 @@ impl<'a> Walk<'a> {
             }
             None => Vec::new(),
         };
-        if let Some(form) = forms.iter().find(|form| form.parameters.len() == call.args.len()) {
-            self.fits(form, &arguments);
+        if let Some(form) = self.form(&forms, &arguments) {
             return match object {
                 Guess::Never => Guess::Never,
                 _ => Guess::from(form.returns),
@@ -301,6 +300,31 @@ impl<'a> Walk<'a> {
         }
         self.no_method(object, name, count, &forms, spot);
         Guess::Any
+    }
+
+    /// The form of a method that is meant: by the number of arguments, then by what they are.
+    fn form(&mut self, forms: &[&'static surface::Function], arguments: &Arguments<'a>) -> Option<&'static surface::Function> {
+        let mut possible: Vec<&'static surface::Function> =
+            forms.iter().copied().filter(|form| form.parameters.len() == arguments.of.len()).collect();
+        let first = *possible.first()?;
+        let fits = |form: &&'static surface::Function| {
+            form.parameters.iter().zip(&arguments.of).all(|(parameter, (guess, ..))| guess.fits(parameter.kind))
+        };
+        if possible.len() > 1 && possible.iter().any(fits) {
+            possible.retain(|form| fits(form));
+        }
+        match possible[..] {
+            // Which permit is needed only shows when it runs.
+            [one, other, ..] if one.verb != other.verb => {
+                self.facts.verbs_perhaps.extend(possible.iter().filter_map(|form| form.verb));
+                Some(one)
+            }
+            _ => {
+                let form = possible.first().copied().unwrap_or(first);
+                self.fits(form, arguments);
+                Some(form)
+            }
+        }
     }
 
     fn no_method(&mut self, object: &Guess, name: &str, count: usize, forms: &[&'static surface::Function], spot: Spot) {

@@ -20,6 +20,8 @@ pub struct Facts {
     pub handlers: BTreeMap<&'static str, Spot>,
     /// What it may propose, and where.
     pub verbs: Vec<(Verb, Spot)>,
+    /// What it may propose where that depends on values that only show when it runs.
+    pub verbs_perhaps: Vec<Verb>,
     /// The channels it sends on, where they are written out.
     pub sends: Vec<(String, Spot)>,
     /// Is there a `send` whose channel is computed?

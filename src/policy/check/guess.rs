@@ -29,6 +29,9 @@ pub(super) enum Guess {
     /// The event of one kind, or of any.
     Event(Option<&'static EventKind>),
     Settings,
+    Peer,
+    Offer,
+    OfferedModule,
     /// `this` of a handler.
     State,
     /// One of `plane.violations`.
@@ -78,6 +81,9 @@ impl Guess {
             Guess::Usage => Type::Usage,
             Guess::Event(_) => Type::Event,
             Guess::Settings => Type::Settings,
+            Guess::Peer => Type::Peer,
+            Guess::Offer => Type::Offer,
+            Guess::OfferedModule => Type::OfferedModule,
             _ => return None,
         }
         .table()
@@ -99,6 +105,9 @@ impl Guess {
             Guess::Usage => "a usage history",
             Guess::Event(_) => "the event",
             Guess::Settings => "the settings",
+            Guess::Peer => "a peer",
+            Guess::Offer => "the offer",
+            Guess::OfferedModule => "an offered module",
             Guess::Closure(..) => "a function",
         }
     }
@@ -123,6 +132,7 @@ impl Guess {
             (Type::Bool, guess) => *guess == Guess::Bool,
             (Type::Vm, guess) => *guess == Guess::Vm,
             (Type::Host, guess) => *guess == Guess::Host,
+            (Type::Peer, guess) => *guess == Guess::Peer,
             _ => true,
         }
     }
@@ -147,6 +157,9 @@ impl From<Type> for Guess {
             Type::Usage => Guess::Usage,
             Type::Event => Guess::Event(None),
             Type::Settings => Guess::Settings,
+            Type::Peer => Guess::Peer,
+            Type::Offer => Guess::Offer,
+            Type::OfferedModule => Guess::OfferedModule,
         }
     }
 }

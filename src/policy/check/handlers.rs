@@ -18,7 +18,8 @@ pub(super) fn parameter(name: &str, kind: &'static EventKind) -> Guess {
 
 /// Is there ever such a thing in an event of this kind?
 fn possible(parameter: &HandlerParameter, kind: &EventKind) -> bool {
-    parameter.about.is_empty() || parameter.about.iter().any(|about| kind.about.contains(about))
+    let about = parameter.about.is_empty() || parameter.about.iter().any(|about| kind.about.contains(about));
+    about && parameter.only.is_none_or(|only| only == kind.name)
 }
 
 impl Walk<'_> {
@@ -82,7 +83,11 @@ impl Walk<'_> {
             }
             Some(parameter) if !possible(parameter, kind) => {
                 let hint = format!("it may take {}", names.join(", "));
-                self.error(spot, format!("a `{}` event never concerns a {name}", kind.name), hint);
+                let message = match parameter.only {
+                    Some(only) => format!("only `on_{only}` is given `{name}`"),
+                    None => format!("a `{}` event never concerns a {name}", kind.name),
+                };
+                self.error(spot, message, hint);
             }
             Some(_) if name == "settings" && !self.functions.contains_key(&("settings".to_owned(), 0)) => {
                 let hint = "add `fn settings() { #{ key: default } }`, or remove the parameter";

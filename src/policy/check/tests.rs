@@ -32,7 +32,8 @@ const SOUND: &[&str] = &[
         print(`${names.len()} hot hosts: ${names}`);
         let total = 0.0;
         hot.for_each(|h| total += h.cpu);
-        let vms = host.vms.filter(|v| v.running && !v.busy && settings.tiers.contains(v.label("tier")));
+        let tiers = settings.tiers;
+        let vms = host.vms.filter(|v| v.running && !v.busy && tiers.contains(v.label("tier")));
         vms.sort(|a, b| if a.cpu_cores > b.cpu_cores { -1 } else { 1 });
         let first = vms.find(|v| v.memory_mib < 4096);
         if first != () && host.usage("cpu").mean(settings.wait) > settings.hot {
@@ -86,6 +87,30 @@ const SOUND: &[&str] = &[
         print(map.add(2));
         print(map?.n ?? 4);
         print(type_of(map));
+    }
+    "#,
+    // Offers, peers, and a move whose kind only shows when it runs.
+    r#"
+    fn settings() { #{ keep: 1024, mode: "advise" } }
+    fn on_migration_offer(offer, plane, settings, event) {
+        if offer.peer == () || !offer.peer.receives { return offer.deny(`${offer.plane} is no peer`); }
+        for m in offer.modules { if m.signed_by == "" || "destroy" in m.permits { offer.deny(m.name); return; } }
+        let keep = settings.keep;
+        let first = offer.hosts.find(|h| h.memory_mib > keep);
+        if first == () { offer.deny(`${offer.obstacles}`); return; }
+        if offer.mode == "act" && offer.label("tier") == "db" { offer.accept(#{ mode: settings.mode, host: first.name }); }
+        else { offer.accept(); }
+    }
+    fn best() { let all = peers(); all.sort(|a, b| if a.free_memory_mib > b.free_memory_mib { -1 } else { 1 }); all[0] }
+    fn ship(vm, there) { vm.migrate_to(there, "out") }
+    fn on_load(vm, plane) {
+        if vm == () { return; }
+        let to = best();
+        if to != () && to.reachable && to.cpu < 0.5 { vm.migrate_to(to, "away"); }
+        let other = peer("b");
+        if other != () && other.largest_free_mib >= vm.memory_mib { vm.migrate_to(other, "host-x", "there"); }
+        this.where = if vm.cpu > 0.5 { plane.hosts[0] } else { other };
+        this.where = ();
     }
     "#,
     // What callers pass decides what a helper gets.

@@ -105,6 +105,9 @@ impl PluginFunc for Bounded {
         if self.dear == Dear::Replaces {
             check_replacement(args, self.context.limits.string_bytes)?;
         }
+        if self.dear == Dear::TakesApart {
+            check_pieces(&self.name, args, self.context.limits.array)?;
+        }
         // A state of its own: functions that compare elements copy it for each of them, and the script's may be large.
         let state = self.inner.new_global_runtime_state();
         let inside = NativeCallContext::new_with_all_fields(&self.inner, &self.name, None, &state, call.call_position());
@@ -141,16 +144,34 @@ fn weight(value: &Dynamic, depth: usize) -> u64 {
 /// `text.replace(find, with)` makes its result before its size is checked: with 64 KiB of `x`, each replaced by 64 KiB, that
 /// is 4 GiB. So the size is computed first.
 fn check_replacement(args: &[&mut Dynamic], limit: usize) -> Outcome<()> {
-    let text = |at: usize| {
-        let arg = args.get(at)?;
-        arg.as_char().map(String::from).ok().or_else(|| arg.read_lock::<ImmutableString>().map(|text| text.to_string()))
-    };
+    let text = |at| text(args, at);
     let (Some(whole), Some(find), Some(with)) = (text(0), text(1), text(2)) else { return Ok(()) };
     let times = whole.matches(find.as_str()).count();
     if whole.len().saturating_add(times.saturating_mul(with.len())).saturating_sub(times * find.len()) > limit {
         return Err(EvalAltResult::ErrorDataTooLarge("Length of string".into(), Position::NONE).into());
     }
     Ok(())
+}
+
+/// The pieces of a text, too, are made before the list of them is found too long.
+fn check_pieces(name: &str, args: &[&mut Dynamic], limit: usize) -> Outcome<()> {
+    let Some(whole) = text(args, 0) else { return Ok(()) };
+    let pieces = match (name, args.len(), text(args, 1)) {
+        ("split" | "split_rev", 1, _) => whole.split_whitespace().count(),
+        ("split" | "split_rev", 2, Some(separator)) => whole.matches(separator.as_str()).count() + 1,
+        ("to_chars", ..) => whole.chars().count(),
+        _ => 0,
+    };
+    if pieces > limit {
+        return Err(EvalAltResult::ErrorDataTooLarge("Size of array/BLOB".into(), Position::NONE).into());
+    }
+    Ok(())
+}
+
+/// An argument that is a text or a character.
+fn text(args: &[&mut Dynamic], at: usize) -> Option<String> {
+    let arg = args.get(at)?;
+    arg.as_char().map(String::from).ok().or_else(|| arg.read_lock::<ImmutableString>().map(|text| text.to_string()))
 }
 
 /// Puts the standard package into the engine, bounded. `inner` is to be a raw engine with the same size limits.

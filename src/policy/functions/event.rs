@@ -58,6 +58,7 @@ fn field(body: &EventBody, name: &str) -> Option<Value> {
         (EventBody::Message { channel, .. }, "channel") => text(channel),
         (EventBody::ActionDone(action) | EventBody::ActionFailed { action, .. }, "action") => number(action.0),
         (EventBody::ActionFailed { reason, .. }, "reason") => text(reason),
+        (EventBody::MigrationOffer(offer), "from") => text(&offer.plane),
         _ => None,
     }
 }

@@ -4,6 +4,10 @@ pub(super) mod bounded;
 mod event;
 mod host;
 mod message;
+mod offer;
+#[cfg(test)]
+mod offer_tests;
+mod peer;
 mod plane;
 mod propose;
 mod time;
@@ -13,6 +17,8 @@ mod vm;
 
 pub(super) use event::EventView;
 pub(super) use host::HostView;
+pub(super) use offer::{LIMITS, OfferView};
+pub(super) use peer::PeerView;
 pub(super) use plane::PlaneView;
 pub(super) use vm::VmView;
 
@@ -31,6 +37,8 @@ pub(super) fn register(engine: &mut Engine, context: &Rc<Context>) {
     event::register(engine);
     propose::register(engine, context);
     message::register(engine, context);
+    peer::register(engine, context);
+    offer::register(engine, context);
     value::register(engine);
 }
 
@@ -41,14 +49,18 @@ pub(super) fn register_views(engine: &mut Engine, context: &Rc<Context>) {
     plane::register_view(engine, context);
     usage::register_view(engine);
     event::register_view(engine);
+    peer::register_view(engine);
+    offer::register_view(engine);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::EventKind;
+    use crate::model::testing::offer;
+    use crate::model::{ElementId, EventBody, EventKind};
+    use crate::policy::State;
     use crate::policy::surface::{FUNCTIONS, TYPES, Type, event_field};
-    use crate::policy::testing::Bench;
+    use crate::policy::testing::{Bench, event};
     use std::any::TypeId;
     use std::collections::BTreeSet;
 
@@ -76,6 +88,9 @@ mod tests {
             (TypeId::of::<PlaneView>(), "plane"),
             (TypeId::of::<EventView>(), "event"),
             (usage::type_id(), "usage"),
+            (TypeId::of::<PeerView>(), "peer"),
+            (TypeId::of::<OfferView>(), "offer"),
+            (offer::module_type_id(), "module"),
         ];
         let entry = |function: rhai::FuncInfo| {
             let types = &function.metadata.param_types;
@@ -115,6 +130,7 @@ mod tests {
             Type::Span => "minutes(1)".to_owned(),
             Type::Map => "#{}".to_owned(),
             Type::HostOrText => "host".to_owned(),
+            Type::Peer => "peer(\"b\")".to_owned(),
             other => panic!("no example of {other:?}"),
         };
         let call = |function: &crate::policy::surface::Function| {
@@ -123,13 +139,26 @@ mod tests {
             format!("{}({})", function.name, arguments.join(", "))
         };
         let mut lines: Vec<String> = FUNCTIONS.iter().map(|function| format!("print({});", call(function))).collect();
+        let mut answers = Vec::new();
         for table in TYPES {
-            let object = if table.kind == Type::Usage { "vm.usage(\"cpu\")" } else { table.name };
+            let (object, lines) = match table.kind {
+                Type::Usage => ("vm.usage(\"cpu\")", &mut lines),
+                Type::Peer => ("peer(\"b\")", &mut lines),
+                Type::Offer => ("offer", &mut answers),
+                Type::OfferedModule => ("offer.modules[0]", &mut answers),
+                _ => (table.name, &mut lines),
+            };
             lines.extend(table.properties.iter().map(|property| format!("print({object}.{});", property.name)));
             lines.extend(table.methods.iter().map(|method| format!("{object}.{};", call(method))));
         }
         for line in lines {
             let fault = bench.load(&format!("fn on_load(vm, host, plane, event, settings) {{ {line} }}")).err();
+            assert!(fault.is_none(), "{line}: {}", fault.unwrap().error);
+        }
+        for line in answers {
+            let bound = bench.bound(&format!("fn on_migration_offer(offer, plane, event, settings) {{ {line} }}")).unwrap();
+            let offered = EventBody::MigrationOffer(std::sync::Arc::new(offer("b")));
+            let fault = bench.step(&bound, &mut State::default(), &event(ElementId::Plane, offered)).err();
             assert!(fault.is_none(), "{line}: {}", fault.unwrap().error);
         }
     }

@@ -1,10 +1,10 @@
 //! Proposals: what a script wants done to a guest. Nothing happens here; a draft is put on the step's sheet.
 
-use super::{HostView, VmView};
+use super::{HostView, PeerView, VmView};
 use crate::model::{ActionKind, HostId, Place, VmId};
 use crate::policy::context::{Context, Outcome, complaint, gone, span};
 use crate::policy::limits::Stop;
-use crate::policy::step::Draft;
+use crate::policy::step::{Draft, Sheet};
 use rhai::{Engine, NativeCallContext};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -49,6 +49,17 @@ pub(super) fn register(engine: &mut Engine, context: &Rc<Context>) {
         migrate(&here, &call, vm.0, Some(HostId::from(to)), reason)
     });
     let here = context.clone();
+    engine.register_fn("migrate_to", move |call: NativeCallContext, vm: &mut VmView, to: PeerView, reason: &str| {
+        hand_over(&here, &call, vm.0, to, None, reason)
+    });
+    let here = context.clone();
+    engine.register_fn(
+        "migrate_to",
+        move |call: NativeCallContext, vm: &mut VmView, to: PeerView, host: &str, reason: &str| {
+            hand_over(&here, &call, vm.0, to, Some(HostId::from(host)), reason)
+        },
+    );
+    let here = context.clone();
     engine.register_fn("set_vcpus", move |call: NativeCallContext, vm: &mut VmView, count: i64, reason: &str| {
         let Some(vcpus) = u32::try_from(count).ok().filter(|count| *count > 0) else {
             return complaint(format!("a guest needs at least one processor, not {count}"));
@@ -85,6 +96,23 @@ fn migrate(context: &Context, call: &NativeCallContext, vm: VmId, to: Option<Hos
     draft(context, call, ActionKind::Migrate { vm, to, live }, reason)
 }
 
+/// A guest that runs is handed over while it runs; one that is off is only defined elsewhere.
+fn hand_over(
+    context: &Context,
+    call: &NativeCallContext,
+    vm: VmId,
+    to: PeerView,
+    host: Option<HostId>,
+    reason: &str,
+) -> Outcome<()> {
+    let live = {
+        let world = context.world.borrow();
+        let Some(guest) = world.vm(vm) else { return gone(vm) };
+        guest.is_active()
+    };
+    draft(context, call, ActionKind::Handover { vm, plane: to.0, host, live }, reason)
+}
+
 /// Puts a proposal on the step's sheet.
 pub(super) fn draft(context: &Context, call: &NativeCallContext, kind: ActionKind, reason: &str) -> Outcome<()> {
     context.now(kind.verb().name())?;
@@ -95,10 +123,18 @@ pub(super) fn draft(context: &Context, call: &NativeCallContext, kind: ActionKin
     if sheet.proposals.len() >= context.limits.proposals {
         return context.stop(Stop::Proposals, call.call_position());
     }
-    let at = call.call_position();
-    let place =
-        Place { file: sheet.file.clone(), line: at.line().unwrap_or(0) as u32, column: at.position().unwrap_or(0) as u32 };
-    let reason: String = reason.chars().take(REASON_CHARACTERS).collect();
-    sheet.proposals.push(Draft { kind, reason: Arc::from(reason), place });
+    let place = place(&sheet, call);
+    sheet.proposals.push(Draft { kind, reason: shortened(reason), place });
     Ok(())
+}
+
+/// Where in the script a call stands.
+pub(super) fn place(sheet: &Sheet, call: &NativeCallContext) -> Place {
+    let at = call.call_position();
+    Place { file: sheet.file.clone(), line: at.line().unwrap_or(0) as u32, column: at.position().unwrap_or(0) as u32 }
+}
+
+/// A reason as it is kept.
+pub(super) fn shortened(reason: &str) -> Arc<str> {
+    Arc::from(reason.chars().take(REASON_CHARACTERS).collect::<String>())
 }

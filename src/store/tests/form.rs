@@ -1,12 +1,21 @@
-//! The form on disk stays what it is: `fixtures/v1.txt` holds every row of a version 1 store, one a line: table, key and
-//! value, in hexadecimal. The tables are named here once more, literally, so that a change there shows.
+//! The form on disk stays what it is: `fixtures/v2.txt` holds every row of a store of schema 2, one a line: table, key and
+//! value, in hexadecimal; `fixtures/v1.txt` those of schema 1. The tables are named here once more, literally, so that a
+//! change there shows.
 
 use super::{samples, state};
 use crate::store::{Retention, Store, record};
 use redb::{Database, Key, ReadableDatabase, TableDefinition, Value};
 use std::fmt::Write;
 
-const FIXTURE: &str = include_str!("../fixtures/v1.txt");
+const FIXTURE_1: &str = include_str!("../fixtures/v1.txt");
+const FIXTURE: &str = include_str!("../fixtures/v2.txt");
+
+/// What the fixture of schema 2 holds.
+fn batches() -> Vec<crate::model::Batch> {
+    let mut batches = samples::batches();
+    batches.push(samples::migrations());
+    batches
+}
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -44,6 +53,10 @@ fn dump(store: &Store) -> String {
     dump_table::<u64, ()>(database, "ended", &mut out);
     dump_table::<&str, &[u8]>(database, "modules", &mut out);
     dump_table::<&[u8], &[u8]>(database, "usage", &mut out);
+    dump_table::<&str, &[u8]>(database, "migrations", &mut out);
+    dump_table::<u128, &[u8]>(database, "tombstones", &mut out);
+    dump_table::<&str, &[u8]>(database, "mobile", &mut out);
+    dump_table::<&[u8], &[u8]>(database, "contents", &mut out);
     dump_table::<u64, &[u8]>(database, "journal", &mut out);
     out
 }
@@ -71,12 +84,12 @@ fn put<K: Key + 'static, V: Value + 'static>(write: &redb::WriteTransaction, nam
 }
 
 #[test]
-fn what_is_written_has_the_bytes_of_version_1() {
+fn what_is_written_has_the_bytes_of_its_fixture() {
     let mut store = Store::in_memory().unwrap();
-    store.commit(&samples::batches()).unwrap();
+    store.commit(&batches()).unwrap();
     let dump = dump(&store);
     if std::env::var_os("WRITE_STORE_FIXTURE").is_some() {
-        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/fixtures/v1.txt"), &dump).unwrap();
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/fixtures/v2.txt"), &dump).unwrap();
         return;
     }
     let (new, old) = (without_compression(&dump), without_compression(FIXTURE));
@@ -87,19 +100,24 @@ fn what_is_written_has_the_bytes_of_version_1() {
 }
 
 #[test]
-fn a_store_of_version_1_stays_readable() {
+fn stores_of_both_schemas_stay_readable() {
+    is_readable(FIXTURE_1, &samples::batches());
+    is_readable(FIXTURE, &batches());
+}
+
+fn is_readable(fixture: &str, batches: &[crate::model::Batch]) {
     let backend = crate::store::SimulatedDisk::default();
     let database = Database::builder().create_with_backend(backend.clone()).unwrap();
     let write = database.begin_write().unwrap();
-    for line in FIXTURE.lines() {
+    for line in fixture.lines() {
         let words: Vec<&str> = line.split(' ').collect();
         let (table, key, value) = (words[0], unhex(words[1]), unhex(words[2]));
         match table {
             "meta" => put::<&str, u64>(&write, table, &key, &value),
             "plane" => put::<(), &[u8]>(&write, table, &key, &value),
-            "hosts" | "modules" => put::<&str, &[u8]>(&write, table, &key, &value),
-            "vms" => put::<u128, &[u8]>(&write, table, &key, &value),
-            "embots" | "usage" => put::<&[u8], &[u8]>(&write, table, &key, &value),
+            "hosts" | "modules" | "migrations" | "mobile" => put::<&str, &[u8]>(&write, table, &key, &value),
+            "vms" | "tombstones" => put::<u128, &[u8]>(&write, table, &key, &value),
+            "embots" | "usage" | "contents" => put::<&[u8], &[u8]>(&write, table, &key, &value),
             "ended" => put::<u64, ()>(&write, table, &key, &value),
             _ => put::<u64, &[u8]>(&write, table, &key, &value),
         }
@@ -108,17 +126,16 @@ fn a_store_of_version_1_stays_readable() {
     drop(database);
 
     let (store, recovered) = Store::on_disk(&backend).unwrap();
-    let batches = samples::batches();
-    assert_eq!(recovered, state::after(&batches));
+    assert_eq!(recovered, state::after(batches));
     let journal: Vec<_> = store.journal().batches(0).map(Result::unwrap).collect();
     assert_eq!(journal.len(), batches.len());
-    for (read, written) in journal.iter().zip(&batches) {
+    for (read, written) in journal.iter().zip(batches) {
         assert_eq!((read.seq, read.now, read.durable), (written.seq, written.now, written.durable));
         assert_eq!(read.inputs, written.inputs);
         assert_eq!(read.records, written.records);
     }
     let mut store = store.keeping(Retention { ended_actions: 2, ..Retention::default() });
-    store.commit(&[crate::model::Batch { seq: 3, ..Default::default() }]).unwrap();
+    store.commit(&[crate::model::Batch { seq: 9, ..Default::default() }]).unwrap();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Batches in which every variant of every type that reaches the disk occurs. Whoever adds a variant adds it here, at the
 //! end of its list, so that its bytes come to be fixed as well.
 
-use crate::model::testing::{host, vm};
+use crate::model::testing::{self, host, offer, vm};
 use crate::model::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -80,6 +80,7 @@ pub fn kinds() -> Vec<ActionKind> {
         ActionKind::Notify { level: Level::Info, text: "all is well".into() },
         ActionKind::Notify { level: Level::Warning, text: "hot".into() },
         ActionKind::Notify { level: Level::Alarm, text: "lost".into() },
+        ActionKind::Handover { vm, plane: "site-b".into(), host: Some("host-x".into()), live: true },
     ]
 }
 
@@ -108,6 +109,7 @@ pub fn bodies() -> Vec<EventBody> {
         EventBody::Message { from: embot(ElementId::Plane), channel: "capacity".into(), content: Value::Int(1) },
         EventBody::ActionDone(ActionId(4)),
         EventBody::ActionFailed { action: ActionId(5), reason: "refused".into() },
+        EventBody::MigrationOffer(Arc::new(offer("site-b"))),
     ]
 }
 
@@ -150,6 +152,7 @@ pub fn action(id: u64, state: ActionState) -> Action {
         approved_by: Some("ada".into()),
         weighed: vec!["host-b would be at 41 %".to_owned()],
         refused: vec![refusal(ActionKind::Reset { vm: guest(7) })],
+        cancelling: Some("ada".into()),
     }
 }
 
@@ -350,4 +353,69 @@ pub fn batches() -> Vec<Batch> {
         Batch { seq: 1, now: Timestamp(1_002), inputs: inputs(), records: records(), changes: changes(), durable: true },
         Batch { seq: 2, now: Timestamp(-5), inputs: vec![Input::Tick], records: Vec::new(), changes: second, durable: false },
     ]
+}
+
+fn handover_inputs() -> Vec<Input> {
+    let migration = || MigrationId { plane: "site-a".into(), number: 1 };
+    let summary = testing::peer("site-b").summary.unwrap();
+    let inputs = vec![
+        MigrationInput::Message { peer: "site-b".into(), ahead_ms: -250, bytes: vec![1, 2].into() },
+        MigrationInput::Link { peer: "site-b".into(), up: true },
+        MigrationInput::Summary { peer: "site-b".into(), summary },
+        MigrationInput::Described { migration: migration(), guest: Ok(vec![3].into()) },
+        MigrationInput::Described { migration: migration(), guest: Err("no answer".into()) },
+        MigrationInput::Answer { migration: migration(), order: 7, answer: vec![4].into() },
+        MigrationInput::Progress { migration: migration(), progress: Progress { done_bytes: 1, total_bytes: 300 } },
+    ];
+    let commands = vec![
+        Command::CancelMigration { migration: migration() },
+        Command::ResolveMigration { migration: migration(), owner: "site-b".into(), fenced: "host-a".into() },
+    ];
+    let commands = commands.into_iter().map(|command| Input::Command { command, by: "ada".into(), ticket: None });
+    inputs.into_iter().map(Input::Migration).chain(commands).collect()
+}
+
+/// What schema 2 has more.
+pub fn migrations() -> Batch {
+    let id = |number| MigrationId { plane: "site-a".into(), number };
+    let grant = Grant { mode: Some(Mode::Advise), permits: Some(BTreeSet::from([Verb::Notify])), host: Some("host-b".into()) };
+    let full = MigrationRow {
+        is_held: true,
+        reservation: Some(Reservation { host: "host-b".into(), vcpus: 2, memory_mib: 2_048, cores: 0.5 }),
+        rounds: vec![(0, 12), (1, 13)],
+        lots: vec![(1, 14)],
+        is_frozen: true,
+        grant: Some(grant),
+        staged: Staged {
+            state: vec![1],
+            dirty: vec![2],
+            events: vec![vec![3, 4]],
+            ahead_ms: -250,
+            through: 17,
+            last_at: Timestamp(6),
+            own: vec![(18, 20)],
+        },
+        ..testing::migration(Side::Target, 9)
+    };
+    let ended = |side, outcome| MigrationRow { outcome: Some(outcome), ..testing::migration(side, 8) };
+    let grant = Grant { mode: Some(Mode::Advise), permits: Some([Verb::Migrate].into()), host: None };
+    let came = MobileRow { package: ContentHash::of(b"package"), guests: BTreeMap::from([(guest(7), grant)]) };
+    let tombstone = Tombstone { name: "web".into(), plane: "site-b".into(), epoch: 4, at: Timestamp(5) };
+    let changes = vec![
+        Change::Migration(id(1), Some(Box::new(full))),
+        Change::Migration(id(2), Some(Box::new(ended(Side::Source, Outcome::Moved)))),
+        Change::Migration(id(3), Some(Box::new(ended(Side::Target, Outcome::Stayed { reason: "no room".into() })))),
+        Change::Migration(id(4), Some(Box::new(ended(Side::Source, Outcome::Moved)))),
+        Change::Migration(id(4), None),
+        Change::Tombstone(guest(8), Some(tombstone.clone())),
+        Change::Tombstone(guest(9), Some(tombstone)),
+        Change::Tombstone(guest(9), None),
+        Change::Mobile("came".into(), Some(came.clone())),
+        Change::Mobile("gone".into(), Some(came)),
+        Change::Mobile("gone".into(), None),
+        Change::Content(ContentHash::of(b"kept"), Some(b"kept".to_vec().into())),
+        Change::Content(ContentHash::of(b"dropped"), Some(b"dropped".to_vec().into())),
+        Change::Content(ContentHash::of(b"dropped"), None),
+    ];
+    Batch { seq: 3, now: Timestamp(9), inputs: handover_inputs(), records: Vec::new(), changes, durable: true }
 }

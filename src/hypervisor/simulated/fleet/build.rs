@@ -57,7 +57,8 @@ impl Fleet {
             order_dice: dice(ORDER_STREAM),
             notices: Vec::new(),
             ended: Vec::new(),
-            effects: Vec::new(),
+            log: Vec::new(),
+            runs: BTreeSet::new(),
         };
         // Guests are dealt out in the order in which the hosts are written down.
         let mut hosts = Vec::new();
@@ -70,6 +71,7 @@ impl Fleet {
                     capacity: Capacity { cpus: entry.cpus, memory_mib: entry.memory_mib },
                     guests: BTreeSet::new(),
                     incoming: BTreeMap::new(),
+                    copies: BTreeMap::new(),
                     moves: BTreeSet::new(),
                     bandwidth_mib_per_s: entry.bandwidth_mib_per_s,
                     troubles: Vec::new(),
@@ -138,6 +140,7 @@ impl Fleet {
                 reason: if entry.running { Reason::Booted } else { Reason::Unknown },
                 balloon_mib: entry.balloon_mib.unwrap_or(entry.memory_mib),
                 saved: false,
+                seal: None,
                 work: None,
                 definition: 1,
                 starting: false,
@@ -169,6 +172,7 @@ impl Fleet {
                 machine.guests.insert(id);
             }
             self.guests.insert(id, guest);
+            self.note_runs(id);
         }
         Ok(added)
     }
@@ -224,6 +228,8 @@ fn trouble_of(entry: &FaultPlan) -> Option<Trouble> {
         FaultName::HostRefuses => Some(Trouble::Refuses),
         FaultName::StatisticsMissing => Some(Trouble::StatisticsMissing),
         FaultName::MigrationsFail => Some(Trouble::MigrationsFail(entry.at_percent.unwrap_or(50))),
+        FaultName::CutAtSwitch => Some(Trouble::CutAtSwitch),
+        FaultName::KilledAtSwitch => Some(Trouble::KilledAtSwitch),
         _ => None,
     }
 }

@@ -3,7 +3,7 @@
 use super::super::load::share;
 use super::orders::error;
 use super::*;
-use crate::hypervisor::{ErrorKind, HypervisorError, Order};
+use crate::hypervisor::{ErrorKind, HypervisorError, Order, Seal};
 use crate::model::ActionKind;
 
 impl Fleet {
@@ -51,12 +51,16 @@ impl Fleet {
         if let ActionKind::Define { xml, .. } = &order.kind {
             return self.check_define(host, vm, xml);
         }
+        if let Some(copy) = self.hosts.get(host).and_then(|machine| machine.copies.get(&vm)) {
+            return check_seal(&copy.description.name, copy.seal.as_ref());
+        }
         let here = self.hosts.get(host).is_some_and(|machine| machine.guests.contains(&vm));
         let arriving = self.hosts.get(host).is_some_and(|machine| machine.incoming.contains_key(&vm));
         let Some(guest) = self.guests.get(&vm).filter(|_| here || arriving) else {
             return Err(error(ErrorKind::NotFound, format!("no guest {vm} on host {host}")));
         };
         let name = &guest.description.name;
+        check_seal(name, guest.seal.as_ref())?;
         check_mark(guest, order)?;
         if guest.work.is_some() || arriving {
             let what = format!("guest {name} on host {host}: cannot {verb} while another job works on it");
@@ -132,6 +136,7 @@ impl Fleet {
                 must_be(if *live { &[VmState::Running, VmState::Paused] } else { &[VmState::Off, VmState::Crashed] })?;
                 self.check_target(host, guest, order)
             }
+            ActionKind::Handover { .. } => no("one hypervisor alone hands nothing over".to_owned()),
             ActionKind::Adopt { .. } | ActionKind::Define { .. } | ActionKind::Notify { .. } => Ok(()),
         }
     }
@@ -145,6 +150,13 @@ impl Fleet {
         let what = format!("host {host} cannot allocate {memory_mib} MiB for guest {name}: {free} MiB are free");
         Err(error(ErrorKind::Failed, what))
     }
+}
+
+/// A guest on its way to another plane is nobody's but that handover's.
+fn check_seal(name: &str, seal: Option<&Seal>) -> Result<(), HypervisorError> {
+    let Some(seal) = seal else { return Ok(()) };
+    let what = format!("guest {name} is on its way to another plane: it is sealed for handover {}", seal.handover);
+    Err(error(ErrorKind::NotOwner, what))
 }
 
 /// Does the guest belong to the plane that asks, and was this decided under its present epoch?

@@ -53,6 +53,7 @@ pub(super) fn read(vm: VmId, xml: &str) -> Result<Guest, String> {
         reason: Reason::Unknown,
         balloon_mib,
         saved: false,
+        seal: None,
         work: None,
         definition: 0,
         starting: false,
@@ -71,6 +72,22 @@ pub(super) fn read(vm: VmId, xml: &str) -> Result<Guest, String> {
             net_mib_per_s: plain(&plan.load.net_mib_per_s),
         },
     })
+}
+
+/// The XML that defines this guest, as [`read`] reads it: without its mark, and without how it behaves.
+pub(super) fn write(guest: &Guest) -> String {
+    let Description { name, vcpus, memory_mib, disks, nics, .. } = &guest.description;
+    let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&apos;");
+    let disks = disks.iter().map(|disk| format!("<disk type='file'><target dev='{}'/></disk>", escape(disk)));
+    let nics = nics.iter().map(|nic| format!("<interface type='user'><mac address='{}'/></interface>", escape(nic)));
+    let devices: String = disks.chain(nics).collect();
+    format!(
+        "<domain type='simulated'><name>{}</name><uuid>{}</uuid><memory unit='MiB'>{memory_mib}</memory>\
+         <currentMemory unit='MiB'>{}</currentMemory><vcpu>{vcpus}</vcpu><devices>{devices}</devices></domain>",
+        escape(name),
+        guest.id,
+        guest.balloon_mib,
+    )
 }
 
 /// A size with libvirt's unit (KiB where none is given), in MiB, at least 1.
@@ -104,6 +121,17 @@ mod tests {
         assert_eq!((guest.description.memory_mib, guest.balloon_mib, guest.description.vcpus), (2_048, 1_024, 4));
         assert_eq!(guest.description.disks, ["vda".into()]);
         assert_eq!(guest.description.nics, ["52:54:00:00:00:01".into()]);
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let vm = VmId(uuid::Uuid::from_u128(9));
+        let xml = "<domain><name>a &lt;&amp;&apos;</name><memory unit='GiB'>2</memory><currentMemory>1048576</currentMemory>
+            <vcpu>4</vcpu><devices><disk><target dev='vda'/></disk><interface><mac address='52:54:00:00:00:01'/></interface>
+            </devices></domain>";
+        let guest = read(vm, xml).unwrap();
+        let again = read(vm, &write(&guest)).unwrap();
+        assert_eq!((again.description, again.balloon_mib), (guest.description, guest.balloon_mib));
     }
 
     #[test]

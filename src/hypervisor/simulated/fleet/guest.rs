@@ -1,7 +1,9 @@
 //! A guest of the fleet.
 
 use super::super::load::Signal;
-use crate::model::{ActionId, Description, HostId, Reason, Span, Timestamp, VmId, VmLoad, VmState};
+use super::orders::JobId;
+use crate::hypervisor::Seal;
+use crate::model::{Description, HostId, Reason, Span, Timestamp, VmId, VmLoad, VmState};
 use globset::GlobSet;
 
 /// A simulated guest.
@@ -21,8 +23,10 @@ pub struct Guest {
     pub balloon_mib: u64,
     /// Is its memory saved on disk?
     pub saved: bool,
-    /// The order that works on it.
-    pub work: Option<ActionId>,
+    /// The handover it is sealed for.
+    pub seal: Option<Seal>,
+    /// What works on it.
+    pub work: Option<JobId>,
     pub(super) definition: u64,
     /// It is being started: its memory is spoken for.
     pub(super) starting: bool,

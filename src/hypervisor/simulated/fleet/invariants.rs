@@ -2,10 +2,10 @@
 
 use super::super::fleet_plan::{FleetPlan, GuestPlan, HostPlan, LoadPlan};
 use super::super::{Fault, Mishap, Trouble};
-use super::orders::Stage;
+use super::orders::{JobId, Stage};
 use super::*;
-use crate::hypervisor::{Destination, MigrationLimits, Order};
-use crate::model::{ActionKind, Mark};
+use crate::hypervisor::{Destination, HandoverStep, MigrationLimits, Order, ResumedBy, Rewriting, Transfer};
+use crate::model::{ActionId, ActionKind, Mark};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use std::collections::BTreeSet;
@@ -35,8 +35,27 @@ fn plan(seed: u64) -> FleetPlan {
 /// One random call.
 #[derive(Debug, Clone)]
 enum Deed {
-    Begin { host: Option<usize>, guest: usize, what: u8, target: usize, slow: bool },
-    Cancel { back: u64 },
+    Begin {
+        host: Option<usize>,
+        guest: usize,
+        what: u8,
+        target: usize,
+        slow: bool,
+    },
+    Cancel {
+        back: u64,
+    },
+    /// A step of one of two handovers; by one of two planes, which may be wrong about whose the guest is.
+    Step {
+        host: Option<usize>,
+        guest: usize,
+        attempt: u8,
+        what: u8,
+        target: usize,
+        mark: bool,
+        becomes: bool,
+    },
+    CancelStep(u8),
     Inject(usize, u8, u64),
     Pass(u64),
 }
@@ -45,10 +64,25 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
     let begin = (proptest::option::weighted(0.1, 0..3_usize), 0..GUESTS + 2, 0..18_u8, 0..3_usize, any::<bool>())
         .prop_map(|(host, guest, what, target, slow)| Deed::Begin { host, guest, what, target, slow });
     let cancel = (1..4_u64).prop_map(|back| Deed::Cancel { back });
-    let inject = (0..GUESTS, 0..10_u8, 1..60_000_u64).prop_map(|(whom, what, lasts)| Deed::Inject(whom, what, lasts));
+    let rarely = || proptest::bool::weighted(0.15);
+    let step = (proptest::option::weighted(0.4, 0..3_usize), 0..2_usize, 0..2_u8, 0..9_u8, 0..3_usize, rarely(), rarely());
+    let step = step.prop_map(|(host, guest, attempt, what, target, mark, becomes)| Deed::Step {
+        host,
+        guest,
+        attempt,
+        what,
+        target,
+        mark,
+        becomes,
+    });
+    let cancel_step = (0..2_u8).prop_map(Deed::CancelStep);
+    let inject = (0..GUESTS, 0..12_u8, 1..60_000_u64).prop_map(|(whom, what, lasts)| Deed::Inject(whom, what, lasts));
     let pass = (0..20_000_u64).prop_map(Deed::Pass);
     let short = (0..300_u64).prop_map(Deed::Pass);
-    proptest::collection::vec(prop_oneof![4 => begin, 1 => cancel, 1 => inject, 1 => pass, 2 => short], 1..80)
+    proptest::collection::vec(
+        prop_oneof![5 => begin, 5 => step, 1 => cancel, 1 => cancel_step, 1 => inject, 1 => pass, 2 => short],
+        1..80,
+    )
 }
 
 fn name_of(guest: usize) -> String {
@@ -59,6 +93,29 @@ fn name_of(guest: usize) -> String {
 fn vm_of(fleet: &Fleet, guest: usize) -> VmId {
     let defined = VmId(uuid::Uuid::from_u128(guest as u128 + 1));
     fleet.guest_named(&name_of(guest)).map_or(defined, |guest| guest.id)
+}
+
+fn mark_of(other: bool) -> Mark {
+    if other { Mark { plane: "q".into(), epoch: 2 } } else { Mark { plane: "p".into(), epoch: 1 } }
+}
+
+fn step_of(vm: VmId, guest: usize, attempt: u8, what: u8, target: &HostId, mark: bool, becomes: bool) -> Handover {
+    let destination = Destination { host: target.clone(), uri: "".into(), migration_uri: None };
+    let (limits, rewriting) = (MigrationLimits::default(), Rewriting::default());
+    let transfer = || Box::new(Transfer { destination, limits, resume: ResumedBy::ByManager, rewriting: rewriting.clone() });
+    let step = match what {
+        0 | 1 => HandoverStep::Seal { becomes: mark_of(becomes) },
+        2 => HandoverStep::Resume { becomes: mark_of(becomes), start: true },
+        3 | 4 => HandoverStep::Move(transfer()),
+        5 => HandoverStep::Copy(transfer()),
+        6 => HandoverStep::Resume { becomes: mark_of(becomes), start: false },
+        7 => HandoverStep::Remove { running: false },
+        _ => {
+            let xml = format!("<domain><name>{}</name><memory unit='GiB'>1</memory></domain>", name_of(guest));
+            HandoverStep::Define { xml: xml.into(), rewriting, trusted: false }
+        }
+    };
+    Handover { id: format!("p/{guest}{attempt}").into(), plane: mark_of(mark).plane, vm, mark: mark_of(mark), step }
 }
 
 fn kind_of(vm: VmId, guest: usize, what: u8, target: &HostId) -> ActionKind {
@@ -84,10 +141,10 @@ fn kind_of(vm: VmId, guest: usize, what: u8, target: &HostId) -> ActionKind {
 }
 
 /// Does what is asked, and writes everything down that could be seen.
-fn play(seed: u64, deeds: &[Deed]) -> Result<(String, Fleet, Vec<Effect>), TestCaseError> {
+fn play(seed: u64, deeds: &[Deed]) -> Result<(String, Fleet, Vec<LogLine>), TestCaseError> {
     let mut fleet = Fleet::new(&plan(seed), Timestamp(1_000)).map_err(|error| TestCaseError::fail(error.to_string()))?;
     let (mut seen, mut next, mut now) = (String::new(), 1, Timestamp(1_000));
-    let mut effects = Vec::new();
+    let mut log = fleet.take_log();
     for deed in deeds {
         match deed {
             Deed::Begin { host, guest, what, target, slow } => {
@@ -112,59 +169,102 @@ fn play(seed: u64, deeds: &[Deed]) -> Result<(String, Fleet, Vec<Effect>), TestC
                 let host = host.map_or(at, |host| HOSTS[host].into());
                 seen += &format!("{:?}\n", fleet.begin(&host, &order, now));
             }
-            Deed::Cancel { back } => seen += &format!("{}\n", fleet.cancel(ActionId(next.saturating_sub(*back)), now)),
+            Deed::Cancel { back } => {
+                let job = JobId::Action("p".into(), ActionId(next.saturating_sub(*back)));
+                seen += &format!("{}\n", fleet.cancel(&job, now));
+            }
+            Deed::Step { host, guest, attempt, what, target, mark, becomes } => {
+                let (vm, target) = (vm_of(&fleet, *guest), HostId::from(HOSTS[*target]));
+                let step = step_of(vm, *guest, *attempt, *what, &target, *mark, *becomes);
+                let at: HostId = fleet.guest(vm).map_or_else(|| "a".into(), |guest| guest.host.clone());
+                let host: HostId = host.map_or(at.clone(), |host| HOSTS[host].into());
+                // Which of two hosts may let it run is for the planes to settle, not for the hosts.
+                if host != at && matches!(step.step, HandoverStep::Resume { .. }) {
+                    continue;
+                }
+                let begun = fleet.hand_over(&host, &step, now);
+                seen += &format!("{begun:?}\n");
+                let lines = fleet.log.len();
+                if begun.is_ok() {
+                    prop_assert_eq!(fleet.hand_over(&host, &step, now), begun, "a step that is repeated is the same step");
+                    prop_assert_eq!(fleet.log.len(), lines, "and does nothing");
+                }
+            }
+            Deed::CancelStep(attempt) => {
+                let job = JobId::Handover(format!("p/0{attempt}").into());
+                seen += &format!("{}\n", fleet.cancel(&job, now));
+            }
             Deed::Inject(whom, what, lasts) => fleet.inject(&fault(&fleet, *whom, *what, Span(*lasts)), now),
             Deed::Pass(ms) => now = now + Span(*ms),
         }
         seen += &format!("{:?}\n", fleet.advance(now));
-        let new = fleet.take_effects();
-        for effect in new.iter().filter(|effect| effect.outcome == Outcome::Done) {
-            let is_on = fleet.guest(effect.vm).map(|guest| &guest.host);
-            prop_assert!(effect.target.is_none() || effect.target.as_ref() == is_on, "it is not where it was moved to");
+        let new = fleet.take_log();
+        let moved = new.iter().filter_map(|line| match line {
+            LogLine::Effect(effect) if effect.outcome == Outcome::Done => Some((effect.vm, effect.target.as_ref()?)),
+            LogLine::Step(step) if step.outcome == Outcome::Done && *step.step == *"move" => {
+                Some((step.vm, step.target.as_ref()?))
+            }
+            _ => None,
+        });
+        for (vm, target) in moved {
+            prop_assert_eq!(Some(target), fleet.guest(vm).map(|guest| &guest.host), "it is not where it was moved to");
         }
-        effects.extend(new);
-        audit(&mut fleet, &effects, &mut seen)?;
+        log.extend(new);
+        audit(&mut fleet, &log, &mut seen)?;
     }
     // Left alone, everything comes to an end.
     fleet.chances = Default::default();
     fleet.advance(now + Span::hours(3));
-    effects.extend(fleet.take_effects());
-    audit(&mut fleet, &effects, &mut seen)?;
+    log.extend(fleet.take_log());
+    audit(&mut fleet, &log, &mut seen)?;
     let open: Vec<_> = fleet.orders.iter().filter(|(_, run)| !matches!(run.stage, Stage::Ended(_))).collect();
     prop_assert!(open.is_empty(), "still open: {open:?}");
-    seen += &format!("{effects:?}\n");
-    Ok((seen, fleet, effects))
+    seen += &format!("{log:?}\n");
+    Ok((seen, fleet, log))
 }
 
 fn fault(fleet: &Fleet, whom: usize, what: u8, lasts: Span) -> Fault {
     let host = HostId::from(HOSTS[whom % 3]);
-    let troubles = [Trouble::Dies, Trouble::Hangs, Trouble::Lost, Trouble::Refuses, Trouble::MigrationsFail(40)];
+    let troubles = [
+        Trouble::Dies,
+        Trouble::Hangs,
+        Trouble::Lost,
+        Trouble::Refuses,
+        Trouble::MigrationsFail(40),
+        Trouble::CutAtSwitch,
+        Trouble::KilledAtSwitch,
+    ];
     match what {
-        0..5 => Fault::Host { host, trouble: troubles[what as usize], lasts },
+        0..7 => Fault::Host { host, trouble: troubles[what as usize], lasts },
         _ => {
             let mishaps =
                 [Mishap::Crashes, Mishap::Stops, Mishap::Sleeps, Mishap::IoError { disk: None }, Mishap::AgentLost { lasts }];
-            Fault::Guest { vm: vm_of(fleet, whom), mishap: mishaps[what as usize - 5].clone() }
+            Fault::Guest { vm: vm_of(fleet, whom), mishap: mishaps[what as usize - 7].clone() }
         }
     }
 }
 
-fn audit(fleet: &mut Fleet, effects: &[Effect], seen: &mut String) -> Result<(), TestCaseError> {
+fn audit(fleet: &mut Fleet, log: &[LogLine], seen: &mut String) -> Result<(), TestCaseError> {
     for (vm, guest) in &fleet.guests {
         let on: Vec<_> = fleet.hosts.iter().filter(|(_, machine)| machine.guests.contains(vm)).map(|(id, _)| id).collect();
         prop_assert_eq!(on, [&guest.host], "a guest is defined on one host");
         prop_assert!(guest.balloon_mib <= guest.description.memory_mib);
-        let work = guest.work.and_then(|action| fleet.orders.get(&action));
+        let work = guest.work.as_ref().and_then(|job| fleet.orders.get(job));
         prop_assert!(guest.work.is_none() || work.is_some_and(|run| run.begun && !matches!(run.stage, Stage::Ended(_))));
     }
     for (id, machine) in &fleet.hosts {
         prop_assert!(machine.guests.iter().all(|vm| fleet.guests.contains_key(vm)));
         prop_assert!(fleet.held_mib(id) <= machine.capacity.memory_mib, "a host holds more memory than it has");
-        for (vm, (action, _)) in &machine.incoming {
-            let run = &fleet.orders[action];
+        for vm in machine.copies.keys() {
+            let guest = fleet.guests.get(vm);
+            prop_assert!(guest.is_some_and(|guest| guest.host != *id), "a copy is a second appearance, on another host");
+            prop_assert!(!machine.incoming.contains_key(vm));
+        }
+        for (vm, (job, _)) in &machine.incoming {
+            let run = &fleet.orders[job];
             prop_assert!(matches!(run.stage, Stage::Migrating(_)) && run.order.kind.vm() == Some(*vm) && run.host != *id);
         }
-        prop_assert!(machine.moves.iter().all(|action| matches!(fleet.orders[action].stage, Stage::Migrating(_))));
+        prop_assert!(machine.moves.iter().all(|job| matches!(fleet.orders[job].stage, Stage::Migrating(_))));
     }
     let mut running = BTreeSet::new();
     let hosts: Vec<HostId> = fleet.hosts.keys().cloned().collect();
@@ -178,15 +278,44 @@ fn audit(fleet: &mut Fleet, effects: &[Effect], seen: &mut String) -> Result<(),
         }
         *seen += &format!("{report:?}\n");
     }
-    for (action, run) in &fleet.orders {
+    for (job, run) in &fleet.orders {
         let of = |wanted: fn(&Outcome) -> bool| {
-            effects.iter().filter(|effect| effect.action == *action && wanted(&effect.outcome)).count()
+            let outcomes = log.iter().filter_map(|line| match (line, job) {
+                (LogLine::Effect(effect), JobId::Action(plane, action)) => {
+                    (effect.plane == *plane && effect.action == *action).then_some(&effect.outcome)
+                }
+                (LogLine::Step(step), JobId::Handover(id)) => {
+                    let lasts = matches!(&*step.step, "move" | "copy");
+                    (step.handover == *id && lasts).then_some(&step.outcome)
+                }
+                _ => None,
+            });
+            outcomes.filter(|outcome| wanted(outcome)).count()
         };
         let begun = of(|outcome| *outcome == Outcome::Begun);
         let ended = of(|outcome| !matches!(outcome, Outcome::Begun | Outcome::Double));
-        prop_assert_eq!(begun, usize::from(run.begun), "an order is begun once");
-        prop_assert_eq!(ended, usize::from(run.begun && matches!(run.stage, Stage::Ended(_))), "and ends once");
+        let is_over = matches!(run.stage, Stage::Ended(_));
+        match job {
+            JobId::Action(..) => {
+                prop_assert_eq!(begun, usize::from(run.begun), "an order is begun once");
+                prop_assert_eq!(ended, usize::from(run.begun && is_over), "and ends once");
+            }
+            // A move that failed may be asked for again.
+            JobId::Handover(_) => prop_assert_eq!(begun, ended + usize::from(!is_over), "what is begun ends once"),
+        }
     }
+    // The log alone tells who runs where.
+    let mut logged = BTreeSet::new();
+    for line in log {
+        let LogLine::Run(run) = line else { continue };
+        let place = (run.vm, run.host.clone());
+        let changed = if run.runs { logged.insert(place) } else { logged.remove(&place) };
+        prop_assert!(changed, "it is said twice: {run:?}");
+        let twice = logged.iter().filter(|(vm, _)| *vm == run.vm).count() > 1;
+        prop_assert!(!twice, "a guest runs on two hosts: {run:?}");
+    }
+    let running = fleet.guests.values().filter(|guest| guest.state == VmState::Running);
+    prop_assert_eq!(logged, running.map(|guest| (guest.id, guest.host.clone())).collect());
     Ok(())
 }
 
@@ -244,7 +373,7 @@ fn contention_and_the_cost_of_migrations_are_those_computed_by_hand() {
     assert_eq!((host.cpu_cores, host.memory_used_mib, domain.cpu_cores), (0.2, 1_024.0, None));
     // 1,024 MiB at 1,000 MiB/s, then the pause of 50 ms.
     assert_eq!(fleet.advance(Timestamp(1_073)).ended, []);
-    assert_eq!(fleet.advance(Timestamp(1_074)).ended, [ActionId(1)]);
+    assert_eq!(fleet.advance(Timestamp(1_074)).ended, [JobId::Action("p".into(), ActionId(1))]);
     let (host, domain) = load(&mut fleet, &b);
     assert_eq!((host.cpu_cores, host.cpu_wait_cores, domain.cpu_cores), (2.0, 0.0, Some(2.0)));
 }
@@ -292,22 +421,33 @@ fn chances_strike_about_as_often_as_they_are_set() {
 fn the_random_deeds_reach_every_kind_of_order_and_end() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut ends: BTreeMap<(String, &str), u32> = BTreeMap::new();
-    for seed in 0..150 {
+    for seed in 0..300 {
         let deeds = deeds().new_tree(&mut runner).unwrap().current();
-        for effect in play(seed, &deeds).unwrap().2 {
-            let end = match effect.outcome {
+        for line in play(seed, &deeds).unwrap().2 {
+            let (verb, outcome) = match line {
+                LogLine::Effect(effect) => (effect.verb.to_string(), effect.outcome),
+                LogLine::Step(step) => (format!("handover {}", step.step), step.outcome),
+                LogLine::Run(_) => continue,
+            };
+            let end = match outcome {
                 Outcome::Begun => continue,
                 Outcome::Done => "done",
                 Outcome::Failed { .. } => "failed",
                 Outcome::Cancelled => "cancelled",
                 Outcome::Double => "double",
             };
-            *ends.entry((effect.verb.to_string(), end)).or_default() += 1;
+            *ends.entry((verb, end)).or_default() += 1;
         }
     }
     let count = |verb: &str, end: &str| ends.get(&(verb.to_owned(), end)).copied().unwrap_or(0);
     for verb in ["start", "shutdown", "destroy", "suspend", "resume", "save", "restore", "migrate", "define", "undefine"] {
         assert!(count(verb, "done") > 0, "no {verb} was done: {ends:?}");
+    }
+    for step in ["seal", "define", "move", "resume", "remove"] {
+        assert!(count(&format!("handover {step}"), "done") > 0, "no step {step} was done: {ends:?}");
+    }
+    for end in ["failed", "cancelled"] {
+        assert!(count("handover move", end) > 0, "no handover's move ended as {end}: {ends:?}");
     }
     for end in ["failed", "cancelled", "double"] {
         assert!(count("migrate", end) > 0, "no migration ended as {end}: {ends:?}");

@@ -1,9 +1,21 @@
 //! A host of the fleet.
 
 use super::super::fault::Trouble;
-use crate::model::{ActionId, Capacity, Notice, Timestamp, VmId};
+use super::orders::JobId;
+use crate::hypervisor::Seal;
+use crate::model::{Capacity, Description, Notice, Reason, Timestamp, VmId, VmState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// A guest's second appearance.
+#[derive(Debug, Clone)]
+pub(super) struct Copied {
+    pub(super) state: VmState,
+    pub(super) reason: Reason,
+    pub(super) description: Description,
+    pub(super) seal: Option<Seal>,
+    pub(super) definition: u64,
+}
 
 /// A simulated host.
 #[derive(Debug, Clone)]
@@ -16,10 +28,12 @@ pub struct Machine {
     pub capacity: Capacity,
     /// The guests defined on it.
     pub guests: BTreeSet<VmId>,
-    /// Copies that arrive by live migration: by which order, and the number of their definition here.
-    pub(super) incoming: BTreeMap<VmId, (ActionId, u64)>,
+    /// Copies that arrive by live migration: by which job, and the number of their definition here.
+    pub(super) incoming: BTreeMap<VmId, (JobId, u64)>,
+    /// Guests that another host has as well: defined here for a cold handover, or left when a move broke in its last moment.
+    pub(super) copies: BTreeMap<VmId, Copied>,
     /// Live migrations in and out.
-    pub(super) moves: BTreeSet<ActionId>,
+    pub(super) moves: BTreeSet<JobId>,
     pub(super) bandwidth_mib_per_s: f64,
     /// What is wrong with it, and until when.
     pub(super) troubles: Vec<(Trouble, Timestamp)>,

@@ -19,6 +19,7 @@ mod build;
 mod checks;
 mod definition;
 mod guest;
+mod handovers;
 #[cfg(test)]
 mod invariants;
 mod machine;
@@ -29,14 +30,16 @@ mod troubles;
 
 pub use build::FleetError;
 pub use guest::Guest;
+pub use handovers::Begun;
 pub use machine::Machine;
-pub use orders::OrderState;
+pub use orders::{JobId, OrderState};
 pub use reporting::Seen;
 
-use super::effects::{Effect, Outcome};
+use super::effects::{self, Effect, LogLine, Outcome};
 use super::fault::{Chances, Fault, Strike, Trouble};
 use super::fleet_plan::Times;
-use crate::model::{ActionId, HostId, Notice, NoticeBody, Reason, Span, Timestamp, VmId, VmState};
+use crate::hypervisor::Handover;
+use crate::model::{HostId, Mark, Notice, NoticeBody, Reason, Span, Timestamp, VmId, VmState};
 use guest::Heat;
 use orders::Run;
 use rand_chacha::ChaCha8Rng;
@@ -51,9 +54,9 @@ pub struct Fleet {
     times: Times,
     hosts: BTreeMap<HostId, Machine>,
     guests: BTreeMap<VmId, Guest>,
-    orders: BTreeMap<ActionId, Run>,
+    orders: BTreeMap<JobId, Run>,
     /// Orders that are refused when they come.
-    fenced: BTreeSet<ActionId>,
+    fenced: BTreeSet<JobId>,
     agenda: BTreeMap<(Timestamp, u64), Occurrence>,
     /// Entries ever put on the agenda: what falls on the same instant happens in the order it was put there.
     entries: u64,
@@ -65,15 +68,17 @@ pub struct Fleet {
     dice: BTreeMap<Strike, ChaCha8Rng>,
     order_dice: ChaCha8Rng,
     notices: Vec<(HostId, Notice)>,
-    ended: Vec<ActionId>,
-    effects: Vec<Effect>,
+    ended: Vec<JobId>,
+    log: Vec<LogLine>,
+    /// Who runs where, as far as it was logged.
+    runs: BTreeSet<(VmId, HostId)>,
 }
 
 /// What happens by itself when its time has come.
 #[derive(Debug, Clone, PartialEq)]
 enum Occurrence {
     /// An order is due; void where the order was planned anew meanwhile and has another ticket.
-    Order(ActionId, u64),
+    Order(JobId, u64),
     /// A guest has booted; void where it was started anew meanwhile.
     Booted(VmId, Timestamp),
     /// A host's trouble may be over.
@@ -100,7 +105,7 @@ pub struct Changes {
     /// What hosts say, in order.
     pub notices: Vec<(HostId, Notice)>,
     /// Orders that ended; [`Fleet::poll`] says how.
-    pub ended: Vec<ActionId>,
+    pub ended: Vec<JobId>,
 }
 
 /// Ended orders that are remembered; the oldest numbers are forgotten first.
@@ -152,9 +157,18 @@ impl Fleet {
         Changes { notices: std::mem::take(&mut self.notices), ended: std::mem::take(&mut self.ended) }
     }
 
-    /// The effects logged since the last call.
+    /// What was logged since the last call.
+    pub fn take_log(&mut self) -> Vec<LogLine> {
+        std::mem::take(&mut self.log)
+    }
+
+    /// The same, orders only.
     pub fn take_effects(&mut self) -> Vec<Effect> {
-        std::mem::take(&mut self.effects)
+        let effects = self.take_log().into_iter().filter_map(|line| match line {
+            LogLine::Effect(effect) => Some(effect),
+            LogLine::Step(_) | LogLine::Run(_) => None,
+        });
+        effects.collect()
     }
 
     fn run_to(&mut self, to: Timestamp) {
@@ -168,7 +182,7 @@ impl Fleet {
 
     fn occur(&mut self, occurrence: Occurrence) {
         match occurrence {
-            Occurrence::Order(action, ticket) => self.order_due(action, ticket),
+            Occurrence::Order(job, ticket) => self.order_due(&job, ticket),
             Occurrence::Booted(vm, booted_at) => self.booted(vm, booted_at),
             Occurrence::TroubleEnds(host) => self.troubles_end(&host),
             Occurrence::AgentBack(vm) => self.set_agent(vm, true),
@@ -203,6 +217,7 @@ impl Fleet {
         (guest.state, guest.reason) = (state, reason);
         guest.agent_up &= guest.is_active();
         let host = guest.host.clone();
+        self.note_runs(vm);
         self.say(&host, vm, NoticeBody::State(state, reason));
     }
 
@@ -216,9 +231,68 @@ impl Fleet {
     }
 
     fn log(&mut self, run: &Run, outcome: Outcome) {
-        let Some(vm) = run.order.kind.vm() else { return };
-        let target = run.order.destination.as_ref().map(|destination| destination.host.clone());
-        let (action, verb, host) = (run.order.action, run.order.kind.verb(), run.host.clone());
-        self.effects.push(Effect { at: self.now, action, verb, vm, host, target, outcome });
+        let Run { order, host, handover, .. } = run;
+        if let Some(handover) = handover {
+            return self.log_step(host, handover, outcome);
+        }
+        let Some(vm) = order.kind.vm() else { return };
+        self.log.push(LogLine::Effect(Effect {
+            at: self.now,
+            action: order.action,
+            plane: order.plane.clone(),
+            epoch: order.epoch,
+            verb: order.kind.verb(),
+            vm,
+            host: host.clone(),
+            target: order.destination.as_ref().map(|destination| destination.host.clone()),
+            outcome,
+        }));
+    }
+
+    fn log_step(&mut self, host: &HostId, handover: &Handover, outcome: Outcome) {
+        self.log.push(LogLine::Step(effects::Step {
+            at: self.now,
+            handover: handover.id.clone(),
+            plane: handover.plane.clone(),
+            epoch: handover.mark.epoch,
+            step: handover.step.name().into(),
+            vm: handover.vm,
+            host: host.clone(),
+            target: handover.step.transfer().map(|transfer| transfer.destination.host.clone()),
+            outcome,
+        }));
+    }
+
+    /// Logs where a guest runs now, as far as that has changed.
+    fn note_runs(&mut self, vm: VmId) {
+        let guest = self.guests.get(&vm);
+        let mut runs: BTreeMap<HostId, Option<&Mark>> = BTreeMap::new();
+        if let Some(guest) = guest.filter(|guest| guest.state == VmState::Running) {
+            runs.insert(guest.host.clone(), guest.description.mark.as_ref());
+        }
+        for (host, machine) in &self.hosts {
+            if let Some(copy) = machine.copies.get(&vm).filter(|copy| copy.state == VmState::Running) {
+                runs.insert(host.clone(), copy.description.mark.as_ref());
+            }
+        }
+        let logged = self.runs.range((vm, HostId::from(""))..).take_while(|(of, _)| *of == vm);
+        let before: Vec<HostId> = logged.map(|(_, host)| host.clone()).collect();
+        let (at, mut lines) = (self.now, Vec::new());
+        let mut line = |host: &HostId, runs, mark: Option<&Mark>| {
+            let (plane, epoch) = (mark.map(|mark| mark.plane.clone()), mark.map(|mark| mark.epoch));
+            lines.push(LogLine::Run(effects::Run { at, vm, host: host.clone(), runs, plane, epoch }));
+        };
+        for host in before.iter().filter(|host| !runs.contains_key(host)) {
+            line(host, false, guest.and_then(|guest| guest.description.mark.as_ref()));
+        }
+        for (host, mark) in runs.iter().filter(|(host, _)| !before.contains(host)) {
+            line(host, true, *mark);
+        }
+        let runs: Vec<HostId> = runs.into_keys().collect();
+        for host in before {
+            self.runs.remove(&(vm, host));
+        }
+        self.runs.extend(runs.into_iter().map(|host| (vm, host)));
+        self.log.extend(lines);
     }
 }

@@ -2,8 +2,25 @@
 
 use super::super::migration::Migration;
 use super::*;
-use crate::hypervisor::{ErrorKind, HypervisorError, Order};
-use crate::model::{ActionKind, Mark, Progress};
+use crate::hypervisor::{ErrorKind, Handover, HypervisorError, Order};
+use crate::model::{ActionId, ActionKind, Mark, Progress};
+use std::sync::Arc;
+
+/// Whose work it is. Planes that share a fleet number their actions each for itself; a handover's job has the handover's name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub enum JobId {
+    /// A plane's action.
+    Action(Arc<str>, ActionId),
+    /// A handover's move or copy.
+    Handover(Arc<str>),
+}
+
+impl JobId {
+    /// An order's.
+    pub fn of(order: &Order) -> JobId {
+        JobId::Action(order.plane.clone(), order.action)
+    }
+}
 
 /// What has become of an order.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -31,6 +48,8 @@ impl OrderState {
 #[derive(Debug, Clone)]
 pub(super) struct Run {
     pub(super) order: Order,
+    /// Where it is a handover's: then `order` only describes the move.
+    pub(super) handover: Option<Box<Handover>>,
     /// The host that was asked.
     pub(super) host: HostId,
     pub(super) stage: Stage,
@@ -38,6 +57,15 @@ pub(super) struct Run {
     pub(super) begun: bool,
     /// The valid entry on the agenda.
     pub(super) ticket: u64,
+}
+
+impl Run {
+    pub(super) fn id(&self) -> JobId {
+        match &self.handover {
+            Some(handover) => JobId::Handover(handover.id.clone()),
+            None => JobId::of(&self.order),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -65,8 +93,10 @@ impl Fleet {
     pub fn begin(&mut self, host: &HostId, order: &Order, now: Timestamp) -> Result<(), HypervisorError> {
         self.run_to(now);
         self.reachable(host)?;
-        let mut run = Run { order: order.clone(), host: host.clone(), stage: Stage::Waiting, begun: false, ticket: 0 };
-        if let Some(known) = self.orders.get(&order.action) {
+        let (order_of_it, stage) = (order.clone(), Stage::Waiting);
+        let mut run = Run { order: order_of_it, handover: None, host: host.clone(), stage, begun: false, ticket: 0 };
+        let id = run.id();
+        if let Some(known) = self.orders.get(&id) {
             let ended = matches!(known.stage, Stage::Ended(_));
             if known.begun || !ended {
                 self.log(&run, Outcome::Double);
@@ -74,13 +104,13 @@ impl Fleet {
                 return Err(error(ErrorKind::Failed, what));
             }
         }
-        if self.fenced.contains(&order.action) {
+        if self.fenced.contains(&id) {
             let what = format!("action {} was given up before it came here", order.action);
             return Err(error(ErrorKind::Failed, what));
         }
         let target_hangs = order.destination.as_ref().and_then(|to| self.hosts.get(&to.host)).is_some_and(Machine::hangs);
         if target_hangs || self.hosts.get(host).is_some_and(Machine::hangs) {
-            self.orders.insert(order.action, run);
+            self.orders.insert(id, run);
             return Ok(());
         }
         self.check(host, order)?;
@@ -91,19 +121,19 @@ impl Fleet {
 
     /// An order of this number that was not given yet is refused when it comes. Whoever recovers an action may then rely on
     /// what [`Fleet::poll`] says.
-    pub fn fence(&mut self, action: ActionId) {
-        if self.orders.contains_key(&action) {
+    pub fn fence(&mut self, job: JobId) {
+        if self.orders.contains_key(&job) {
             return;
         }
-        self.fenced.insert(action);
+        self.fenced.insert(job);
         if self.fenced.len() > ENDED_KEPT {
             self.fenced.pop_first();
         }
     }
 
     /// Where an order stands; `None` where none of this number is known.
-    pub fn poll(&self, action: ActionId) -> Option<OrderState> {
-        let run = self.orders.get(&action)?;
+    pub fn poll(&self, job: &JobId) -> Option<OrderState> {
+        let run = self.orders.get(job)?;
         Some(match &run.stage {
             Stage::Waiting => OrderState::Waiting,
             Stage::Working | Stage::ShuttingDown { .. } => OrderState::Running(Progress::default()),
@@ -114,16 +144,16 @@ impl Fleet {
 
     /// Withdraws an order, where that is still possible: a migration, a save, a wait for a shutdown, or what was not begun.
     /// Everything else runs to its end. Returns whether it was withdrawn.
-    pub fn cancel(&mut self, action: ActionId, now: Timestamp) -> bool {
+    pub fn cancel(&mut self, job: &JobId, now: Timestamp) -> bool {
         self.run_to(now);
-        let Some(run) = self.orders.get(&action) else { return false };
+        let Some(run) = self.orders.get(job) else { return false };
         let possible = match &run.stage {
             Stage::Waiting | Stage::ShuttingDown { .. } | Stage::Migrating(_) => true,
             Stage::Working => matches!(run.order.kind, ActionKind::Save { .. } | ActionKind::Migrate { .. }),
             Stage::Ended(_) => false,
         };
         if possible {
-            self.end(action, OrderState::Cancelled);
+            self.end(job, OrderState::Cancelled);
         }
         possible
     }
@@ -132,6 +162,9 @@ impl Fleet {
     pub fn mark(&self, host: &HostId, vm: VmId) -> Result<Option<Mark>, HypervisorError> {
         self.answers(host)?;
         let machine = self.hosts.get(host);
+        if let Some(copy) = machine.and_then(|machine| machine.copies.get(&vm)) {
+            return Ok(copy.description.mark.clone());
+        }
         let known = machine.is_some_and(|machine| machine.guests.contains(&vm) || machine.incoming.contains_key(&vm));
         let guest = self.guests.get(&vm).filter(|_| known);
         let guest = guest.ok_or_else(|| error(ErrorKind::NotFound, format!("no guest {vm} on host {host}")))?;
@@ -140,13 +173,13 @@ impl Fleet {
 
     /// Begins an order that passed all checks.
     fn start(&mut self, run: Run) {
-        let (action, kind) = (run.order.action, run.order.kind.clone());
+        let (job, kind) = (run.id(), run.order.kind.clone());
         let Some(vm) = kind.vm() else { return };
         self.log(&run, Outcome::Begun);
-        self.orders.insert(action, run);
+        self.orders.insert(job.clone(), run);
         let mut lasts = self.times.quick;
         if let Some(guest) = self.guests.get_mut(&vm) {
-            guest.work = Some(action);
+            guest.work = Some(job.clone());
             let on_disk = Span((guest.balloon_mib as f64 / self.times.disk_mib_per_s.max(0.001) * 1_000.0).ceil() as u64);
             match &kind {
                 ActionKind::Start { .. } | ActionKind::Restore { .. } => {
@@ -160,41 +193,41 @@ impl Fleet {
                     let forced_at = force_after.map(|after| self.now + after);
                     let given_up_at = self.now + self.times.shutdown_patience;
                     let due = [goes_at, forced_at].into_iter().flatten().fold(given_up_at, Timestamp::min);
-                    if let Some(run) = self.orders.get_mut(&action) {
+                    if let Some(run) = self.orders.get_mut(&job) {
                         run.stage = Stage::ShuttingDown { goes_at, forced_at };
                     }
-                    return self.order_at(action, due);
+                    return self.order_at(&job, due);
                 }
-                ActionKind::Migrate { live: true, .. } => return self.start_migration(action, vm),
+                ActionKind::Migrate { live: true, .. } => return self.start_migration(&job, vm),
                 ActionKind::Migrate { .. } => lasts = Span(lasts.0 * 10),
                 _ => {}
             }
         }
-        if let Some(run) = self.orders.get_mut(&action) {
+        if let Some(run) = self.orders.get_mut(&job) {
             run.stage = Stage::Working;
         }
-        self.order_at(action, self.now + lasts);
+        self.order_at(&job, self.now + lasts);
     }
 
     /// Puts an order on the agenda; an earlier entry of it becomes void.
-    pub(super) fn order_at(&mut self, action: ActionId, when: Timestamp) {
-        let Some(run) = self.orders.get_mut(&action) else { return };
+    pub(super) fn order_at(&mut self, job: &JobId, when: Timestamp) {
+        let Some(run) = self.orders.get_mut(job) else { return };
         run.ticket += 1;
         let ticket = run.ticket;
-        self.at(when, Occurrence::Order(action, ticket));
+        self.at(when, Occurrence::Order(job.clone(), ticket));
     }
 
-    pub(super) fn order_due(&mut self, action: ActionId, ticket: u64) {
-        let Some(run) = self.orders.get(&action).filter(|run| run.ticket == ticket) else { return };
+    pub(super) fn order_due(&mut self, job: &JobId, ticket: u64) {
+        let Some(run) = self.orders.get(job).filter(|run| run.ticket == ticket) else { return };
         let target = run.order.destination.as_ref().map(|destination| &destination.host);
         let stalled = [Some(&run.host), target].into_iter().flatten().filter_map(|host| self.stalled_until(host)).max();
         if let Some(until) = stalled {
-            return self.at(until, Occurrence::Order(action, ticket));
+            return self.at(until, Occurrence::Order(job.clone(), ticket));
         }
         match &run.stage {
             Stage::Working => {
-                let end = self.take_effect(action).map_or_else(OrderState::Failed, |()| OrderState::Done);
-                self.end(action, end);
+                let end = self.take_effect(job).map_or_else(OrderState::Failed, |()| OrderState::Done);
+                self.end(job, end);
             }
             Stage::ShuttingDown { goes_at, forced_at } => {
                 let vm = run.order.kind.vm();
@@ -213,16 +246,16 @@ impl Fleet {
                         OrderState::Failed(error(ErrorKind::TimedOut, what))
                     }
                 };
-                self.end(action, end);
+                self.end(job, end);
             }
-            Stage::Migrating(_) => self.migration_due(action),
+            Stage::Migrating(_) => self.migration_due(job),
             Stage::Waiting | Stage::Ended(_) => {}
         }
     }
 
     /// Does what a short order wants.
-    fn take_effect(&mut self, action: ActionId) -> Result<(), HypervisorError> {
-        let Some(run) = self.orders.get(&action) else { return Ok(()) };
+    fn take_effect(&mut self, job: &JobId) -> Result<(), HypervisorError> {
+        let Some(run) = self.orders.get(job) else { return Ok(()) };
         let (order, host) = (run.order.clone(), run.host.clone());
         let Some(vm) = order.kind.vm() else { return Ok(()) };
         let mark = Mark { plane: order.plane.clone(), epoch: order.epoch };
@@ -268,18 +301,18 @@ impl Fleet {
                 self.say(&host, vm, NoticeBody::Balloon(*memory_mib));
             }
             ActionKind::Undefine { .. } => {
-                self.guests.remove(&vm);
-                if let Some(machine) = self.hosts.get_mut(&host) {
-                    machine.guests.remove(&vm);
-                }
+                self.let_go(&host, vm);
                 self.say(&host, vm, NoticeBody::Undefined);
             }
             ActionKind::Adopt { .. } => {
                 guest.description.mark = Some(mark);
                 self.redefined(vm);
             }
-            ActionKind::Migrate { .. } => self.move_cold(action, vm)?,
-            ActionKind::Define { .. } | ActionKind::Notify { .. } | ActionKind::Shutdown { .. } => {}
+            ActionKind::Migrate { .. } => self.move_cold(job, vm)?,
+            ActionKind::Define { .. }
+            | ActionKind::Notify { .. }
+            | ActionKind::Shutdown { .. }
+            | ActionKind::Handover { .. } => {}
         }
         Ok(())
     }
@@ -297,7 +330,7 @@ impl Fleet {
     }
 
     /// A guest that was being started runs now: anew, or where it was saved.
-    fn started(&mut self, vm: VmId) {
+    pub(super) fn started(&mut self, vm: VmId) {
         let Some(guest) = self.guests.get_mut(&vm) else { return };
         guest.starting = false;
         if std::mem::take(&mut guest.saved) {
@@ -323,16 +356,16 @@ impl Fleet {
     }
 
     /// Ends an order, whatever stage it is in, and cleans up after it.
-    pub(super) fn end(&mut self, action: ActionId, state: OrderState) {
-        let Some(run) = self.orders.get(&action).filter(|run| !matches!(run.stage, Stage::Ended(_))) else { return };
+    pub(super) fn end(&mut self, job: &JobId, state: OrderState) {
+        let Some(run) = self.orders.get(job).filter(|run| !matches!(run.stage, Stage::Ended(_))) else { return };
         if matches!(run.stage, Stage::Migrating(_)) && state != OrderState::Done {
-            self.abort_migration(action);
+            self.abort_migration(job);
         }
-        let Some(run) = self.orders.get_mut(&action) else { return };
+        let Some(run) = self.orders.get_mut(job) else { return };
         run.stage = Stage::Ended(state.clone());
         let run = run.clone();
         if let Some(guest) = run.order.kind.vm().and_then(|vm| self.guests.get_mut(&vm))
-            && guest.work == Some(action)
+            && guest.work.as_ref() == Some(job)
         {
             (guest.work, guest.starting) = (None, false);
         }
@@ -344,7 +377,7 @@ impl Fleet {
             };
             self.log(&run, outcome);
         }
-        self.ended.push(action);
+        self.ended.push(job.clone());
         self.forget_old();
     }
 
@@ -359,22 +392,22 @@ impl Fleet {
 
     /// Fails whatever works on a guest.
     pub(super) fn interrupt(&mut self, vm: VmId, why: &str) {
-        if let Some(action) = self.guests.get(&vm).and_then(|guest| guest.work) {
-            self.end(action, OrderState::Failed(error(ErrorKind::Failed, why)));
+        if let Some(job) = self.guests.get(&vm).and_then(|guest| guest.work.clone()) {
+            self.end(&job, OrderState::Failed(error(ErrorKind::Failed, why)));
         }
     }
 
     /// The orders of a host, or to it, that are not over.
-    pub(super) fn open_orders(&self, host: &HostId) -> Vec<ActionId> {
+    pub(super) fn open_orders(&self, host: &HostId) -> Vec<JobId> {
         let concerns = |run: &Run| run.host == *host || run.order.destination.as_ref().is_some_and(|to| to.host == *host);
         let open = self.orders.iter().filter(|(_, run)| !matches!(run.stage, Stage::Ended(_)) && concerns(run));
-        open.map(|(action, _)| *action).collect()
+        open.map(|(job, _)| job.clone()).collect()
     }
 
     /// Takes up the orders that waited for a host to answer.
     pub(super) fn release_waiting(&mut self, host: &HostId) {
-        for action in self.open_orders(host) {
-            let Some(run) = self.orders.get(&action).filter(|run| matches!(run.stage, Stage::Waiting)).cloned() else {
+        for job in self.open_orders(host) {
+            let Some(run) = self.orders.get(&job).filter(|run| matches!(run.stage, Stage::Waiting)).cloned() else {
                 continue;
             };
             let target = run.order.destination.as_ref().map(|destination| &destination.host);
@@ -383,7 +416,7 @@ impl Fleet {
             }
             match self.check(&run.host, &run.order) {
                 Ok(()) => self.start(Run { begun: true, ..run }),
-                Err(error) => self.end(action, OrderState::Failed(error)),
+                Err(error) => self.end(&job, OrderState::Failed(error)),
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What a host says when it is asked, as a hypervisor would.
 
 use super::super::contention::{Claim, share_out};
+use super::machine::Copied;
 use super::*;
 use crate::hypervisor::{ErrorKind, HypervisorError};
 use crate::model::{DomainReport, HostLoad, HostReport, VmLoad};
@@ -68,6 +69,16 @@ impl Fleet {
                 description: (*definition > known).then(|| Box::new(guest.description.clone())),
             });
         }
+        for (vm, copy) in &machine.copies {
+            domains.push(DomainReport {
+                vm: *vm,
+                state: copy.state,
+                reason: copy.reason,
+                balloon_mib: None,
+                load: VmLoad::default(),
+                description: (copy.definition > known).then(|| Box::new(copy.description.clone())),
+            });
+        }
         let wanted: f64 = claims.iter().map(|claim| claim.demand).sum();
         let used: f64 = given.iter().sum();
         let load = HostLoad {
@@ -84,7 +95,9 @@ impl Fleet {
         let Some(machine) = self.hosts.get(host) else { return 0 };
         let here = machine.guests.iter().filter_map(|vm| self.guests.get(vm)).map(Guest::held_mib);
         let arriving = machine.incoming.keys().filter_map(|vm| self.guests.get(vm)).map(|guest| guest.balloon_mib);
-        here.chain(arriving).sum()
+        let active = |(vm, copy): (&VmId, &Copied)| (copy.state != VmState::Off).then(|| self.guests.get(vm)).flatten();
+        let copies = machine.copies.iter().filter_map(active).map(|guest| guest.balloon_mib);
+        here.chain(arriving).chain(copies).sum()
     }
 
     /// Cores that a host spends on migrations.

@@ -25,7 +25,7 @@ impl Fleet {
         }
     }
 
-    fn trouble(&mut self, host: &HostId, trouble: Trouble, lasts: Span) {
+    pub(super) fn trouble(&mut self, host: &HostId, trouble: Trouble, lasts: Span) {
         let until = self.now + lasts;
         let Some(machine) = self.hosts.get_mut(host) else { return };
         let until = machine.until(trouble).map_or(until, |before| before.max(until));
@@ -39,17 +39,20 @@ impl Fleet {
                 for vm in guests {
                     let Some(guest) = self.guests.get_mut(&vm).filter(|guest| guest.state != VmState::Off) else { continue };
                     (guest.state, guest.reason, guest.agent_up) = (VmState::Off, Reason::Unknown, false);
+                    self.note_runs(vm);
                 }
+                self.copies_die(host);
             }
             Trouble::Lost => self.give_up_orders(host, "the connection to the hypervisor was lost"),
-            Trouble::Hangs | Trouble::Refuses | Trouble::StatisticsMissing | Trouble::MigrationsFail(_) => {}
+            Trouble::Hangs | Trouble::Refuses | Trouble::StatisticsMissing => {}
+            Trouble::MigrationsFail(_) | Trouble::CutAtSwitch | Trouble::KilledAtSwitch => {}
         }
     }
 
     fn give_up_orders(&mut self, host: &HostId, why: &str) {
-        for action in self.open_orders(host) {
+        for job in self.open_orders(host) {
             let failed = error(ErrorKind::Unreachable, format!("host {host}: {why}"));
-            self.end(action, OrderState::Failed(failed));
+            self.end(&job, OrderState::Failed(failed));
         }
     }
 
@@ -77,7 +80,8 @@ impl Fleet {
                     self.notices.extend(held.into_iter().map(|notice| (host.clone(), Notice { at: now, ..notice })));
                     self.release_waiting(host);
                 }
-                Trouble::Refuses | Trouble::StatisticsMissing | Trouble::MigrationsFail(_) => {}
+                Trouble::Refuses | Trouble::StatisticsMissing => {}
+                Trouble::MigrationsFail(_) | Trouble::CutAtSwitch | Trouble::KilledAtSwitch => {}
             }
         }
     }

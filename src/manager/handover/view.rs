@@ -1,0 +1,86 @@
+//! What others may see of migrations and peers: plain data.
+
+use super::{Entry, Machine};
+use crate::manager::Manager;
+use crate::model::{HostId, MigrationId, Outcome, Peer, Phase, Side, VmId};
+use std::sync::Arc;
+
+/// A migration as this plane has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MigrationView {
+    /// Which.
+    pub id: MigrationId,
+    /// Which end this plane is.
+    pub side: Side,
+    /// The other end.
+    pub peer: Arc<str>,
+    /// The guest.
+    pub vm: VmId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The host of this plane that it leaves or comes to.
+    pub host: HostId,
+    /// While it runs?
+    pub live: bool,
+    /// The phases it went through, the present one last.
+    pub phases: Vec<Phase>,
+    /// How it ended, once it has.
+    pub outcome: Option<Outcome>,
+    /// Why only an admin can decide it, where it is so.
+    pub undecided: Option<Arc<str>>,
+    /// Bytes that the hypervisor has sent, and in all, as far as known.
+    pub sent_bytes: u64,
+    /// Bytes in all, as far as known.
+    pub total_bytes: u64,
+    /// Facts of the guest that wait.
+    pub held: usize,
+    /// Can it still be cancelled?
+    pub is_cancellable: bool,
+}
+
+/// A peer as this plane knows it.
+pub type PeerView = Peer;
+
+impl Manager {
+    fn migration_view(&self, id: &MigrationId, entry: &Entry) -> MigrationView {
+        let row = &entry.row;
+        let (progress, is_cancellable) = match &entry.machine {
+            Machine::Source(machine) => (machine.progress, machine.is_cancellable()),
+            Machine::Target(_) => Default::default(),
+        };
+        MigrationView {
+            id: id.clone(),
+            side: row.side,
+            peer: row.peer.clone(),
+            vm: row.vm,
+            name: row.name.clone(),
+            host: row.host.clone(),
+            live: row.live,
+            phases: row.phases.clone(),
+            outcome: row.outcome.clone(),
+            undecided: entry.machine.undecided().map(|reason| reason.text.clone()),
+            sent_bytes: progress.sent_bytes,
+            total_bytes: progress.total_bytes,
+            held: if row.is_held { self.queue.held(&entry.vm()).count() } else { 0 },
+            is_cancellable,
+        }
+    }
+
+    /// The migrations of this plane, the oldest first.
+    pub fn migrations(&self) -> Vec<MigrationView> {
+        let mut views: Vec<MigrationView> =
+            self.handovers.entries.iter().map(|(id, entry)| self.migration_view(id, entry)).collect();
+        views.sort_by_key(|view| view.phases.first().map(|phase| phase.at));
+        views
+    }
+
+    /// One migration.
+    pub fn migration_named(&self, id: &MigrationId) -> Option<MigrationView> {
+        self.handovers.entries.get(id).map(|entry| self.migration_view(id, entry))
+    }
+
+    /// The other planes, by name.
+    pub fn peers(&self) -> Vec<PeerView> {
+        self.world.borrow().peers.values().cloned().collect()
+    }
+}

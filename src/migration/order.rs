@@ -1,0 +1,26 @@
+//! An order of a migration, with all that a host needs to carry it out.
+
+use super::Order;
+use crate::model::{HostId, Mark, MigrationId, VmId};
+use std::sync::Arc;
+
+/// A step of a migration for a host of this plane.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MigrationOrder {
+    /// Of which migration.
+    pub migration: MigrationId,
+    /// Its number among the orders of that migration.
+    pub number: u32,
+    /// The guest.
+    pub vm: VmId,
+    /// The host.
+    pub host: HostId,
+    /// The mark that the guest carried when it was offered.
+    pub offered: Mark,
+    /// The mark that it carries from the move on.
+    pub coming: Mark,
+    /// Its definition at the source, where it may have to be made again.
+    pub definition: Arc<str>,
+    /// What to do.
+    pub order: Order,
+}

@@ -1,0 +1,68 @@
+//! What must hold of each handover: where the guest runs, whose it is, what its embot knows.
+
+use crate::kit::{self, A, ADMIT, B, DENY};
+use embot::model::{ActionState, ElementId, NoticeBody, Outcome, Span, Timestamp, VmId, VmState};
+use embot::simulate::planes::Planes;
+
+fn wink(planes: &mut Planes, plane: usize, host: &str, vm: VmId, word: &str) {
+    planes.notice(plane, &host.into(), vm, NoticeBody::Watchdog(word.into())).unwrap();
+}
+
+#[test]
+fn a_guest_goes_over_with_all_that_is_known_of_it() {
+    for clocks in [[0, 0], [0, 3_600_000], [90_000, -90_000]] {
+        let mut planes = kit::ready(clocks, ADMIT);
+        let vm = kit::guest(&planes, "web-1");
+        wink(&mut planes, A, "a-1", vm, "before");
+        assert_eq!(kit::state(&planes, A, vm).as_deref(), Some(r#"{"loaded":1,"seen":"before "}"#));
+        let usage = planes.manager(A).usage().export(&ElementId::Vm(vm));
+        assert!(usage.is_some());
+        kit::must(&mut planes, A, kit::handover(vm, "b"));
+        let moving = |planes: &Planes| {
+            kit::last(planes, A).is_some_and(|one| one.phases.last().is_some_and(|phase| &*phase.word == "moving"))
+        };
+        assert!(planes.run_until(Span::minutes(1), moving).unwrap(), "{:#?}", kit::last(&planes, A));
+        wink(&mut planes, A, "a-1", vm, "first");
+        wink(&mut planes, A, "a-1", vm, "second");
+        wink(&mut planes, B, "b-1", vm, "there");
+        kit::until_over(&mut planes);
+
+        assert_eq!(planes.manager(A).world().vm(vm), None);
+        assert_eq!(planes.manager(A).world().gone[&vm].plane, kit::text("b"));
+        assert_eq!((kit::owner(&planes, A, vm), kit::owner(&planes, B, vm)), (None, Some(2)));
+        let host = planes.fleet().guest_named("web-1").unwrap().host.clone();
+        assert!(host.as_str().starts_with("b-"), "{host}");
+        assert_eq!(planes.fleet().guest_named("web-1").unwrap().state, VmState::Running);
+        let seen = r#"{"loaded":1,"seen":"before first second there migrated "}"#;
+        assert_eq!(kit::state(&planes, B, vm).as_deref(), Some(seen), "clocks {clocks:?}");
+        assert_eq!(kit::state(&planes, A, vm), None);
+        let actions: Vec<_> =
+            planes.manager(A).actions().filter(|action| action.proposal.kind.vm() == Some(vm)).cloned().collect();
+        assert_eq!(actions.last().map(|action| action.state.clone()), Some(ActionState::Done));
+        assert_eq!(planes.manager(A).holds().count(), 1, "late facts would be sent after it");
+        assert_eq!(planes.manager(B).holds().count(), 0);
+        assert!(planes.manager(B).world().reserved.is_empty());
+
+        // The timer was set for 100 s at 6 s by the fleet's clock.
+        planes.run_for(Timestamp(105_900).since(planes.now())).unwrap();
+        assert_eq!(kit::state(&planes, B, vm).as_deref(), Some(seen), "clocks {clocks:?}");
+        planes.run_for(Timestamp(106_300).since(planes.now())).unwrap();
+        let later = r#"{"loaded":1,"seen":"before first second there migrated ","timers":7}"#;
+        assert_eq!(kit::state(&planes, B, vm).as_deref(), Some(later), "clocks {clocks:?}");
+    }
+}
+
+#[test]
+fn a_denied_guest_stays() {
+    let mut planes = kit::ready([0, 0], DENY);
+    let vm = kit::guest(&planes, "web-1");
+    kit::must(&mut planes, A, kit::handover(vm, "b"));
+    kit::until_over(&mut planes);
+    let Some(Outcome::Stayed { reason }) = kit::last(&planes, A).unwrap().outcome else { panic!("it went") };
+    assert!(reason.contains("the plane is full"), "{reason}");
+    assert_eq!((kit::owner(&planes, A, vm), kit::owner(&planes, B, vm)), (Some(1), None));
+    assert_eq!(planes.manager(A).holds().count() + planes.manager(B).holds().count(), 0);
+    assert!(planes.manager(B).world().reserved.is_empty());
+    wink(&mut planes, A, "a-1", vm, "after");
+    assert_eq!(kit::state(&planes, A, vm).as_deref(), Some(r#"{"loaded":1,"seen":"after "}"#));
+}

@@ -1,0 +1,6 @@
+//! A guest goes from one plane to another with its management: two managers in virtual time over one simulated fleet.
+
+mod cases;
+mod crash;
+mod kit;
+mod modules;
