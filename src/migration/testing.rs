@@ -47,8 +47,7 @@ pub fn offer() -> Offer {
         modules: vec![ModuleOffer {
             name: "count".into(),
             hash: Digest([1; 32]),
-            version: 4,
-            bytes: 900,
+            sealed: vec![4].into(),
             mode: Mode::Act,
             permits: BTreeSet::from([Verb::Migrate]),
         }],
