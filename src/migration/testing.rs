@@ -1,6 +1,6 @@
 //! A guest on offer, for tests.
 
-use super::message::{Digest, DiskOffer, Grants, GuestOffer, ModuleOffer, NicOffer, Offer, Payload, Rewrite};
+use super::message::{Digest, DiskOffer, Grants, GuestOffer, ModuleOffer, NicOffer, Offer, Rewrite};
 use super::{MigrationId, ResumeBy, Way};
 use crate::model::{HostId, Mode, Span, Verb, VmId, VmState};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +47,7 @@ pub fn offer() -> Offer {
         modules: vec![ModuleOffer {
             name: "count".into(),
             hash: Digest([1; 32]),
-            sealed: Payload::from(vec![7; 90]),
+            sealed: vec![4].into(),
             mode: Mode::Act,
             permits: BTreeSet::from([Verb::Migrate]),
         }],
