@@ -113,7 +113,7 @@ struct AtHost<'a> {
 pub fn carry_out(hypervisor: &dyn Hypervisor, order: &MigrationOrder, catalog: &Catalog, watch: &dyn Watch) -> Option<Answer> {
     let at = AtHost { hypervisor, order, catalog, watch };
     let done = match &order.order {
-        Order::Mark(mark) => at.step(&order.offered, HandoverStep::Mark { becomes: mark.clone(), sealed: true }),
+        Order::Mark(mark) => at.step(&order.offered, HandoverStep::Seal { becomes: mark.clone() }),
         Order::StartJob(job) => {
             return Some(job_ended(hypervisor.hand_over(&move_step(order, job, catalog), watch)));
         }
@@ -161,70 +161,51 @@ impl AtHost<'_> {
         self.hypervisor.hand_over(&handover, self.watch).map_err(failed)
     }
 
-    /// The guest with the mark it carries; `None`: there is no such guest.
-    fn marked(&self) -> Result<Option<(Sighting, Mark)>, Answer> {
-        let Some(seen) = self.look().map_err(failed)? else { return Ok(None) };
-        match seen.mark.clone() {
-            Some(mark) => Ok(Some((seen, mark))),
-            None => Err(Answer::Failed(OrderFault::Marked, "the guest there carries no plane's mark".into())),
-        }
-    }
-
     fn gone(&self) -> Answer {
         Answer::Failed(OrderFault::Gone, format!("there is no guest {} on {}", self.order.vm, self.order.host).into())
     }
 
-    /// Makes the guest this plane's own, and lets it run on.
+    /// Makes the guest this plane's own, and lets it run on. The hypervisor sees to it that what is done is not done again, and
+    /// that it carries this handover's seal, or an older mark of this plane.
     fn reclaim(&self, mark: &Mark, redefine: bool) -> Result<(), Answer> {
-        match self.marked()? {
-            Some((seen, carries)) => self.take(&seen, &carries, mark),
-            None if redefine => self.define(mark),
-            None => Err(self.gone()),
+        if self.look().map_err(failed)?.is_none() {
+            return if redefine { self.define(mark, true) } else { Err(self.gone()) };
         }
+        self.take(mark)
     }
 
-    /// Puts a mark on the guest where it has another, lets it run where the move has stopped it, takes the seal away.
-    fn take(&self, seen: &Sighting, carries: &Mark, mark: &Mark) -> Result<(), Answer> {
-        if carries == mark && seen.sealed.is_none() && seen.standing != Standing::Migrating {
-            return Ok(());
-        }
-        if carries != mark || seen.sealed.is_none() {
-            self.step(carries, HandoverStep::Mark { becomes: mark.clone(), sealed: true })?;
-        }
-        self.step(mark, HandoverStep::Resume)
+    /// Puts a mark on the guest, lets it run where the move has stopped it, takes the seal away.
+    fn take(&self, mark: &Mark) -> Result<(), Answer> {
+        self.step(mark, HandoverStep::Resume { becomes: mark.clone(), start: false })
     }
 
-    /// Makes the guest anew from the record, off.
-    fn define(&self, mark: &Mark) -> Result<(), Answer> {
-        let rewriting = Rewriting::default();
-        self.step(mark, HandoverStep::Define { xml: self.order.definition.clone(), rewriting })?;
-        self.step(mark, HandoverStep::Mark { becomes: mark.clone(), sealed: false })
+    /// Makes the guest anew from the record, off. At the target the record is what the peer sent.
+    fn define(&self, mark: &Mark, trusted: bool) -> Result<(), Answer> {
+        let (xml, rewriting) = (self.order.definition.clone(), Rewriting::default());
+        self.step(mark, HandoverStep::Define { xml, rewriting, trusted })?;
+        self.take(mark)
     }
 
     fn resume(&self, mark: &Mark, force: bool) -> Result<(), Answer> {
-        match self.marked()? {
-            Some((seen, carries)) if carries == *mark || force => self.take(&seen, &carries, mark),
-            Some((_, carries)) => {
+        let Some(seen) = self.look().map_err(failed)? else {
+            return if force { self.define(mark, false) } else { Err(self.gone()) };
+        };
+        match seen.mark {
+            Some(carries) if carries != *mark && !force => {
                 let text = format!("the copy carries the mark of {}, epoch {}", carries.plane, carries.epoch);
                 Err(Answer::Failed(OrderFault::Marked, text.into()))
             }
-            None if force => self.define(mark),
-            None => Err(self.gone()),
+            _ => self.take(mark),
         }
     }
 
     /// Takes away what carries this or an older mark.
     fn remove(&self, mark: &Mark, running: bool) -> Result<(), Answer> {
-        let Some((seen, carries)) = self.marked()? else { return Ok(()) };
-        if carries.epoch > mark.epoch {
-            let text = format!("it carries the newer mark of {}, epoch {}", carries.plane, carries.epoch);
-            return Err(Answer::Failed(OrderFault::Marked, text.into()));
-        }
-        if seen.standing == Standing::Running {
-            let more = if running { "; switch it off by hand, it is another plane's now" } else { "" };
-            return Err(Answer::Failed(OrderFault::Running, format!("it runs on {}{more}", self.order.host).into()));
-        }
-        self.step(&carries, HandoverStep::Remove)
+        let handover = step_of(self.order, mark.clone(), self.catalog, HandoverStep::Remove { running });
+        self.hypervisor.hand_over(&handover, self.watch).map_err(|error| match error.kind {
+            ErrorKind::Precondition => Answer::Failed(OrderFault::Running, error.what.into()),
+            _ => failed(error),
+        })
     }
 
     /// Nobody here waits for the job: it was begun before a restart. It is joined, to be cancelled.

@@ -15,7 +15,8 @@ pub mod simulated;
 
 pub use adjusted::Adjusted;
 pub use domain_xml::{DiskFile, Portrait, Rewriting, import, portrait, rewrite};
-pub use handover::{Definition, Handover, HandoverStep, ResumedBy, Transfer};
+use handover::{Busy, Found, Verdict, judge};
+pub use handover::{Definition, Handover, HandoverStep, ResumedBy, Seal, Transfer};
 pub use registry::{BEHIND_SOCKET, EMBEDDED, Registry};
 
 use crate::model::{

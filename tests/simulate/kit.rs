@@ -37,10 +37,10 @@ impl Plane {
             hosts: hosts.collect(),
             rules: self.rules.clone(),
             guardrails: self.guardrails.clone(),
+            handover: embot::manager::HandoverSettings::default(),
             adopt: if self.observes { Mode::Observe } else { Mode::Act },
             // The last resort is wall time, which a busy machine can run out of; the other limits hold.
             policy: Limits { deadline: Duration::from_secs(3_600), ..Limits::default() },
-            ..Settings::default()
         };
         Manager::new(settings, recovered)
     }

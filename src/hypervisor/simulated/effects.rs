@@ -58,7 +58,7 @@ pub struct Step {
     pub plane: Arc<str>,
     /// The epoch of the mark it expected.
     pub epoch: u64,
-    /// What it does: `seal`, `unseal`, `define`, `move`, `copy`, `resume`, `remove`.
+    /// What it does: `seal`, `define`, `move`, `copy`, `resume`, `remove`.
     pub step: Arc<str>,
     /// To whom.
     pub vm: VmId,

@@ -24,7 +24,7 @@ pub use client::RemoteFleet;
 
 pub use effects::{Effect, LogLine, Outcome, Run, Step};
 pub use fault::{Chances, Fault, Mishap, Trouble};
-pub use fleet::{Begun, Changes, Fleet, FleetError, Guest, JobId, Machine, OrderState, Seal, Seen};
+pub use fleet::{Begun, Changes, Fleet, FleetError, Guest, JobId, Machine, OrderState, Seen};
 pub use fleet_plan::{FaultName, FaultPlan, FleetPlan, GuestPlan, HeatPlan, HostPlan, LoadPlan, Times};
 pub use host::SimulatedHost;
 pub use live::{LiveFleet, LiveOptions};

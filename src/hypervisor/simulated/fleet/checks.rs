@@ -1,10 +1,9 @@
 //! May this be done now? Asked at the last moment before an order is begun.
 
 use super::super::load::share;
-use super::guest::Seal;
 use super::orders::error;
 use super::*;
-use crate::hypervisor::{ErrorKind, HypervisorError, Order};
+use crate::hypervisor::{ErrorKind, HypervisorError, Order, Seal};
 use crate::model::ActionKind;
 
 impl Fleet {

@@ -2,18 +2,9 @@
 
 use super::super::load::Signal;
 use super::orders::JobId;
+use crate::hypervisor::Seal;
 use crate::model::{Description, HostId, Reason, Span, Timestamp, VmId, VmLoad, VmState};
 use globset::GlobSet;
-use std::sync::Arc;
-
-/// What a handover writes beside the mark.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seal {
-    /// The handover's id.
-    pub handover: Arc<str>,
-    /// The guest was paused before, and stays so after the move.
-    pub stays_paused: bool,
-}
 
 /// A simulated guest.
 #[derive(Debug, Clone)]

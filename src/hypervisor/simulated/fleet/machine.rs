@@ -1,8 +1,8 @@
 //! A host of the fleet.
 
 use super::super::fault::Trouble;
-use super::guest::Seal;
 use super::orders::JobId;
+use crate::hypervisor::Seal;
 use crate::model::{Capacity, Description, Notice, Reason, Timestamp, VmId, VmState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

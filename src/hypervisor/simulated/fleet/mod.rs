@@ -29,7 +29,7 @@ mod reporting;
 mod troubles;
 
 pub use build::FleetError;
-pub use guest::{Guest, Seal};
+pub use guest::Guest;
 pub use handovers::Begun;
 pub use machine::Machine;
 pub use orders::{JobId, OrderState};

@@ -330,7 +330,7 @@ impl Fleet {
     }
 
     /// A guest that was being started runs now: anew, or where it was saved.
-    fn started(&mut self, vm: VmId) {
+    pub(super) fn started(&mut self, vm: VmId) {
         let Some(guest) = self.guests.get_mut(&vm) else { return };
         guest.starting = false;
         if std::mem::take(&mut guest.saved) {
