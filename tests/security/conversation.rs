@@ -2,9 +2,10 @@
 
 use super::world::{DAY, World, denied, eventually, inquiry, peer};
 use embot::migration::link::{Direction, Heard, Unsent, Versions};
+use embot::migration::message::{Envelope, Message};
 use embot::model::Summary;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 const BOTH: [Direction; 2] = [Direction::Send, Direction::Receive];
 
@@ -133,19 +134,23 @@ fn a_receiver_without_room_holds_the_sender_up_and_loses_nothing() {
         settings.limits.idle = DAY;
     });
     eventually("a stream", || a.peer("site-b").outgoing);
-    // Held by the test, so that whoever delivers has to wait.
-    let held = b.heard.lock().unwrap();
-    let before = held.len();
+    b.full.store(true, Ordering::SeqCst);
+    let before = b.messages().len();
+    // More than the queues on the way hold; then the sender is told.
     let mut sent = 0;
-    while sent < 5_000 {
-        match a.link.send(&"site-b".into(), &inquiry("site-a", sent)) {
+    let busy = loop {
+        match a.link.send(&"site-b".into(), &large(sent)) {
             Ok(()) => sent += 1,
-            Err(Unsent::Busy(_)) => break,
-            Err(other) => panic!("{other}"),
+            Err(unsent) => break unsent,
         }
-        std::thread::sleep(Duration::from_micros(10));
-    }
-    assert_eq!(held.len(), before);
-    drop(held);
+    };
+    assert!(matches!(busy, Unsent::Busy(_)), "{busy}");
+    assert_eq!(b.messages().len(), before);
+    b.full.store(false, Ordering::SeqCst);
     eventually("all that was taken arrives", || (b.messages().len() as u64 == sent).then_some(()));
+}
+
+/// A message of a mebibyte.
+fn large(number: u64) -> Envelope {
+    Envelope { message: Message::State(vec![7; 1 << 20].into()), ..inquiry("site-a", number) }
 }

@@ -3,9 +3,12 @@
 //! In `make test` each decoder gets a few thousand inputs, always the same. `make fuzz` gives each `SECONDS` of new ones, with a
 //! seed that is printed. What makes a decoder panic is written to `target/fuzz`; once mended, it belongs in `tests/corpus`.
 //!
-//! A new decoder takes one line in [`DECODERS`] and a folder in `tests/corpus` with at least one file `good-*`.
+//! A new decoder takes one line in [`DECODERS`] and good bytes to begin with: from [`seeds`], or files `good-*` in
+//! `tests/corpus`. Files `refused-*` there are what it must not take, among them all that once made it panic.
 
+use super::seeds::{self, GUEST};
 use embot::embot::package::Package;
+use embot::migration::bundle::{Bundle, Changes, Waiting};
 use embot::migration::link::proto::Frame;
 use embot::migration::link::wire::{Reader, Speaker};
 use embot::migration::message;
@@ -19,9 +22,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Reads bytes; says whether it took them. Panics where it took what it must not.
 type Decoder = fn(&[u8]) -> bool;
+/// Makes good bytes.
+type Seeds = fn() -> Vec<Vec<u8>>;
 
-const DECODERS: &[(&str, Decoder)] =
-    &[("certificate", certificate), ("frame", frame), ("message", migration_message), ("package", package)];
+/// Name, decoder, and good bytes made from values.
+const DECODERS: &[(&str, Decoder, Seeds)] = &[
+    ("bundle", bundle, seeds::bundles),
+    ("certificate", certificate, Vec::new),
+    ("changes", changes, seeds::rounds),
+    ("frame", frame, seeds::frames),
+    ("message", migration_message, seeds::messages),
+    ("package", package, Vec::new),
+    ("waiting", waiting, seeds::waitings),
+];
 
 /// What a TLS client presents, before anybody knows who it is.
 fn certificate(bytes: &[u8]) -> bool {
@@ -61,9 +74,35 @@ fn package(bytes: &[u8]) -> bool {
     Package::read(bytes).is_ok_and(|package| package.check_files().is_ok())
 }
 
+/// What a guest's state holds.
+fn bundle(bytes: &[u8]) -> bool {
+    let Ok(bundle) = Bundle::from_bytes(bytes, GUEST) else { return false };
+    assert_eq!(bundle.guest.id, GUEST);
+    let again = Bundle::from_bytes(&bundle.to_bytes(), GUEST).expect("what was taken can be sent on");
+    assert_eq!(again.to_bytes(), bundle.to_bytes());
+    // Times of another plane, whatever they are, are put on our clock.
+    let _ = bundle.rebase(i64::MAX).rebase(i64::MIN).fingerprint();
+    true
+}
+
+/// What a dirty round holds.
+fn changes(bytes: &[u8]) -> bool {
+    Changes::from_bytes(bytes, GUEST).is_ok()
+}
+
+/// What the held facts are in.
+fn waiting(bytes: &[u8]) -> bool {
+    let Ok(waiting) = Waiting::from_bytes(bytes, GUEST) else { return false };
+    assert!(waiting.events.iter().all(|event| event.element.vm() == Some(GUEST)));
+    let _ = waiting.rebase(i64::MAX).rebase(i64::MIN);
+    true
+}
+
+/// The files of a decoder, where it has any.
 fn corpus(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name);
-    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let Ok(entries) = std::fs::read_dir(&folder) else { return Vec::new() };
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files.into_iter().map(|path| (path.clone(), std::fs::read(&path).unwrap())).collect()
 }
@@ -100,8 +139,8 @@ fn damage(from: &[Vec<u8>], chance: &mut ChaCha8Rng) -> Vec<u8> {
 }
 
 /// Feeds a decoder until `done`; how many inputs, and how many it took.
-fn feed(name: &str, decoder: Decoder, seed: u64, mut done: impl FnMut(u64) -> bool) -> (u64, u64) {
-    let corpus: Vec<Vec<u8>> = corpus(name).into_iter().map(|(_, bytes)| bytes).collect();
+fn feed(name: &str, decoder: Decoder, good: Vec<Vec<u8>>, seed: u64, mut done: impl FnMut(u64) -> bool) -> (u64, u64) {
+    let corpus: Vec<Vec<u8>> = good.into_iter().chain(corpus(name).into_iter().map(|(_, bytes)| bytes)).collect();
     let mut chance = ChaCha8Rng::seed_from_u64(seed);
     let (mut fed, mut taken) = (0, 0);
     while !done(fed) {
@@ -124,28 +163,37 @@ fn feed(name: &str, decoder: Decoder, seed: u64, mut done: impl FnMut(u64) -> bo
 #[test]
 fn damaged_bytes_are_refused_and_nothing_panics() {
     let seconds: Option<u64> = std::env::var("SECONDS_EACH").ok().map(|text| text.parse().expect("SECONDS_EACH is a number"));
-    for (name, decoder) in DECODERS {
+    for (name, decoder, good) in DECODERS {
         let Some(seconds) = seconds else {
-            let (_, taken) = feed(name, *decoder, 1, |fed| fed == 3_000);
+            let (_, taken) = feed(name, *decoder, good(), 1, |fed| fed == 3_000);
             assert!(taken > 0, "`{name}` took nothing: damage that is too great tests little");
             continue;
         };
         let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         let started = Instant::now();
-        let (fed, taken) = feed(name, *decoder, seed, |_| started.elapsed() >= Duration::from_secs(seconds));
+        let (fed, taken) = feed(name, *decoder, good(), seed, |_| started.elapsed() >= Duration::from_secs(seconds));
         println!("{name}: {fed} inputs in {seconds} s from seed {seed}, {taken} of them taken, none panicked");
     }
 }
 
 #[test]
-fn the_corpus_is_read() {
-    for (name, decoder) in DECODERS {
-        let files = corpus(name);
-        assert!(files.iter().any(|(path, _)| is_good(path)), "tests/corpus/{name} has no file `good-*`");
+fn good_bytes_are_taken_and_the_others_are_not() {
+    for (name, decoder, good) in DECODERS {
+        let (good, files) = (good(), corpus(name));
+        let some = !good.is_empty() || files.iter().any(|(path, _)| is_good(path));
+        assert!(some, "`{name}` has no good bytes");
+        for (at, bytes) in good.iter().enumerate() {
+            assert!(decoder(bytes), "`{name}` refuses seed {at}");
+        }
         for (path, bytes) in files {
             assert_eq!(decoder(&bytes), is_good(&path), "{}", path.display());
         }
     }
+}
+
+#[test]
+fn values_too_deep_are_refused_before_the_stack_ends() {
+    assert!(!bundle(&seeds::deep_bundle()));
 }
 
 fn is_good(path: &Path) -> bool {

@@ -84,14 +84,14 @@ fn a_message_of_the_other_side() {
 
 #[test]
 fn an_offer_in_the_name_of_another() {
-    let offer = embot_offer("good", "site-b");
-    refused(vec![message(2, &offer)], "an offer by plane good to plane site-b");
-    let offer = embot_offer("site-a", "site-c");
-    refused(vec![message(2, &offer)], "an offer by plane site-a to plane site-c");
+    let named = offer("good", "site-b");
+    refused(vec![message(2, &named)], "an offer by plane good to plane site-b");
+    let named = offer("site-a", "site-c");
+    refused(vec![message(2, &named)], "an offer by plane site-a to plane site-c");
 }
 
 /// An offer within a migration of site-a, in whatever names.
-pub fn embot_offer(from: &str, to: &str) -> embot::migration::message::Envelope {
+pub fn offer(from: &str, to: &str) -> embot::migration::message::Envelope {
     use embot::migration::ResumeBy;
     use embot::migration::message::{GuestOffer, Offer};
     use embot::model::{Mode, VmState};

@@ -7,4 +7,5 @@ mod frames;
 mod identity;
 mod limits;
 mod rotation;
+mod seeds;
 mod world;

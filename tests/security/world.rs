@@ -17,6 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
@@ -97,15 +98,18 @@ impl World {
         };
         change(&mut settings);
         let heard = Arc::new(Mutex::new(Vec::new()));
-        let into = heard.clone();
-        #[expect(clippy::result_large_err, reason = "what is not taken is given back whole")]
+        let full = Arc::new(AtomicBool::new(false));
+        let (into, no_room) = (heard.clone(), full.clone());
         let deliver = Arc::new(move |heard| {
+            if no_room.load(Ordering::SeqCst) {
+                return Err(heard);
+            }
             into.lock().unwrap().push(heard);
             Ok(())
         });
         let clock = SystemClock::start(Timestamp(0));
         let link = Link::start(self.runtime.handle(), settings, clock, deliver).unwrap();
-        Plane { name: plane.into(), link, heard }
+        Plane { name: plane.into(), link, heard, full }
     }
 }
 
@@ -132,6 +136,8 @@ pub struct Plane {
     pub name: Arc<str>,
     pub link: Link,
     pub heard: Arc<Mutex<Vec<Heard>>>,
+    /// While it is set, the plane takes nothing more.
+    pub full: Arc<AtomicBool>,
 }
 
 impl Plane {

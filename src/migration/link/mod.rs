@@ -70,7 +70,7 @@ pub enum Heard {
         envelope: Box<Envelope>,
     },
     /// A peer has come, gone, or said what it has to give.
-    Peer(Peer),
+    Peer(Box<Peer>),
 }
 
 /// Takes what was heard; without room it gives it back, and is asked again. Must not block.

@@ -95,7 +95,7 @@ pub(super) async fn run(shared: &Arc<Shared>, opened: Opened) -> Ended {
     let (pongs, mut answers) = mpsc::channel(8);
     let measuring = Mutex::new(Measuring::default());
     if let Some(state) = shared.peers.opened(&peer, speaker, &stream) {
-        shared.deliver(Heard::Peer(state)).await;
+        shared.deliver(Heard::Peer(Box::new(state))).await;
     }
     tracing::info!(%peer, %address, version, "connected");
     let mut session = Session { shared, peer: &peer, stream: &stream, measuring: &measuring };
@@ -118,7 +118,7 @@ pub(super) async fn run(shared: &Arc<Shared>, opened: Opened) -> Ended {
     }
     tracing::info!(%peer, %address, why = ended.words(), "disconnected");
     if let Some(state) = shared.peers.closed(&peer, speaker, stream.id) {
-        shared.deliver(Heard::Peer(state)).await;
+        shared.deliver(Heard::Peer(Box::new(state))).await;
     }
     ended
 }
@@ -210,7 +210,7 @@ impl Session<'_> {
                 }
                 Ok(Said::Summary(summary)) => {
                     if let Some(state) = self.shared.peers.summary(self.peer, summary, clock.now()) {
-                        self.shared.deliver(Heard::Peer(state)).await;
+                        self.shared.deliver(Heard::Peer(Box::new(state))).await;
                     }
                 }
                 Ok(Said::Message(envelope)) => {
