@@ -3,11 +3,15 @@
 use crate::contract::{Ability, EPOCH, Fixture, PLANE, Side, Wanted, Watcher, eventually, migration, order};
 use embot::clock::SystemClock;
 use embot::hypervisor::simulated::{
-    Fault, Fleet, FleetPlan, GuestPlan, HostPlan, JobId, LiveFleet, LiveOptions, LoadPlan, Mishap, OrderState, Outcome,
-    SimulatedHost, Trouble,
+    Fault, Fleet, FleetPlan, GuestPlan, HostPlan, JobId, LiveFleet, LiveOptions, LoadPlan, LogLine, Mishap, OrderState,
+    Outcome, SimulatedHost, Trouble,
 };
-use embot::hypervisor::{Destination, ErrorKind, Hypervisor, MigrationLimits, Order};
-use embot::model::{ActionKind, HostId, Mark, Span, Timestamp, VmId};
+use embot::hypervisor::{
+    Destination, ErrorKind, Handover, HandoverStep, Hypervisor, HypervisorError, MigrationLimits, Order, ResumedBy, Rewriting,
+    Transfer,
+};
+use embot::model::{ActionKind, HostId, Mark, Span, Standing, Timestamp, VmId};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A simulated fleet, and a way to its hosts.
@@ -187,4 +191,94 @@ fn bandwidth_is_honoured_and_shared() {
     assert_eq!(ended_after(None, 1), [256 + 50], "the whole link");
     assert_eq!(ended_after(Some(20), 1), [12_800 + 50], "no more than was permitted");
     assert_eq!(ended_after(None, 2), [512 + 50, 512 + 50], "half the link each");
+}
+
+/// Moves a guest to another plane while something is wrong with its source; the way to both hosts, and how the move ended.
+fn break_at_switch(
+    trouble: Trouble,
+    resume: ResumedBy,
+) -> (Box<dyn Hypervisor>, Box<dyn Hypervisor>, VmId, HypervisorError, Simulated<impl Fn(&HostId) -> SimulatedHost + Send + Sync>)
+{
+    let fixture = in_process().unwrap();
+    let vm = guest(&fixture, "breaks");
+    let (a, b) = (fixture.connect(Side::A), fixture.connect(Side::B));
+    let mark = Mark { plane: PLANE.into(), epoch: EPOCH };
+    let step = |step| Handover { id: "contract/1".into(), plane: PLANE.into(), vm, mark: mark.clone(), step };
+    a.hand_over(&step(HandoverStep::Seal { becomes: mark.clone() }), &Watcher::default()).unwrap();
+    fixture.break_host(Side::A, trouble, Span::seconds(20));
+    let (destination, limits) = (fixture.destination(Side::B), MigrationLimits::default());
+    let transfer = Transfer { destination, limits, resume, rewriting: Rewriting::default() };
+    let moves = step(HandoverStep::Move(Box::new(transfer)));
+    let error = a.hand_over(&moves, &Watcher::default()).unwrap_err();
+    (a, b, vm, error, fixture)
+}
+
+fn standing(host: &dyn Hypervisor, vm: VmId) -> Option<Standing> {
+    host.look(vm).unwrap().map(|sighting| sighting.standing)
+}
+
+/// How often guests run according to the log: the most at a time.
+fn most_runs(fixture: &Simulated<impl Fn(&HostId) -> SimulatedHost + Send + Sync>, vm: VmId) -> usize {
+    let (mut running, mut most) = (BTreeSet::new(), 0);
+    for line in fixture.fleet.with(Fleet::take_log) {
+        let LogLine::Run(run) = line else { continue };
+        if run.vm == vm {
+            if run.runs {
+                running.insert(run.host)
+            } else {
+                running.remove(&run.host)
+            };
+            most = most.max(running.len());
+        }
+    }
+    most
+}
+
+#[test]
+fn a_link_that_breaks_in_the_last_moment_leaves_one_that_runs_where_managers_resume() {
+    let (a, b, vm, error, fixture) = break_at_switch(Trouble::CutAtSwitch, ResumedBy::ByManager);
+    assert_eq!(error.kind, ErrorKind::Failed, "{error}");
+    assert_eq!((standing(&*a, vm), standing(&*b, vm)), (Some(Standing::Running), Some(Standing::Migrating)));
+    assert_eq!(most_runs(&fixture, vm), 1);
+    let mark = Mark { plane: PLANE.into(), epoch: EPOCH };
+    let step = |step| Handover { id: "contract/1".into(), plane: PLANE.into(), vm, mark: mark.clone(), step };
+    b.hand_over(&step(HandoverStep::Remove { running: false }), &Watcher::default()).unwrap();
+    a.hand_over(&step(HandoverStep::Resume { becomes: mark.clone(), start: false }), &Watcher::default()).unwrap();
+    assert_eq!((standing(&*a, vm), standing(&*b, vm)), (Some(Standing::Running), None));
+}
+
+#[test]
+fn a_link_that_breaks_in_the_last_moment_leaves_two_where_hypervisors_resume_and_the_log_tells() {
+    let (a, b, vm, _, fixture) = break_at_switch(Trouble::CutAtSwitch, ResumedBy::ByHypervisor);
+    assert_eq!((standing(&*a, vm), standing(&*b, vm)), (Some(Standing::Running), Some(Standing::Running)));
+    assert_eq!(most_runs(&fixture, vm), 2);
+}
+
+#[test]
+fn a_source_that_is_killed_in_the_last_moment_comes_back_with_the_guest_paused() {
+    for (resume, there) in [(ResumedBy::ByManager, Standing::Migrating), (ResumedBy::ByHypervisor, Standing::Running)] {
+        let (a, b, vm, error, fixture) = break_at_switch(Trouble::KilledAtSwitch, resume);
+        assert_eq!(error.kind, ErrorKind::Unreachable, "{error}");
+        assert_eq!(a.look(vm).unwrap_err().kind, ErrorKind::Unreachable, "nobody can tell");
+        assert_eq!(standing(&*b, vm), Some(there));
+        eventually("the source is back", || a.look(vm).is_ok());
+        assert_eq!(standing(&*a, vm), Some(Standing::Migrating));
+        assert!(most_runs(&fixture, vm) <= 1);
+    }
+}
+
+#[test]
+fn two_planes_number_their_actions_each_for_itself() {
+    let fixture = in_process().unwrap();
+    let (ours, theirs) = (guest(&fixture, "ours"), {
+        let mark = Some(Mark { plane: "other".into(), epoch: EPOCH });
+        fixture.guest(Side::A, &Wanted { name: "theirs".to_owned(), running: true, deaf: false, mark })
+    });
+    let a = fixture.connect(Side::A);
+    let first = order(ActionKind::Suspend { vm: ours });
+    let second = Order { plane: "other".into(), kind: ActionKind::Suspend { vm: theirs }, ..first.clone() };
+    a.execute(&first, &Watcher::default()).unwrap();
+    a.execute(&second, &Watcher::default()).expect("the number is the other plane's own");
+    let planes: BTreeSet<_> = fixture.fleet.with(Fleet::take_effects).into_iter().map(|effect| effect.plane).collect();
+    assert_eq!(planes, [PLANE.into(), "other".into()].into());
 }
