@@ -44,6 +44,9 @@ pub enum DaemonError {
     /// The hosts of the configuration cannot be reached for, as they are written.
     #[error("{0}")]
     Hosts(String),
+    /// The key for modules cannot be read.
+    #[error("{0}")]
+    Key(String),
     /// The manager ended early.
     #[error(transparent)]
     Manager(#[from] RunError),
@@ -145,7 +148,7 @@ impl Daemon {
                 updates.send(Input::Update(action, update));
             }),
         )?;
-        let settings = settings(config, &hosts.settings);
+        let settings = settings(config, &hosts.settings).map_err(DaemonError::Key)?;
         let (ends, ended) = watch::channel(());
         let manager = {
             let (handle, clock) = (handle.clone(), clock.clone());
@@ -245,16 +248,18 @@ impl Outlet for ToEffectors {
     }
 }
 
-fn settings(config: &Config, hosts: &[HostSettings]) -> Settings {
-    Settings {
+fn settings(config: &Config, hosts: &[HostSettings]) -> Result<Settings, String> {
+    let module_key = config.signing_key()?.map(Arc::new);
+    let trust = config.trust_store(module_key.as_deref());
+    Ok(Settings {
         plane: config.plane.clone(),
         hosts: hosts.to_vec(),
         rules: config.rules.clone(),
         guardrails: config.guardrails.clone(),
         policy: config.policy_limits(),
         adopt: config.adopt,
-        handover: crate::manager::HandoverSettings::default(),
-    }
+        handover: crate::manager::HandoverSettings { trust, module_key, ..crate::manager::HandoverSettings::default() },
+    })
 }
 
 /// The API's socket in the file system; taken away with the daemon, also when that fails to start.

@@ -20,6 +20,7 @@ mod actions;
 mod commands;
 mod handover;
 mod leftovers;
+mod mobile;
 mod modules;
 mod output;
 mod run;
@@ -43,6 +44,7 @@ use crate::sensors::{Inventory, Sensed};
 use crate::store::Recovered;
 use crate::usage::Usage;
 use handover::Handovers;
+use mobile::Mobile;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -124,6 +126,7 @@ pub struct Manager {
     unrestored: BTreeMap<Arc<str>, ModuleRow>,
     figures: Figures,
     handovers: Handovers,
+    mobile: Mobile,
     turn: Turn,
 }
 
@@ -200,6 +203,7 @@ impl Manager {
         let pending = std::mem::take(&mut recovered.pending);
         let modules = std::mem::take(&mut recovered.modules);
         let embots = std::mem::take(&mut recovered.embots);
+        let mobile = Mobile::restored(std::mem::take(&mut recovered.mobile), std::mem::take(&mut recovered.contents));
         let (migrations, tombstones) = (std::mem::take(&mut recovered.migrations), std::mem::take(&mut recovered.tombstones));
         let world = Rc::new(RefCell::new(world));
         let usage = Rc::new(RefCell::new(usage));
@@ -229,6 +233,7 @@ impl Manager {
             unrestored: BTreeMap::new(),
             figures: Figures::default(),
             handovers: Handovers::default(),
+            mobile,
             turn,
         };
         manager.restore_handovers(migrations, tombstones);
@@ -239,6 +244,7 @@ impl Manager {
         for (name, row) in modules {
             manager.restore_module(name, row);
         }
+        manager.sweep_packages();
         manager.clear_leftovers(hosts);
         manager.world.borrow_mut().take_dirty();
         manager
@@ -448,6 +454,8 @@ impl Manager {
     fn retire(&mut self, element: ElementId) {
         let dropped = self.roster.deregister(&element);
         self.embots_changed(Vec::new(), dropped);
+        let is_back = element.vm().is_some_and(|vm| self.world.borrow().vm(vm).is_some());
+        element.vm().filter(|_| !is_back).into_iter().for_each(|vm| self.forget_bringer(vm));
         if element.vm().is_some_and(|vm| self.world.borrow().vm(vm).is_some()) {
             return self.register(&element);
         }
@@ -470,7 +478,7 @@ impl Manager {
         if stepped.is_quiet() {
             return Vec::new();
         }
-        let (id, suspended, terms) = (embot.id.clone(), embot.suspended.is_some(), module.terms.clone());
+        let (id, suspended, terms) = (embot.id.clone(), embot.suspended.is_some(), module.terms_for(&event.element));
         wanted.extend(stepped.proposals.into_iter().map(|proposal| (proposal, terms.clone())));
         for text in stepped.logs {
             self.turn.records.push(Record::Log { embot: id.clone(), text });

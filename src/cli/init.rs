@@ -11,10 +11,14 @@ pub(super) const SHIPPED: &[(&str, &str)] = &[
     ("embots/restart-crashed.yaml", include_str!("../../embots/restart-crashed.yaml")),
     ("embots/evacuate-maintenance.yaml", include_str!("../../embots/evacuate-maintenance.yaml")),
     ("embots/keep-apart.yaml", include_str!("../../embots/keep-apart.yaml")),
+    ("embots/admit-offers.yaml", include_str!("../../embots/admit-offers.yaml")),
+    ("embots/share-load.yaml", include_str!("../../embots/share-load.yaml")),
     ("policies/relieve-hot-host.rhai", include_str!("../../policies/relieve-hot-host.rhai")),
     ("policies/restart-crashed.rhai", include_str!("../../policies/restart-crashed.rhai")),
     ("policies/evacuate-maintenance.rhai", include_str!("../../policies/evacuate-maintenance.rhai")),
     ("policies/keep-apart.rhai", include_str!("../../policies/keep-apart.rhai")),
+    ("policies/admit-offers.rhai", include_str!("../../policies/admit-offers.rhai")),
+    ("policies/share-load.rhai", include_str!("../../policies/share-load.rhai")),
 ];
 
 const REAL: &str = include_str!("init/plane.yaml");

@@ -1,7 +1,7 @@
 //! A loaded module: its manifest with its policies bound to their settings.
 
 use super::manifest::{Cover, Manifest};
-use crate::model::{ElementId, Host, Mode, ModuleRow, Vm, World};
+use crate::model::{ElementId, Grant, Host, Mode, ModuleRow, Vm, VmId, World};
 use crate::plan::Terms;
 use crate::policy::Bound;
 use globset::{Glob, GlobSet, GlobSetBuilder};
@@ -19,6 +19,8 @@ pub struct Module {
     pub terms: Arc<Terms>,
     /// What the store keeps of it.
     pub row: ModuleRow,
+    /// Where it came with guests: it stands for those and no others, and for each within what was granted.
+    guests: Option<BTreeMap<VmId, Grant>>,
     names: GlobSet,
 }
 
@@ -38,7 +40,24 @@ impl Module {
             limits: manifest.limits.clone(),
             is_admin: false,
         });
-        Ok(Module { manifest, policies, terms, row, names })
+        Ok(Module { manifest, policies, terms, row, guests: None, names })
+    }
+
+    /// From now on it stands for these guests only, which brought it.
+    pub fn stand_for(&mut self, guests: BTreeMap<VmId, Grant>) {
+        self.guests = Some(guests);
+    }
+
+    /// What the planner holds its embot for this element to.
+    pub fn terms_for(&self, element: &ElementId) -> Arc<Terms> {
+        let grant = self.guests.as_ref().zip(element.vm()).and_then(|(guests, vm)| guests.get(&vm));
+        let Some(Grant { mode, permits, .. }) = grant else { return self.terms.clone() };
+        let mut terms = (*self.terms).clone();
+        terms.mode = mode.map_or(terms.mode, |mode| terms.mode.min(mode));
+        if let Some(permits) = permits {
+            terms.permits.retain(|permit| permits.contains(permit));
+        }
+        Arc::new(terms)
     }
 
     /// The mode in force: what an admin set, else what the manifest says.
@@ -59,6 +78,11 @@ impl Module {
 
     /// Does it cover this element? Dependents are covered through their guest.
     pub fn covers(&self, world: &World, element: &ElementId) -> bool {
+        if let Some(guests) = &self.guests
+            && !matches!(element, ElementId::Vm(vm) if guests.contains_key(vm))
+        {
+            return false;
+        }
         match element {
             ElementId::Plane => self.manifest.cover == Cover::Plane,
             ElementId::Host(host) => {

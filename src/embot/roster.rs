@@ -2,7 +2,7 @@
 
 use super::module::Module;
 use super::step::Embot;
-use crate::model::{ElementId, EmbotId, EmbotRow, Lookup, World};
+use crate::model::{ElementId, EmbotId, EmbotRow, Grant, Lookup, VmId, World};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -126,6 +126,14 @@ impl Roster {
         // Nobody else holds the module between two inputs.
         Rc::get_mut(module)?.set_mode(mode);
         Some(module.clone())
+    }
+
+    /// A module that came with guests stands for these now.
+    pub fn set_guests(&mut self, name: &str, guests: BTreeMap<VmId, Grant>) {
+        // Nobody else holds the module between two inputs.
+        if let Some(module) = self.modules.get_mut(name).and_then(Rc::get_mut) {
+            module.stand_for(guests);
+        }
     }
 
     /// An element came or changed: makes the embots that cover it now and drops those that no longer do. Returns both.

@@ -35,6 +35,8 @@ impl Manager {
         // A version that could not be restored left its mode and its history behind.
         let before = in_force.or_else(|| self.unrestored.get(&name).cloned());
         let mut row = before.unwrap_or(ModuleRow { mode: None, versions: Vec::new() });
+        // What an admin deploys is the plane's own, whoever brought the same before.
+        let is_new = is_new || self.disown(&name);
         let same = |old: &ModuleVersion| old.manifest == version.manifest && old.policies == version.policies;
         if !is_new && row.versions.last().is_some_and(same) {
             return Ok(format!("module {name} is in force in this version already"));
@@ -51,7 +53,8 @@ impl Manager {
         let Some(version) = row.versions.last() else { return };
         let restored = self.read_module(version).and_then(|(manifest, policies)| Module::new(manifest, policies, row.clone()));
         match restored {
-            Ok(module) => {
+            Ok(mut module) => {
+                self.mobile.scope(&mut module);
                 let (made, gone) = self.roster.load(module, &self.world.borrow());
                 let news = made.into_iter().filter(|id| self.roster.embot(id).is_some_and(|embot| embot.dirty)).collect();
                 self.embots_changed(news, gone);
@@ -63,7 +66,7 @@ impl Manager {
         }
     }
 
-    fn read_module(&self, version: &ModuleVersion) -> Result<(Manifest, Vec<crate::policy::Bound>), String> {
+    pub(super) fn read_module(&self, version: &ModuleVersion) -> Result<(Manifest, Vec<crate::policy::Bound>), String> {
         let told = |errors: Vec<Diagnostic>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         let (manifest, _) = Manifest::read(&version.file, &version.manifest).map_err(told)?;
         let mut bound = Vec::new();
@@ -85,13 +88,14 @@ impl Manager {
         Ok((manifest, bound))
     }
 
-    fn put_in_force(
+    pub(super) fn put_in_force(
         &mut self,
         (manifest, policies): (Manifest, Vec<crate::policy::Bound>),
         row: ModuleRow,
     ) -> Result<String, String> {
         let (name, version) = (manifest.module.clone(), manifest.version.clone());
-        let module = Module::new(manifest, policies, row.clone())?;
+        let mut module = Module::new(manifest, policies, row.clone())?;
+        self.mobile.scope(&mut module);
         let mode = module.mode();
         let (made, gone) = self.roster.load(module, &self.world.borrow());
         let count = made.len();
@@ -117,6 +121,7 @@ impl Manager {
         let count = gone.len();
         self.embots_changed(Vec::new(), gone);
         self.turn.changes.push(Change::Module(name.clone(), None));
+        self.disown(name);
         Ok(format!("module {name} is unloaded; its {count} embots and their state are gone"))
     }
 

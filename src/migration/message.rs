@@ -4,6 +4,9 @@
 //! until shown otherwise: `decode` refuses what is too long, too many, of an unknown version or followed by anything, and never
 //! panics. Payloads are opaque here; `bundle` knows what is in them.
 
+#[cfg(test)]
+mod tests;
+
 use super::{MigrationId, Reason, ResumeBy, Way};
 use crate::model::{HostId, Mode, Span, Verb, VmId, VmState};
 use serde::de::{Error as _, SeqAccess, Visitor};
@@ -20,6 +23,8 @@ pub const MESSAGE_BYTES: usize = 16 << 20;
 pub const PAYLOAD_BYTES: usize = 15 << 20;
 /// A description's (domain XML) bytes, at most.
 pub const DESCRIPTION_BYTES: usize = 1 << 20;
+/// The bytes of a module's listing, at most.
+pub const LISTING_BYTES: usize = 64 << 10;
 /// Any other text's bytes, at most.
 pub const TEXT_BYTES: usize = 4 << 10;
 /// Entries of a list, at most.
@@ -239,12 +244,10 @@ pub struct NicOffer {
 pub struct ModuleOffer {
     /// Its name.
     pub name: Arc<str>,
-    /// The hash of its package.
+    /// The hash of its package: of `sealed`.
     pub hash: Digest,
-    /// Its version, which must not fall.
-    pub version: u64,
-    /// The package's bytes.
-    pub bytes: u64,
+    /// The package's listing with its signature, so that the target can say at once whether it would take it.
+    pub sealed: Payload,
     /// Its mode at the source.
     pub mode: Mode,
     /// What it may propose at the source.
@@ -482,7 +485,8 @@ fn check_offer(offer: &Offer) -> Result<(), MessageError> {
     let texts = texts.chain(&guest.cpu_features).chain(&guest.passthrough).chain(modules.iter().map(|module| &module.name));
     let texts = texts.chain(guest.disks.iter().flat_map(|disk| [&disk.target, &disk.path, &disk.format]));
     let mut texts = texts.chain(guest.nics.iter().flat_map(|nic| [&nic.address, &nic.network]));
-    texts.try_for_each(|each| text(each))
+    texts.try_for_each(|each| text(each))?;
+    modules.iter().try_for_each(|module| within("a module's listing", module.sealed.0.len(), LISTING_BYTES))
 }
 
 fn check_grants(grants: &Grants) -> Result<(), MessageError> {

@@ -41,10 +41,13 @@
 //! loudly, and wait for an admin's `resolve`. `tests/explorer` shows it exhaustively.
 
 pub mod bundle;
+pub mod link;
 pub mod message;
 pub mod order;
 pub mod source;
 pub mod target;
+#[cfg(test)]
+pub mod testing;
 
 pub use crate::model::{MigrationId, Side};
 
@@ -197,7 +200,8 @@ pub enum Order {
     Reclaim {
         /// The mark to write.
         mark: Mark,
-        /// Where there is no such domain: define it from the record, without starting it. (Else: `Failed(Gone)`.)
+        /// By an admin's word: where there is no such domain, or its host is the fenced one, define it from the record, without
+        /// starting it. (Else: `Failed(Gone)`.)
         redefine: bool,
     },
     /// Source: remove what the move has left of it here, if it carries this or an older mark. Never a running guest.
@@ -208,7 +212,8 @@ pub enum Order {
     Resume {
         /// The mark it must carry, or be given where `force` says so.
         mark: Mark,
-        /// An admin has decided: write the mark; where there is no copy, define it from the record, without starting it.
+        /// By an admin's word: write the mark; where there is no copy, or its host is the fenced one, define it from the record,
+        /// without starting it.
         force: bool,
     },
     /// Target: remove the copy with this or an older mark, its volumes with it where the move made them.
@@ -271,7 +276,8 @@ pub struct JobProgress {
     pub at: Timestamp,
 }
 
-/// An admin's word on a migration that cannot be decided.
+/// An admin's word on a migration that cannot be decided. It outdoes what the planes decide by themselves, so it must be true,
+/// and it must not be given where the other plane, or its record, says that it manages the guest already.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Resolution {
     /// Who owns the guest from now on.

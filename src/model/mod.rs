@@ -37,7 +37,7 @@ pub use migration::{MigrationId, MigrationRow, Outcome, Phase, Reservation, Side
 
 pub use offer::{Admission, Answer, Grant, Offer, OfferedGuest, OfferedHost, OfferedModule, Verdict};
 pub use peer::{Peer, Summary};
-pub use record::{Batch, Change, EmbotRow, ModuleRow, ModuleVersion, PlaneRow, Record, TimerRow};
+pub use record::{Batch, Change, EmbotRow, MobileRow, ModuleRow, ModuleVersion, PlaneRow, Record, TimerRow};
 pub use report::{AgentState, Description, DomainReport, HostReport, Notice, NoticeBody};
 pub use rule::{Affinity, AffinityRule, Violation};
 pub use sighting::{Sighting, Standing};

@@ -66,7 +66,8 @@ pub struct OfferedGuest {
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
 }
 
-/// A module of an offer. What it says of itself is signed, and was verified before the offer is put to a policy.
+/// A module of an offer. Where a key of this plane's trust store stands for it, what it says of itself was verified before the
+/// offer is put to a policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OfferedModule {
     /// Its name.
@@ -83,6 +84,8 @@ pub struct OfferedModule {
     pub mode: Mode,
     /// What it wants to propose.
     pub permits: BTreeSet<Verb>,
+    /// The plane has a module of this name, which stays in force: nothing of this one is loaded.
+    pub in_force: bool,
     /// Why it cannot be loaded here, whatever a policy says; `None`: it can.
     pub refusal: Option<Arc<str>>,
 }

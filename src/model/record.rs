@@ -6,9 +6,11 @@
 use super::action::{Action, ActionId, ActionUpdate, Level, Refusal};
 use super::element::{ElementId, EmbotId, HostId, VmId};
 use super::event::Event;
+use super::hash::ContentHash;
 use super::host::Host;
-use super::input::Input;
+use super::input::{Bytes, Input};
 use super::migration::{MigrationId, MigrationRow, Tombstone};
+use super::offer::Grant;
 use super::time::Timestamp;
 use super::value::Value;
 use super::vm::{Mode, Vm};
@@ -74,6 +76,15 @@ pub struct ModuleVersion {
     pub by: Arc<str>,
 }
 
+/// What is kept of a module that came with guests, beside its own row: it stands for those guests and for no others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MobileRow {
+    /// The package it came in.
+    pub package: ContentHash,
+    /// The guests that brought it, with what was granted to each. When the last of them is gone, so is the module.
+    pub guests: BTreeMap<VmId, Grant>,
+}
+
 /// A module's row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModuleRow {
@@ -108,6 +119,10 @@ pub enum Change {
     Migration(MigrationId, Option<Box<MigrationRow>>),
     /// Where a guest went.
     Tombstone(VmId, Option<Tombstone>),
+    /// A module that came with guests.
+    Mobile(Arc<str>, Option<MobileRow>),
+    /// A piece of a package, at its address.
+    Content(ContentHash, Option<Bytes>),
 }
 
 /// Something decided or noticed in a batch, for the journal and for those who follow it live.

@@ -102,6 +102,7 @@ pub fn offer(plane: &str) -> Offer {
             signed_by: Some("ops".into()),
             mode: Mode::Act,
             permits: permits.clone(),
+            in_force: false,
             refusal: None,
         }],
         mode: Mode::Act,

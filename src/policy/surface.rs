@@ -265,7 +265,7 @@ pub const TYPES: &[TypeTable] = &[
     TypeTable {
         kind: Type::OfferedModule,
         name: "module",
-        doc: "A module that comes along with an offered guest. Its signature was verified.",
+        doc: "A module that comes along with an offered guest. Signatures were verified.",
         properties: OFFERED_MODULE,
         methods: &[],
     },
@@ -338,6 +338,7 @@ const OFFERED_MODULE: &[Property] = &[
     property("signed_by", Type::Text, "the trusted key that signed it; \"\" where it is unsigned or the key is unknown"),
     property("mode", Type::Text, "how far it wants to go"),
     property("permits", Type::Array(&Type::Text), "what it wants to propose"),
+    property("in_force", Type::Bool, "the plane has a module of this name, which stays: nothing of this one is loaded"),
     property("refusal", Type::Text, "why it cannot be loaded here, whatever is answered; \"\" where it can"),
 ];
 

@@ -58,6 +58,12 @@ fn change(tables: &mut Tables<'_>, change: &Change) -> Result<(), Fault> {
         Change::Migration(id, None) => drop(tables.migrations.remove(&*id.to_string())?),
         Change::Tombstone(id, Some(row)) => drop(tables.tombstones.insert(id.0.as_u128(), &*record::encode(row)?)?),
         Change::Tombstone(id, None) => drop(tables.tombstones.remove(id.0.as_u128())?),
+        Change::Mobile(name, Some(row)) => drop(tables.mobile.insert(&**name, &*record::encode(row)?)?),
+        Change::Mobile(name, None) => drop(tables.mobile.remove(&**name)?),
+        Change::Content(hash, Some(bytes)) => {
+            drop(tables.contents.insert(hash.0.as_slice(), &*record::encode_opaque(&bytes.0))?);
+        }
+        Change::Content(hash, None) => drop(tables.contents.remove(hash.0.as_slice())?),
         Change::Usage(id, None) => drop(tables.usage.remove(&*record::encode_key(id)?)?),
     }
     Ok(())

@@ -11,8 +11,8 @@
 
 use super::error::Fault;
 use crate::model::{
-    Action, ActionId, ActionUpdate, Batch, EmbotId, EmbotRow, Event, Host, Input, Level, MigrationRow, ModuleRow, PlaneRow,
-    Record, Refusal, TimerRow, Timestamp, Tombstone, Vm,
+    Action, ActionId, ActionUpdate, Batch, EmbotId, EmbotRow, Event, Host, Input, Level, MigrationRow, MobileRow, ModuleRow,
+    PlaneRow, Record, Refusal, TimerRow, Timestamp, Tombstone, Vm,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,7 @@ rows! {
     PlaneRow: "the plane", Host: "host", Vm: "guest", EmbotRow: "embot", TimerRow: "timer",
     Event: "waiting event", Action: "action", ModuleRow: "module",
     MigrationRow: "migration", Tombstone: "tombstone",
+    MobileRow: "module that came with guests",
 }
 
 /// A row's bytes.

@@ -4,8 +4,8 @@ use super::error::Fault;
 use super::record::{self, Row};
 use super::tables::{self};
 use crate::model::{
-    Action, ActionId, ElementId, EmbotId, EmbotRow, Event, Host, HostId, MigrationId, MigrationRow, ModuleRow, PlaneRow,
-    TimerRow, Timestamp, Tombstone, Vm, VmId,
+    Action, ActionId, Bytes, ContentHash, ElementId, EmbotId, EmbotRow, Event, Host, HostId, MigrationId, MigrationRow,
+    MobileRow, ModuleRow, PlaneRow, TimerRow, Timestamp, Tombstone, Vm, VmId,
 };
 use redb::{Database, Key, ReadTransaction, ReadableDatabase, TableDefinition};
 use std::collections::BTreeMap;
@@ -38,6 +38,10 @@ pub struct Recovered {
     pub migrations: BTreeMap<MigrationId, MigrationRow>,
     /// Where guests went.
     pub tombstones: BTreeMap<VmId, Tombstone>,
+    /// Modules that came with guests.
+    pub mobile: BTreeMap<Arc<str>, MobileRow>,
+    /// Pieces of packages, by address.
+    pub contents: BTreeMap<ContentHash, Bytes>,
     /// The `now` of the last batch: time must not run backwards from here.
     pub last_now: Timestamp,
     /// Was nothing ever committed?
@@ -59,6 +63,8 @@ impl Recovered {
             usage: BTreeMap::new(),
             migrations: BTreeMap::new(),
             tombstones: BTreeMap::new(),
+            mobile: BTreeMap::new(),
+            contents: BTreeMap::new(),
             last_now: Timestamp::default(),
             fresh: true,
         }
@@ -93,6 +99,8 @@ pub fn recover(database: &Database) -> Result<Recovered, Fault> {
         usage: usage(&read)?,
         migrations: rows(&read, tables::MIGRATIONS, |name| name.parse().map_err(|error| Fault::Row(format!("{error}"))))?,
         tombstones: rows(&read, tables::TOMBSTONES, |uuid| Ok(VmId(uuid::Uuid::from_u128(uuid))))?,
+        mobile: rows(&read, tables::MOBILE, |name| Ok(Arc::from(name)))?,
+        contents: contents(&read)?,
         last_now: Timestamp(number(tables::META_NOW)?.cast_signed()),
         fresh: last_batch == 0,
     })
@@ -127,4 +135,14 @@ fn usage(read: &ReadTransaction) -> Result<BTreeMap<ElementId, Vec<u8>>, Fault> 
         histories.insert(element, bytes);
     }
     Ok(histories)
+}
+
+/// Pieces of packages; each is found under the address that its bytes have.
+fn contents(read: &ReadTransaction) -> Result<BTreeMap<ContentHash, Bytes>, Fault> {
+    let mut contents = BTreeMap::new();
+    for entry in read.open_table(tables::CONTENTS)?.range::<&[u8]>(..)? {
+        let bytes = record::decode_opaque("a piece of a package", entry?.1.value())?;
+        contents.insert(ContentHash::of(&bytes), Bytes::from(bytes));
+    }
+    Ok(contents)
 }

@@ -5,7 +5,7 @@
 //! can stay as they are until they are next written. To change a table: give the new one another name, raise [`SCHEMA`],
 //! and convert in [`prepare`].
 //!
-//! Schema 2 added the tables of migrations between planes; a file of schema 1 gets them, empty, when it is opened.
+//! Schema 2 added the tables of migrations between planes and of what came with them; a file of schema 1 gets them, empty, when it is opened.
 
 use super::error::{Doing, Fault, Name, StoreError};
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError, TableHandle, WriteTransaction};
@@ -51,6 +51,10 @@ pub const USAGE: TableDefinition<&[u8], Row> = TableDefinition::new("usage");
 pub const MIGRATIONS: TableDefinition<&str, Row> = TableDefinition::new("migrations");
 /// Where guests went, by UUID.
 pub const TOMBSTONES: TableDefinition<u128, Row> = TableDefinition::new("tombstones");
+/// Modules that came with guests, by name.
+pub const MOBILE: TableDefinition<&str, Row> = TableDefinition::new("mobile");
+/// Pieces of packages, by address.
+pub const CONTENTS: TableDefinition<&[u8], Row> = TableDefinition::new("contents");
 /// The journal: compressed batches, by number.
 pub const JOURNAL: TableDefinition<u64, Row> = TableDefinition::new("journal");
 
@@ -69,6 +73,8 @@ pub struct Tables<'t> {
     pub usage: Table<'t, &'static [u8], Row>,
     pub migrations: Table<'t, &'static str, Row>,
     pub tombstones: Table<'t, u128, Row>,
+    pub mobile: Table<'t, &'static str, Row>,
+    pub contents: Table<'t, &'static [u8], Row>,
     pub journal: Table<'t, u64, Row>,
 }
 
@@ -89,6 +95,8 @@ impl<'t> Tables<'t> {
             usage: write.open_table(USAGE)?,
             migrations: write.open_table(MIGRATIONS)?,
             tombstones: write.open_table(TOMBSTONES)?,
+            mobile: write.open_table(MOBILE)?,
+            contents: write.open_table(CONTENTS)?,
             journal: write.open_table(JOURNAL)?,
         })
     }

@@ -1,13 +1,15 @@
 //! Two planes, `a` with hosts a-1 and a-2, `b` with b-1 and b-2; guests on a-1.
 
+use embot::embot::package::{SigningKey, TrustStore, TrustedKey};
 use embot::hypervisor::MigrationLimits;
 use embot::hypervisor::simulated::{Fleet, FleetPlan};
 use embot::manager::{HandoverSettings, HostSettings, Manager, MigrationView, Settings};
-use embot::model::{ActionKind, Command, ElementId, HostId, Mode, Peer, Reply, Span, Timestamp, VmId};
+use embot::model::{ActionKind, Command, ElementId, HostId, Mode, Peer, Reply, Span, Timestamp, Verb, VmId};
 use embot::plan::{Guardrails, Rate};
 use embot::policy::Limits;
 use embot::simulate::planes::{Plane, Planes};
 use embot::store::{Recovered, SimulatedDisk, Store};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +59,28 @@ permits: [admit]
 /// Lets nothing in.
 pub const DENY: (&str, &str) = (ADMIT.0, "fn on_migration_offer(offer) { offer.deny(\"the plane is full\"); }");
 
+thread_local! {
+    /// The keys that both planes trust in this test.
+    static TRUSTED: RefCell<Vec<TrustedKey>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The key of a number. Plane `a` signs with that of its letter.
+pub fn key(number: u8) -> SigningKey {
+    SigningKey::from_seed(&[number; 32]).unwrap()
+}
+
+/// Both planes trust the modules of plane `a`, with these permits.
+pub fn trust(permits: &[Verb]) {
+    let trusted =
+        TrustedKey { name: "ops".into(), key: key(b'a').public(), permits: permits.iter().copied().collect(), mode: Mode::Act };
+    TRUSTED.with(|all| *all.borrow_mut() = vec![trusted]);
+}
+
+/// Neither plane trusts modules of the other.
+pub fn trust_nobody() {
+    TRUSTED.with(|all| all.borrow_mut().clear());
+}
+
 fn settings(name: &str) -> Settings {
     let host = |number| HostId::from(&*format!("{name}-{number}"));
     let hosts = [1, 2].map(|number| HostSettings { id: host(number), site: name.into(), labels: BTreeMap::new() });
@@ -64,6 +88,8 @@ fn settings(name: &str) -> Settings {
     let other = if name == "a" { "b" } else { "a" };
     let handover = HandoverSettings {
         peers: vec![Peer::new(other, true, true)],
+        trust: TrustStore::new(TRUSTED.with(|trusted| trusted.borrow().clone())),
+        module_key: Some(Arc::new(key(name.as_bytes()[0]))),
         destinations: [1, 2].map(|number| (host(number), ("simulated".into(), "".into()))).into(),
         ..HandoverSettings::default()
     };

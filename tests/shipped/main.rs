@@ -3,6 +3,7 @@
 //! A small stage: a world that the test changes, one embot, its timers. Proposals do not come true by themselves; the test
 //! says what became of them, as the planner and the effectors would.
 
+mod planes;
 mod stage;
 
 use embot::model::{Affinity, EventBody, Level, Reason, Span, VmState};

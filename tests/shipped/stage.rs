@@ -1,8 +1,9 @@
 //! The stage the shipped policies are tried on.
 
 use embot::model::{
-    ActionId, ActionKind, Affinity, AffinityRule, Capacity, ElementId, EmbotId, Event, EventBody, Host, HostLoad, Level, Link,
-    Maintenance, Mark, Mode, Reason, Span, Timestamp, Value, Verb, Vm, VmId, VmLoad, VmState, World,
+    ActionId, ActionKind, Affinity, AffinityRule, Capacity, ContentHash, ElementId, EmbotId, Event, EventBody, Host, HostLoad,
+    Level, Link, Maintenance, Mark, Mode, Offer, OfferedGuest, OfferedHost, OfferedModule, Peer, Reason, Span, Summary,
+    Timestamp, Value, Verb, Verdict, Vm, VmId, VmLoad, VmState, World,
 };
 use embot::policy::{Bound, Engine, Limits, State, StepInput, TimerChange};
 use embot::usage::Usage;
@@ -23,6 +24,7 @@ pub struct Stage {
     timers: BTreeMap<Arc<str>, (Timestamp, Value)>,
     now: Timestamp,
     seq: u64,
+    verdict: Option<Verdict>,
 }
 
 /// How a level is written in the texts of these tests.
@@ -61,7 +63,92 @@ impl Stage {
         let compiled = engine.compile(&file, &text).unwrap_or_else(|errors| panic!("{}", errors[0]));
         let bound = engine.bind(compiled, &BTreeMap::new()).expect("its own defaults");
         let (state, now) = (State::default(), Timestamp(1_000_000_000));
-        Stage { world, usage, engine, bound, state, element: element.into(), timers: BTreeMap::new(), now, seq: 0 }
+        Stage {
+            world,
+            usage,
+            engine,
+            bound,
+            state,
+            element: element.into(),
+            timers: BTreeMap::new(),
+            now,
+            seq: 0,
+            verdict: None,
+        }
+    }
+
+    /// A peer that guests may go to and come from, of 16 cores of which so many are used, with so much memory free.
+    pub fn peer(&mut self, name: &str, cores: f32, free_memory_mib: u64) {
+        let summary = Summary {
+            hosts: 2,
+            cpus: 16,
+            cpu_cores: cores,
+            free_memory_mib,
+            largest_free_mib: free_memory_mib / 2,
+            free_vcpus: 32,
+            ..Summary::default()
+        };
+        let peer = Peer { reachable: true, summary: Some(summary), summary_at: self.now, ..Peer::new(name, true, true) };
+        self.world.borrow_mut().peers.insert(name.into(), peer);
+    }
+
+    pub fn edit_peer(&mut self, name: &str, edit: impl FnOnce(&mut Peer)) {
+        edit(self.world.borrow_mut().peers.get_mut(name).expect("a peer"));
+    }
+
+    pub fn label(&mut self, name: &str, key: &str, value: &str) {
+        self.world.borrow_mut().edit_vm(Self::id(name), |vm| drop(vm.labels.insert(key.into(), value.into())));
+    }
+
+    /// An offer of guest `web` by plane `away`, with a signed module, that host `a` can take and `b` cannot.
+    pub fn offer() -> Offer {
+        let permits: BTreeSet<Verb> = [Verb::Migrate, Verb::Undefine].into();
+        let module = OfferedModule {
+            name: "relieve".into(),
+            version: "1".into(),
+            serial: 1,
+            hash: ContentHash::of(b"relieve"),
+            signed_by: Some("ops".into()),
+            mode: Mode::Act,
+            permits: permits.clone(),
+            in_force: false,
+            refusal: None,
+        };
+        let guest = OfferedGuest {
+            id: Self::id("web"),
+            name: "web".into(),
+            epoch: 3,
+            vcpus: 2,
+            memory_mib: 2_048,
+            cpu_cores: Some(1.0),
+            cpu_model: "Haswell".into(),
+            devices: Vec::new(),
+            networks: BTreeSet::new(),
+            copy_bytes: 0,
+            labels: BTreeMap::new(),
+        };
+        Offer {
+            migration: "away/41".into(),
+            plane: "away".into(),
+            reason: "hot".into(),
+            guest,
+            modules: vec![module],
+            mode: Mode::Act,
+            permits,
+            host: None,
+            live: true,
+            hosts: vec![
+                OfferedHost { host: "a".into(), obstacle: None },
+                OfferedHost { host: "b".into(), obstacle: Some("it is in maintenance".into()) },
+            ],
+        }
+    }
+
+    /// What is answered to an offer.
+    pub fn answer(&mut self, offer: Offer) -> Option<Verdict> {
+        self.verdict = None;
+        assert_eq!(self.about_plane(EventBody::MigrationOffer(Arc::new(offer))), [""; 0]);
+        self.verdict.take()
     }
 
     fn id(name: &str) -> VmId {
@@ -201,6 +288,7 @@ impl Stage {
         let embot = EmbotId { module: "test".into(), element: self.own() };
         let input = StepInput { embot: &embot, event: &event, now: self.now };
         let step = self.engine.step(&self.bound, &mut self.state, input).unwrap_or_else(|fault| panic!("{}", fault.error));
+        self.verdict = step.verdict.map(|(verdict, _)| verdict);
         for change in step.timers {
             match change {
                 TimerChange::Set { name, due, content } => drop(self.timers.insert(name, (due, content))),
@@ -210,6 +298,7 @@ impl Stage {
         let told = step.proposals.iter().map(|draft| match &draft.kind {
             ActionKind::Notify { level, text } => format!("{}: {text}", word(*level)),
             ActionKind::Migrate { vm, to: Some(to), .. } => format!("migrate {} to {to}: {}", self.name(*vm), draft.reason),
+            ActionKind::Handover { vm, plane, .. } => format!("hand {} to {plane}: {}", self.name(*vm), draft.reason),
             kind => format!("{} {}: {}", kind.verb(), kind.vm().map_or("?".into(), |vm| self.name(vm)), draft.reason),
         });
         told.collect()

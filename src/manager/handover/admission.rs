@@ -2,13 +2,12 @@
 
 use super::{Entry, Machine};
 use crate::manager::Manager;
-use crate::migration::bundle::module_hash;
-use crate::migration::message::{self, Digest, Grants, Payload};
-use crate::migration::target::{Imported, Verdict};
+use crate::migration::message::{self, Digest, Grants};
+use crate::migration::target::Verdict;
 use crate::migration::{Reason, ReasonKind, Way};
 use crate::model::{
-    self, Admission, Answer, ContentHash, ElementId, Event, EventBody, Grant, Level, Mark, MigrationId, OfferedGuest,
-    OfferedModule, Proposal, Record, Reservation,
+    self, Admission, Answer, ElementId, Event, EventBody, Grant, Level, Mark, MigrationId, OfferedGuest, OfferedModule,
+    Proposal, Record, Reservation,
 };
 use crate::plan::{Situation, Terms};
 use std::collections::BTreeSet;
@@ -93,7 +92,7 @@ impl Manager {
             copy_bytes: guest.disks.iter().filter(|disk| !disk.shared).map(|disk| disk.bytes).sum(),
             labels: guest.labels.clone(),
         };
-        let modules: Vec<OfferedModule> = offer.modules.iter().map(offered_module).collect();
+        let modules: Vec<OfferedModule> = offer.modules.iter().map(|module| self.offered_module(module)).collect();
         let permits: BTreeSet<model::Verb> = offer.modules.iter().flat_map(|module| module.permits.iter().copied()).collect();
         let (world, usage) = (self.world.borrow(), self.usage.borrow());
         let situation =
@@ -183,46 +182,17 @@ impl Manager {
             migration_uri,
             rewrites: settings.rewrites.clone(),
         };
-        let here = |name: &str| self.roster.module(name).map(|module| Digest(module_hash(&module.row)));
-        let lacks =
-            offer.modules.iter().filter(|module| here(&module.name) != Some(module.hash)).map(|module| module.hash).collect();
+        if let Some(refusal) = offered.modules.iter().find_map(|module| module.refusal.clone()) {
+            return Err(refusal.to_string());
+        }
+        let granted = Grant { mode: Some(grants.mode), permits: Some(grants.permits.clone()), host: grant.host };
+        let lacks = self.take_modules(entry.row.vm, &offer.modules, &granted)?;
         let cores = offered.guest.cpu_cores.map_or(f64::from(offered.guest.vcpus), f64::from);
         let room = Reservation { host: host.clone(), vcpus: offer.guest.vcpus, memory_mib: offer.guest.memory_mib, cores };
         self.world.borrow_mut().reserved.insert(id.clone(), room.clone());
         entry.row.reservation = Some(room);
         entry.row.host = host;
-        entry.row.grant = Some(Grant { mode: Some(grants.mode), permits: Some(grants.permits.clone()), host: grant.host });
+        entry.row.grant = Some(granted);
         Ok((grants, lacks))
-    }
-
-    /// Modules that the peer asked for, packed.
-    pub(super) fn pack(&self, hashes: &BTreeSet<Digest>) -> Result<Payload, Reason> {
-        let names = self.roster.modules().filter(|module| hashes.contains(&Digest(module_hash(&module.row))));
-        let names: Vec<String> =
-            names.map(|module| format!("{} {}", module.manifest.module, module.manifest.version)).collect();
-        let text =
-            format!("the target lacks modules that do not travel: load there what is in force here ({})", names.join(", "));
-        Err(Reason::new(ReasonKind::Instantiation, text))
-    }
-
-    /// Modules that came.
-    pub(super) fn install(&mut self, _id: &MigrationId, _parcel: &Payload) -> Imported {
-        let text =
-            format!("plane {} takes no modules from peers: load there what is in force at the source", self.settings.plane);
-        Imported::Refused(Reason::new(ReasonKind::Instantiation, text))
-    }
-}
-
-/// A module of an offer as policies read it.
-fn offered_module(module: &message::ModuleOffer) -> OfferedModule {
-    OfferedModule {
-        name: module.name.clone(),
-        version: module.version.to_string().into(),
-        serial: module.version,
-        hash: ContentHash(module.hash.0),
-        signed_by: None,
-        mode: module.mode,
-        permits: module.permits.clone(),
-        refusal: None,
     }
 }

@@ -2,8 +2,8 @@
 
 use super::{Entry, Machine};
 use crate::manager::Manager;
-use crate::migration::bundle::{Bundle, Changes, Waiting, module_hash};
-use crate::migration::message::{Digest, Payload};
+use crate::migration::bundle::{Bundle, Changes, Waiting};
+use crate::migration::message::Payload;
 use crate::migration::target::{Effect, Import, Imported, Input, Phase};
 use crate::migration::{Reason, ReasonKind};
 use crate::model::{
@@ -57,10 +57,10 @@ impl Manager {
             Effect::Alarm(text) => self.notice(Level::Alarm, format!("migration {id} of guest {}: {text}", entry.row.name)),
             Effect::Consider => return Some(Input::Verdict(self.consider(id, entry))),
             Effect::Import(import) => {
-                let imported = self.import(entry, import).unwrap_or_else(|reason| Imported::Refused(reason));
+                let imported = self.import(entry, import).unwrap_or_else(Imported::Refused);
                 return Some(Input::Imported(imported));
             }
-            Effect::Install(parcel) => return Some(Input::Installed(self.install(id, &parcel))),
+            Effect::Install(parcel) => return Some(Input::Installed(self.install(entry, &parcel))),
             Effect::Commit { epoch } => self.commit(id, entry, epoch),
             Effect::ReleaseSensed => self.release_sensed(entry),
             Effect::Discard => {
@@ -70,6 +70,10 @@ impl Manager {
                 }
                 entry.row.staged = crate::model::Staged::default();
                 self.unreserve(id, entry);
+                let is_here = self.world.borrow().vm(entry.row.vm).is_some();
+                if !is_here {
+                    self.forget_bringer(entry.row.vm);
+                }
             }
             Effect::Retire { epoch } => {
                 if std::mem::take(&mut entry.row.is_held) {
@@ -90,6 +94,16 @@ impl Manager {
         self.world.borrow_mut().reserved.remove(id);
     }
 
+    /// Modules have come, or a part of them.
+    fn install(&mut self, entry: &Entry, parcel: &Payload) -> Imported {
+        let refused = |text: String| Imported::Refused(Reason::new(ReasonKind::Instantiation, text));
+        let (Machine::Target(machine), Some(grant)) = (&entry.machine, &entry.row.grant) else {
+            return refused("modules came that nobody waits for".to_owned());
+        };
+        let Some(offer) = &machine.offer else { return refused("modules came without an offer".to_owned()) };
+        self.install_parcel(entry.row.vm, &offer.modules, grant, parcel).unwrap_or_else(refused)
+    }
+
     /// Reads what has come and keeps it aside.
     fn import(&mut self, entry: &mut Entry, import: Import) -> Result<Imported, Reason> {
         let (vm, ahead_ms) = (entry.row.vm, entry.ahead_ms);
@@ -100,9 +114,8 @@ impl Manager {
         match import {
             Import::State(Payload(bytes)) => {
                 let bundle = Bundle::from_bytes(&bytes, vm).map_err(refused)?;
-                let lacks = self.lacks(&bundle);
-                if !lacks.is_empty() {
-                    return Ok(Imported::Lacks(lacks));
+                if let Some(refused) = self.unmanaged(&bundle) {
+                    return Ok(Imported::Refused(refused));
                 }
                 staged.state = bytes.to_vec();
                 staged.ahead_ms = ahead_ms;
@@ -117,9 +130,8 @@ impl Manager {
                 let changes = Changes::from_bytes(&round.payload.0, vm).map_err(refused)?;
                 if let Some(state) = changes.state {
                     let bundle = Bundle::from_bytes(&state, vm).map_err(refused)?;
-                    let lacks = self.lacks(&bundle);
-                    if !lacks.is_empty() {
-                        return Ok(Imported::Lacks(lacks));
+                    if let Some(refused) = self.unmanaged(&bundle) {
+                        return Ok(Imported::Refused(refused));
                     }
                     staged.dirty = state;
                     staged.ahead_ms = ahead_ms;
@@ -153,11 +165,12 @@ impl Manager {
         }
     }
 
-    /// Modules of a bundle that are not in force here as they are at the source.
-    fn lacks(&self, bundle: &Bundle) -> BTreeSet<Digest> {
-        let here = |name: &str| self.roster.module(name).map(|module| module_hash(&module.row));
-        let lacking = bundle.modules.iter().filter(|module| here(&module.name) != Some(module.hash));
-        lacking.map(|module| Digest(module.hash)).collect()
+    /// Every module of a bundle is in force here, in its own version or in the one that came along. If not: one that came to
+    /// the guest after it was offered.
+    fn unmanaged(&self, bundle: &Bundle) -> Option<Reason> {
+        let stamp = bundle.modules.iter().find(|stamp| self.roster.module(&stamp.name).is_none())?;
+        let text = format!("module {} was not part of the offer, and is not in force here: offer the guest again", stamp.name);
+        Some(Reason::new(ReasonKind::Instantiation, text))
     }
 
     /// The guest is ours: what was kept aside takes effect.
@@ -203,7 +216,7 @@ impl Manager {
     }
 
     /// The guest's management is put in force.
-    fn take_in(&mut self, entry: &Entry, bundle: Bundle, mark: Mark, host: &HostId, shift_ms: i64) {
+    pub(super) fn take_in(&mut self, entry: &Entry, bundle: Bundle, mark: Mark, host: &HostId, shift_ms: i64) {
         let (vm, element) = (entry.row.vm, entry.vm());
         let Bundle { captured_at, mut guest, embots, timers, memory, usage, advice, decisions, .. } = bundle;
         let limit = entry.row.grant.as_ref().and_then(|grant| grant.mode);

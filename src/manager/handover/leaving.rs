@@ -2,8 +2,8 @@
 
 use super::{Entry, Machine, row};
 use crate::manager::{Manager, Output};
-use crate::migration::bundle::{Bundle, Changes, Parts, Waiting, module_hash};
-use crate::migration::message::{Digest, GuestOffer, ModuleOffer, Offer, Payload};
+use crate::migration::bundle::{Bundle, Changes, Parts, Waiting};
+use crate::migration::message::{GuestOffer, ModuleOffer, Offer, Payload};
 use crate::migration::order::MigrationOrder;
 use crate::migration::source::{Effect, Input, Phase, Source, What};
 use crate::migration::{Ending, Order, Reason, ReasonKind, Way};
@@ -87,21 +87,10 @@ impl Manager {
         (guest.vcpus, guest.memory_mib) = (known.vcpus, known.memory_mib);
         (guest.labels, guest.mode) = (known.labels.clone(), known.mode);
         let mine = self.roster.embots().filter(|embot| embot.id.element == ElementId::Vm(*vm));
-        let module = |embot: &crate::embot::Embot| {
-            let module = self.roster.module(&embot.id.module)?;
-            let version = module.row.versions.last();
-            let bytes = version.map_or(0, |version| {
-                version.manifest.len() + version.policies.iter().map(|(file, text)| file.len() + text.len()).sum::<usize>()
-            });
-            Some(ModuleOffer {
-                name: module.manifest.module.clone(),
-                hash: Digest(module_hash(&module.row)),
-                version: 0,
-                bytes: bytes as u64,
-                mode: module.mode(),
-                permits: module.manifest.permits.clone(),
-            })
-        };
+        let modules: Vec<ModuleOffer> = mine
+            .filter_map(|embot| self.roster.module(&embot.id.module))
+            .map(|module| self.module_offer(module))
+            .collect::<Result<_, _>>()?;
         Ok(Offer {
             vm: *vm,
             epoch: action.epoch,
@@ -112,7 +101,7 @@ impl Manager {
             resume: self.settings.handover.resume,
             why: action.proposal.reason.clone(),
             guest,
-            modules: mine.filter_map(module).collect(),
+            modules,
         })
     }
 
@@ -146,7 +135,10 @@ impl Manager {
             }
             Effect::Release { epoch } => self.release_source(entry, epoch),
             Effect::Capture(what) => return Some(self.capture(entry, what)),
-            Effect::Pack(hashes) => return Some(Input::Packed(self.pack(&hashes))),
+            Effect::Pack(hashes) => {
+                let Machine::Source(machine) = &entry.machine else { return None };
+                return Some(Input::Packed(self.pack(&machine.offer.modules, &hashes)));
+            }
             Effect::Retire { epoch, rounds } => {
                 // What the target does not have is late.
                 entry.row.rounds.retain(|(round, _)| *round <= rounds);
@@ -333,6 +325,7 @@ impl Manager {
         }
         let dropped = self.roster.dismiss(&element);
         self.embots_changed(Vec::new(), dropped);
+        self.forget_bringer(vm);
         let name = self.world.borrow().label(&element);
         // Embots over several elements hear that it is gone; the hold is not for them.
         let rest: Vec<usize> = self.roster.hearers(&element).to_vec();

@@ -16,16 +16,20 @@ mod coming;
 mod leaving;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 pub use view::{MigrationView, PeerView};
 
 use super::{Manager, Output};
+use crate::embot::package::{SigningKey, TrustStore};
 use crate::migration::message::{self, Envelope, Message};
 use crate::migration::source::{self, Source};
 use crate::migration::target::{self, Target};
 use crate::migration::{Answer, JobProgress, Reason, ReasonKind, Resolution, ResumeBy, Timing};
 use crate::model::{
-    ActionId, ActionKind, ActionState, Bytes, Change, ElementId, HostId, Level, MigrationId, MigrationInput, MigrationRow,
-    Outcome, Peer, Phase, Progress, Side, Span, Staged, TimerRow, Tombstone, VmId,
+    ActionId, ActionKind, ActionState, Bytes, Change, ContentHash, ElementId, HostId, Level, MigrationId, MigrationInput,
+    MigrationRow, Outcome, Peer, Phase, Progress, Side, Span, Staged, TimerRow, Tombstone, VmId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -51,6 +55,10 @@ pub struct HandoverSettings {
     pub destinations: BTreeMap<HostId, (Arc<str>, Arc<str>)>,
     /// What is called otherwise here.
     pub rewrites: Vec<message::Rewrite>,
+    /// Whose modules may come along.
+    pub trust: TrustStore,
+    /// The key that this plane signs its own modules with when they go along.
+    pub module_key: Option<Arc<SigningKey>>,
 }
 
 impl Default for HandoverSettings {
@@ -62,6 +70,8 @@ impl Default for HandoverSettings {
             lease: Span::minutes(10),
             destinations: BTreeMap::new(),
             rewrites: Vec::new(),
+            trust: TrustStore::default(),
+            module_key: None,
         }
     }
 }
@@ -242,6 +252,16 @@ impl Handovers {
     /// Keeps a timer back that was due while it stands still.
     pub(super) fn stop_timer(&mut self, vm: VmId, number: u64, timer: TimerRow) {
         self.stopped.entry(vm).or_default().push((number, timer));
+    }
+
+    /// The packages in the offers that are being considered or carried out here.
+    pub(super) fn offered_packages(&self) -> impl Iterator<Item = ContentHash> {
+        let open = self.entries.values().filter(|entry| !entry.machine.is_final());
+        let offers = open.filter_map(|entry| match &entry.machine {
+            Machine::Target(machine) => machine.offer.as_ref(),
+            Machine::Source(_) => None,
+        });
+        offers.flat_map(|offer| &offer.modules).map(|module| ContentHash(module.hash.0))
     }
 
     /// Is the guest on its way to this plane, and not its own yet?
@@ -473,7 +493,8 @@ impl Manager {
     fn keep(&mut self, id: MigrationId, mut entry: Entry, write: bool) {
         let was = entry.row.outcome.is_some();
         entry.row.outcome = entry.machine.outcome();
-        if !was && entry.row.outcome.is_some() {
+        let ends = !was && entry.row.outcome.is_some();
+        if ends {
             self.over(&id, &entry);
         }
         if write {
@@ -481,6 +502,9 @@ impl Manager {
             self.turn.migrations.insert(id.clone());
         }
         self.handovers.entries.insert(id, entry);
+        if ends {
+            self.sweep_packages();
+        }
         self.note_travellers();
     }
 

@@ -32,7 +32,8 @@ const SOUND: &[&str] = &[
         print(`${names.len()} hot hosts: ${names}`);
         let total = 0.0;
         hot.for_each(|h| total += h.cpu);
-        let vms = host.vms.filter(|v| v.running && !v.busy && settings.tiers.contains(v.label("tier")));
+        let tiers = settings.tiers;
+        let vms = host.vms.filter(|v| v.running && !v.busy && tiers.contains(v.label("tier")));
         vms.sort(|a, b| if a.cpu_cores > b.cpu_cores { -1 } else { 1 });
         let first = vms.find(|v| v.memory_mib < 4096);
         if first != () && host.usage("cpu").mean(settings.wait) > settings.hot {
@@ -94,7 +95,8 @@ const SOUND: &[&str] = &[
     fn on_migration_offer(offer, plane, settings, event) {
         if offer.peer == () || !offer.peer.receives { return offer.deny(`${offer.plane} is no peer`); }
         for m in offer.modules { if m.signed_by == "" || "destroy" in m.permits { offer.deny(m.name); return; } }
-        let first = offer.hosts.find(|h| h.memory_mib > settings.keep);
+        let keep = settings.keep;
+        let first = offer.hosts.find(|h| h.memory_mib > keep);
         if first == () { offer.deny(`${offer.obstacles}`); return; }
         if offer.mode == "act" && offer.label("tier") == "db" { offer.accept(#{ mode: settings.mode, host: first.name }); }
         else { offer.accept(); }

@@ -381,7 +381,13 @@ impl<'a> Walk<'a> {
                 Guess::Map
             }
             Expr::Unit(_) => Guess::Unit,
-            Expr::Variable(name, ..) => self.lookup(&name.1).unwrap_or(Guess::Any),
+            Expr::Variable(name, _, position) => match self.lookup(&name.1) {
+                Some(guess) => guess,
+                None => {
+                    self.not_captured(&name.1, *position);
+                    Guess::Any
+                }
+            },
             Expr::ThisPtr(_) => self.frame().this.clone(),
             Expr::Stmt(block) => self.closure(block).unwrap_or_else(|| self.block(block)),
             Expr::FnCall(call, position) => self.call(call, *position),
@@ -400,6 +406,17 @@ impl<'a> Walk<'a> {
                 all
             }
             _ => Guess::Any,
+        }
+    }
+
+    /// Rhai's closures do not capture a variable that has the name of a function: within them the name means the function.
+    fn not_captured(&mut self, name: &str, position: Position) {
+        let Some((here, outer)) = self.frames.split_last() else { return };
+        let is_meant = |frame: &Frame| frame.function == here.function && frame.scopes.iter().any(|(known, _)| known == name);
+        if outer.iter().any(is_meant) && self.functions.keys().any(|(function, _)| function == name) {
+            let spot = self.spot(position, name);
+            let message = format!("within `|...|` the name `{name}` means the function, not the variable");
+            self.error(spot, message, "take what you need before it: `let limit = settings.limit;`, and use that within");
         }
     }
 

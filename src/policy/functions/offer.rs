@@ -82,13 +82,14 @@ pub(super) fn register(engine: &mut Engine, context: &Rc<Context>) {
 
 fn modules(engine: &mut Engine) {
     type Property = (&'static str, fn(&OfferedModule) -> Dynamic);
-    let properties: [Property; 7] = [
+    let properties: [Property; 8] = [
         ("name", |module| module.name.to_string().into()),
         ("version", |module| module.version.to_string().into()),
         ("serial", |module| whole(module.serial).into()),
         ("signed_by", |module| or_nothing(module.signed_by.as_ref())),
         ("mode", |module| module.mode.to_string().into()),
         ("permits", |module| texts(&module.permits).into()),
+        ("in_force", |module| module.in_force.into()),
         ("refusal", |module| or_nothing(module.refusal.as_ref())),
     ];
     for (name, look) in properties {

@@ -55,6 +55,8 @@ fn dump(store: &Store) -> String {
     dump_table::<&[u8], &[u8]>(database, "usage", &mut out);
     dump_table::<&str, &[u8]>(database, "migrations", &mut out);
     dump_table::<u128, &[u8]>(database, "tombstones", &mut out);
+    dump_table::<&str, &[u8]>(database, "mobile", &mut out);
+    dump_table::<&[u8], &[u8]>(database, "contents", &mut out);
     dump_table::<u64, &[u8]>(database, "journal", &mut out);
     out
 }
@@ -113,9 +115,9 @@ fn is_readable(fixture: &str, batches: &[crate::model::Batch]) {
         match table {
             "meta" => put::<&str, u64>(&write, table, &key, &value),
             "plane" => put::<(), &[u8]>(&write, table, &key, &value),
-            "hosts" | "modules" | "migrations" => put::<&str, &[u8]>(&write, table, &key, &value),
+            "hosts" | "modules" | "migrations" | "mobile" => put::<&str, &[u8]>(&write, table, &key, &value),
             "vms" | "tombstones" => put::<u128, &[u8]>(&write, table, &key, &value),
-            "embots" | "usage" => put::<&[u8], &[u8]>(&write, table, &key, &value),
+            "embots" | "usage" | "contents" => put::<&[u8], &[u8]>(&write, table, &key, &value),
             "ended" => put::<u64, ()>(&write, table, &key, &value),
             _ => put::<u64, &[u8]>(&write, table, &key, &value),
         }

@@ -398,6 +398,8 @@ pub fn migrations() -> Batch {
         ..testing::migration(Side::Target, 9)
     };
     let ended = |side, outcome| MigrationRow { outcome: Some(outcome), ..testing::migration(side, 8) };
+    let grant = Grant { mode: Some(Mode::Advise), permits: Some([Verb::Migrate].into()), host: None };
+    let came = MobileRow { package: ContentHash::of(b"package"), guests: BTreeMap::from([(guest(7), grant)]) };
     let tombstone = Tombstone { name: "web".into(), plane: "site-b".into(), epoch: 4, at: Timestamp(5) };
     let changes = vec![
         Change::Migration(id(1), Some(Box::new(full))),
@@ -408,6 +410,12 @@ pub fn migrations() -> Batch {
         Change::Tombstone(guest(8), Some(tombstone.clone())),
         Change::Tombstone(guest(9), Some(tombstone)),
         Change::Tombstone(guest(9), None),
+        Change::Mobile("came".into(), Some(came.clone())),
+        Change::Mobile("gone".into(), Some(came)),
+        Change::Mobile("gone".into(), None),
+        Change::Content(ContentHash::of(b"kept"), Some(b"kept".to_vec().into())),
+        Change::Content(ContentHash::of(b"dropped"), Some(b"dropped".to_vec().into())),
+        Change::Content(ContentHash::of(b"dropped"), None),
     ];
     Batch { seq: 3, now: Timestamp(9), inputs: handover_inputs(), records: Vec::new(), changes, durable: true }
 }

@@ -18,6 +18,8 @@ pub fn fresh() -> Recovered {
         usage: BTreeMap::new(),
         migrations: BTreeMap::new(),
         tombstones: BTreeMap::new(),
+        mobile: BTreeMap::new(),
+        contents: BTreeMap::new(),
         last_now: Timestamp::default(),
         fresh: true,
     }
@@ -49,6 +51,8 @@ fn apply(state: &mut Recovered, change: Change) {
         Change::Module(id, row) => set(&mut state.modules, id, row),
         Change::Migration(id, row) => set(&mut state.migrations, id, row.map(|row| *row)),
         Change::Tombstone(id, row) => set(&mut state.tombstones, id, row),
+        Change::Mobile(name, row) => set(&mut state.mobile, name, row),
+        Change::Content(hash, bytes) => set(&mut state.contents, hash, bytes),
         Change::Usage(id, row) => set(&mut state.usage, id, row),
     }
 }

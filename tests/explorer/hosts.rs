@@ -1,0 +1,343 @@
+//! The hypervisors, as they were seen to behave (libvirt 9.0): one host at each plane, a job that goes through its stages by
+//! itself, and all the ways in which it was seen to fail.
+//!
+//! ```text
+//! job:      Sending ----------> Switching ----------> Arrived ----------> (over)
+//! source:   runs                paused                paused              gone
+//! target:   paused copy         paused copy           copy complete       copy (by the manager: paused; else: runs)
+//! ```
+
+use embot::migration::{Activity, Answer, Guest, Order, OrderFault, ResumeBy, Way};
+use embot::model::Mark;
+
+/// The planes' names.
+pub const SOURCE: &str = "s";
+pub const TARGET: &str = "t";
+
+/// A mark, small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Small {
+    pub is_target: bool,
+    pub epoch: u64,
+}
+
+impl Small {
+    pub fn of(mark: &Mark) -> Small {
+        Small { is_target: &*mark.plane == TARGET, epoch: mark.epoch }
+    }
+
+    fn whole(self) -> Mark {
+        Mark { plane: if self.is_target { TARGET } else { SOURCE }.into(), epoch: self.epoch }
+    }
+}
+
+/// A domain on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Domain {
+    pub activity: Activity,
+    pub mark: Small,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    Sending,
+    Switching,
+    Arrived,
+}
+
+/// A job, and the order it answers (relative to the last one), if its client lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Running {
+    pub stage: Stage,
+    pub client: Option<u32>,
+}
+
+/// Both hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Hosts {
+    pub way: Way,
+    pub resume: ResumeBy,
+    pub source: Option<Domain>,
+    pub target: Option<Domain>,
+    pub job: Option<Running>,
+    /// Do they answer?
+    pub source_answers: bool,
+    pub target_answers: bool,
+    /// Will they ever again?
+    pub source_is_dead: bool,
+    pub target_is_dead: bool,
+    /// An order that a plane gave in the instant it died, and that the hypervisor still carries out.
+    pub late_job: bool,
+    /// The target's half of a job whose source's half was rolled back, and that still comes to its end.
+    pub late_finish: bool,
+}
+
+/// What is left on both sides when a job is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Cut {
+    /// The source's guest stays paused (else it runs on).
+    pub source_paused: bool,
+    /// The target's copy stays (else it is cleaned up).
+    pub copy_stays: bool,
+    /// The target's half still comes to its end.
+    pub finish_comes: bool,
+}
+
+impl Hosts {
+    pub fn new(way: Way, resume: ResumeBy) -> Hosts {
+        let activity = if way == Way::Live { Activity::Running } else { Activity::Off };
+        Hosts {
+            way,
+            resume,
+            source: Some(Domain { activity, mark: Small { is_target: false, epoch: 1 } }),
+            target: None,
+            job: None,
+            source_answers: true,
+            target_answers: true,
+            source_is_dead: false,
+            target_is_dead: false,
+            late_job: false,
+            late_finish: false,
+        }
+    }
+
+    pub fn running(&self) -> (bool, bool) {
+        let runs = |domain: &Option<Domain>| domain.is_some_and(|domain| domain.activity == Activity::Running);
+        (runs(&self.source), runs(&self.target))
+    }
+
+    /// The copy's disks are locked where the hypervisor resumes: what cannot get the lock stays paused.
+    fn may_run(&self, other: &Option<Domain>) -> bool {
+        self.resume == ResumeBy::Manager || other.is_none_or(|other| other.activity != Activity::Running)
+    }
+
+    /// Begins the job. `Err`: it was refused.
+    pub fn start(&mut self, client: Option<u32>) -> Result<(), ()> {
+        let is_free = self.source.is_some() && self.job.is_none() && self.target.is_none();
+        if !is_free || !self.source_answers || !self.target_answers {
+            return Err(());
+        }
+        self.job = Some(Running { stage: Stage::Sending, client });
+        self.target = (self.way == Way::Live).then(|| Domain { activity: Activity::Paused, ..self.source.unwrap() });
+        Ok(())
+    }
+
+    /// The job goes on by one stage. `Some`: it is over, and its client hears of it.
+    pub fn advance(&mut self) -> Option<Option<u32>> {
+        let mut job = self.job?;
+        match job.stage {
+            Stage::Sending => {
+                job.stage = Stage::Switching;
+                if self.way == Way::Live {
+                    self.pause_source();
+                }
+            }
+            Stage::Switching => {
+                job.stage = Stage::Arrived;
+                self.target = self.source;
+                self.finish();
+            }
+            Stage::Arrived => {
+                self.source = None;
+                self.job = None;
+                return Some(job.client);
+            }
+        }
+        self.job = Some(job);
+        None
+    }
+
+    fn pause_source(&mut self) {
+        if let Some(source) = self.source.as_mut().filter(|source| source.activity == Activity::Running) {
+            source.activity = Activity::Paused;
+        }
+    }
+
+    /// The target's half comes to its end.
+    pub fn finish(&mut self) {
+        self.late_finish = false;
+        let runs = self.resume == ResumeBy::Hypervisor && self.way == Way::Live && self.may_run(&self.source);
+        if let Some(copy) = self.target.as_mut().filter(|copy| runs && copy.activity == Activity::Paused) {
+            copy.activity = Activity::Running;
+        }
+    }
+
+    /// The job ends without having moved the guest. Its client hears of it.
+    pub fn cut(&mut self, cut: Cut) -> Option<u32> {
+        let job = self.job.take()?;
+        if self.way == Way::Live {
+            self.pause_source();
+            let runs_on = !cut.source_paused && self.may_run(&self.target);
+            if let Some(source) = self.source.as_mut().filter(|source| runs_on && source.activity == Activity::Paused) {
+                source.activity = Activity::Running;
+            }
+        }
+        // A copy that is complete is a domain like any other: nobody cleans it up.
+        if job.stage != Stage::Arrived && !cut.copy_stays {
+            self.target = None;
+        }
+        self.late_finish = cut.finish_comes && self.target.is_some();
+        job.client
+    }
+
+    /// Power fails at the source's host; what ran there is off.
+    pub fn source_down(&mut self) -> Option<u32> {
+        let client = self.cut(Cut { source_paused: true, copy_stays: true, finish_comes: false });
+        if let Some(source) = &mut self.source {
+            source.activity = Activity::Off;
+        }
+        self.source_answers = false;
+        client
+    }
+
+    /// Power fails at the target's host; a copy that is not complete is gone.
+    pub fn target_down(&mut self) -> Option<u32> {
+        if self.job.is_some_and(|job| job.stage != Stage::Arrived) {
+            self.target = None;
+        }
+        if let Some(copy) = &mut self.target {
+            copy.activity = Activity::Off;
+        }
+        self.late_finish = false;
+        self.target_answers = false;
+        self.cut(Cut { source_paused: false, copy_stays: true, finish_comes: false })
+    }
+
+    /// Carries out an order of the source's plane. `None`: it is answered later, or never.
+    pub fn at_source(&mut self, order: &Order, number: u32) -> Option<Answered> {
+        let failed = |fault| Some(Answered::Failed(fault));
+        if let (Order::Reclaim { mark, redefine: true }, true) = (order, self.source_is_dead) {
+            // On another host of this plane.
+            self.source_answers = true;
+            self.source_is_dead = false;
+            self.source = Some(Domain { activity: Activity::Off, mark: Small::of(mark) });
+            return Some(Answered::Done);
+        }
+        let not_begun = Answered::JobEnded;
+        if !self.source_answers {
+            return match order {
+                Order::StartJob(_) => Some(not_begun),
+                Order::CancelJob => None,
+                _ => failed(OrderFault::Unreachable),
+            };
+        }
+        match order {
+            Order::Mark(mark) => {
+                let Some(domain) = &mut self.source else { return failed(OrderFault::Gone) };
+                domain.mark = Small::of(mark);
+                Some(Answered::Done)
+            }
+            Order::StartJob(_) => self.start(Some(number)).is_err().then_some(not_begun),
+            Order::CancelJob => None,
+            Order::Look => Some(Answered::Guest(look(&self.source, self.job.is_some()))),
+            Order::Reclaim { mark, redefine } => {
+                let mark = Small::of(mark);
+                if self.job.is_some() {
+                    return failed(OrderFault::Refused);
+                }
+                if self.source.is_none() && *redefine {
+                    self.source = Some(Domain { activity: Activity::Off, mark });
+                }
+                let may_run = self.may_run(&self.target);
+                let Some(domain) = &mut self.source else { return failed(OrderFault::Gone) };
+                if domain.mark.epoch > mark.epoch {
+                    return failed(OrderFault::Marked);
+                }
+                if domain.activity == Activity::Paused {
+                    if !may_run {
+                        return failed(OrderFault::Refused);
+                    }
+                    domain.activity = Activity::Running;
+                }
+                domain.mark = mark;
+                Some(Answered::Done)
+            }
+            Order::Remove(mark) => match self.source {
+                None => Some(Answered::Done),
+                Some(domain) if domain.mark.epoch > mark.epoch => failed(OrderFault::Marked),
+                Some(domain) if domain.activity == Activity::Running => failed(OrderFault::Running),
+                Some(_) => {
+                    self.source = None;
+                    Some(Answered::Done)
+                }
+            },
+            Order::Resume { .. } | Order::DestroyCopy { .. } => panic!("the source orders {order:?}"),
+        }
+    }
+
+    /// Carries out an order of the target's plane. `Err`: what must never happen.
+    pub fn at_target(&mut self, order: &Order) -> Result<Answered, String> {
+        let failed = |fault| Ok(Answered::Failed(fault));
+        if let (Order::Resume { mark, force: true }, true) = (order, self.target_is_dead) {
+            // On another host of this plane.
+            self.target_answers = true;
+            self.target_is_dead = false;
+            self.target = Some(Domain { activity: Activity::Off, mark: Small::of(mark) });
+            return Ok(Answered::Done);
+        }
+        if !self.target_answers {
+            return failed(OrderFault::Unreachable);
+        }
+        match order {
+            Order::Look => Ok(Answered::Guest(look(&self.target, self.job.is_some()))),
+            Order::Resume { mark, force } => {
+                let mark = Small::of(mark);
+                if self.target.is_none() && *force {
+                    self.target = Some(Domain { activity: Activity::Off, mark });
+                }
+                let Some(domain) = &mut self.target else { return failed(OrderFault::Gone) };
+                if *force {
+                    domain.mark = mark;
+                }
+                if domain.mark != mark {
+                    return failed(OrderFault::Marked);
+                }
+                if domain.activity == Activity::Paused {
+                    domain.activity = Activity::Running;
+                }
+                Ok(Answered::Done)
+            }
+            Order::DestroyCopy { mark, running } => match self.target {
+                None => Ok(Answered::Done),
+                Some(domain) if domain.mark.epoch > mark.epoch => failed(OrderFault::Marked),
+                Some(domain) if domain.activity == Activity::Running && !running => failed(OrderFault::Running),
+                Some(_) if self.job.is_some() => Err("the copy is destroyed while the job still works on it".to_owned()),
+                Some(_) => {
+                    self.target = None;
+                    self.late_finish = false;
+                    Ok(Answered::Done)
+                }
+            },
+            _ => panic!("the target orders {order:?}"),
+        }
+    }
+}
+
+fn look(domain: &Option<Domain>, job: bool) -> Option<(Domain, bool)> {
+    domain.map(|domain| (domain, job))
+}
+
+/// An answer, small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Answered {
+    Done,
+    /// What is there, and whether a job works on it.
+    Guest(Option<(Domain, bool)>),
+    /// What the hypervisor says of its end is not to be relied upon, so it always says the same.
+    JobEnded,
+    Failed(OrderFault),
+}
+
+impl Answered {
+    pub fn whole(self) -> Answer {
+        match self {
+            Answered::Done => Answer::Done,
+            Answered::Guest(None) => Answer::Guest(Guest::Gone),
+            Answered::Guest(Some((Domain { activity, mark }, job))) => {
+                Answer::Guest(Guest::Here { activity, job, mark: Some(mark.whole()) })
+            }
+            Answered::JobEnded => Answer::JobEnded(Ok(())),
+            Answered::Failed(fault) => Answer::Failed(fault, "no".into()),
+        }
+    }
+}
