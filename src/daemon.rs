@@ -258,6 +258,7 @@ fn settings(config: &Config, hosts: &[HostSettings]) -> Result<Settings, String>
         guardrails: config.guardrails.clone(),
         policy: config.policy_limits(),
         adopt: config.adopt,
+        new_modules: config.new_modules,
         handover: crate::manager::HandoverSettings { trust, module_key, ..crate::manager::HandoverSettings::default() },
     })
 }

@@ -1,6 +1,6 @@
 //! A guest on offer, for tests.
 
-use super::message::{Digest, DiskOffer, Grants, GuestOffer, ModuleOffer, NicOffer, Offer, Rewrite};
+use super::message::{Digest, DiskOffer, Grants, GuestOffer, ModuleOffer, NicOffer, Offer, Payload, Rewrite};
 use super::{MigrationId, ResumeBy, Way};
 use crate::model::{HostId, Mode, Span, Verb, VmId, VmState};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,8 +47,7 @@ pub fn offer() -> Offer {
         modules: vec![ModuleOffer {
             name: "count".into(),
             hash: Digest([1; 32]),
-            version: 4,
-            bytes: 900,
+            sealed: Payload::from(vec![7; 90]),
             mode: Mode::Act,
             permits: BTreeSet::from([Verb::Migrate]),
         }],
