@@ -2,7 +2,7 @@
 //!
 //! Cases run side by side on shared hosts: each makes its own guests, and looks at no others.
 
-use embot::hypervisor::{Destination, ErrorKind, Fate, Hypervisor, HypervisorError, MigrationLimits, Order, Watch};
+use embot::hypervisor::{Destination, ErrorKind, Fate, Hypervisor, HypervisorError, MigrationLimits, Order, Rewriting, Watch};
 use embot::model::{
     ActionId, ActionKind, DomainReport, Mark, Notice, NoticeBody, Progress, Reason, Span, Timestamp, VmId, VmState,
 };
@@ -50,6 +50,16 @@ pub trait Fixture: Send + Sync {
 
     /// How the other host reaches this one for a migration.
     fn destination(&self, side: Side) -> Destination;
+
+    /// How this process reaches this host, for copies of files.
+    fn destination_from_here(&self, side: Side) -> Destination {
+        self.destination(side)
+    }
+
+    /// What a guest of this fixture needs of the other host, named.
+    fn rewriting(&self) -> Rewriting {
+        Rewriting::default()
+    }
 
     /// Makes a guest on a host: at least 2 processors and 64 MiB.
     fn guest(&self, side: Side, wanted: &Wanted) -> VmId;
@@ -107,6 +117,15 @@ macro_rules! contract_tests {
             recovers_what_never_began
             defines_and_undefines
             describes_everything_after_a_reconnect
+            hands_over_live_and_the_target_lets_it_run
+            hands_over_live_and_the_hypervisor_lets_it_run
+            a_handover_that_is_cancelled_leaves_the_guest
+            a_handover_to_nowhere_leaves_the_guest
+            a_handover_that_runs_is_adopted
+            a_copy_that_nobody_will_use_is_removed
+            what_somebody_paused_stays_paused
+            hands_over_what_is_off
+            what_another_plane_sends_reaches_nothing_that_is_not_named
         }
     };
     ($fixture:expr; $($case:ident)*) => {
@@ -120,6 +139,8 @@ macro_rules! contract_tests {
         )*
     };
 }
+
+pub use crate::handovers::*;
 
 /// The plane and epoch under which the cases act.
 pub const PLANE: &str = "contract";
@@ -170,10 +191,10 @@ pub fn mark() -> Option<Mark> {
 }
 
 /// A guest that nobody else has, which is removed in the end.
-struct Own<'a> {
-    fixture: &'a dyn Fixture,
-    vm: VmId,
-    name: String,
+pub struct Own<'a> {
+    pub fixture: &'a dyn Fixture,
+    pub vm: VmId,
+    pub name: String,
 }
 
 impl Drop for Own<'_> {
@@ -184,7 +205,7 @@ impl Drop for Own<'_> {
     }
 }
 
-fn guest<'a>(fixture: &'a dyn Fixture, name: &str, change: impl FnOnce(&mut Wanted)) -> Own<'a> {
+pub fn guest<'a>(fixture: &'a dyn Fixture, name: &str, change: impl FnOnce(&mut Wanted)) -> Own<'a> {
     let mut wanted = Wanted { name: name.to_owned(), running: true, deaf: false, mark: mark() };
     change(&mut wanted);
     Own { fixture, vm: fixture.guest(Side::A, &wanted), name: wanted.name }
@@ -203,7 +224,7 @@ fn domain(host: &dyn Hypervisor, vm: VmId) -> Option<DomainReport> {
     report.domains.into_iter().find(|domain| domain.vm == vm)
 }
 
-fn state(host: &dyn Hypervisor, vm: VmId) -> Option<(VmState, Reason)> {
+pub fn state(host: &dyn Hypervisor, vm: VmId) -> Option<(VmState, Reason)> {
     domain(host, vm).map(|domain| (domain.state, domain.reason))
 }
 
@@ -211,11 +232,11 @@ fn run_state(host: &dyn Hypervisor, vm: VmId) -> Option<VmState> {
     state(host, vm).map(|(state, _)| state)
 }
 
-fn execute(host: &dyn Hypervisor, kind: ActionKind) -> Result<(), HypervisorError> {
+pub fn execute(host: &dyn Hypervisor, kind: ActionKind) -> Result<(), HypervisorError> {
     host.execute(&order(kind), &Watcher::default())
 }
 
-fn kind_of(result: Result<(), HypervisorError>) -> ErrorKind {
+pub fn kind_of(result: Result<(), HypervisorError>) -> ErrorKind {
     let error = result.expect_err("this must be refused");
     assert!(!error.what.is_empty(), "an error says what failed");
     error.kind

@@ -4,7 +4,7 @@
 //! that has booted, and those wait by themselves.
 
 use crate::contract::{self, Ability, Fixture, Side, Wanted};
-use embot::hypervisor::{Destination, Hypervisor, MigrationLimits};
+use embot::hypervisor::{Destination, Hypervisor, MigrationLimits, Rewriting};
 use embot::model::VmId;
 use lab::{Guest, Lab};
 use std::collections::BTreeMap;
@@ -56,6 +56,18 @@ impl Fixture for Libvirt {
 
     fn destination(&self, side: Side) -> Destination {
         self.lab.destination(host(side))
+    }
+
+    fn destination_from_here(&self, side: Side) -> Destination {
+        Destination { host: host(side).into(), uri: self.lab.uri(host(side)).into(), migration_uri: None }
+    }
+
+    fn rewriting(&self) -> Rewriting {
+        // Both hosts see the folder of the run and the guests' image.
+        let base = std::env::var("EMBOT_LAB_BASE").unwrap_or_else(|_| "/tmp".to_owned());
+        let cache = std::env::var("EMBOT_LAB_CACHE").unwrap_or_else(|_| "/var/cache/embot-lab".to_owned());
+        let same = |folder: String| (folder.as_str().into(), folder.as_str().into());
+        Rewriting { paths: [format!("{base}/"), format!("{cache}/")].map(same).into(), ..Rewriting::default() }
     }
 
     fn guest(&self, side: Side, wanted: &Wanted) -> VmId {

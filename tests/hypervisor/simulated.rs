@@ -3,12 +3,16 @@
 use crate::contract::{Ability, EPOCH, Fixture, PLANE, Side, Wanted, Watcher, eventually, migration, order};
 use embot::clock::SystemClock;
 use embot::hypervisor::simulated::{
-    Fault, Fleet, FleetPlan, GuestPlan, HostPlan, JobId, LiveFleet, LiveOptions, LoadPlan, Mishap, OrderState, Outcome,
-    SimulatedHost, Trouble,
+    Fault, Fleet, FleetPlan, GuestPlan, HostPlan, JobId, LiveFleet, LiveOptions, LoadPlan, LogLine, Mishap, OrderState,
+    Outcome, SimulatedHost, Trouble,
 };
-use embot::hypervisor::{Destination, ErrorKind, Hypervisor, MigrationLimits, Order};
-use embot::model::{ActionKind, HostId, Mark, Span, Timestamp, VmId};
-use std::sync::Arc;
+use embot::hypervisor::{
+    Destination, ErrorKind, Handover, HandoverStep, Hypervisor, HypervisorError, MigrationLimits, Order, ResumedBy, Rewriting,
+    Transfer,
+};
+use embot::model::{ActionKind, HostId, Mark, Span, Standing, Timestamp, VmId};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 
 /// A simulated fleet, and a way to its hosts.
 pub struct Simulated<F: Fn(&HostId) -> SimulatedHost + Send + Sync> {
@@ -87,7 +91,12 @@ impl<F: Fn(&HostId) -> SimulatedHost + Send + Sync> Simulated<F> {
 }
 
 fn in_process() -> Option<Simulated<impl Fn(&HostId) -> SimulatedHost + Send + Sync>> {
-    let options = LiveOptions { speed: SPEED, ..LiveOptions::new(SystemClock::start(Timestamp(0))) };
+    logged(Log::default())
+}
+
+fn logged(log: Log) -> Option<Simulated<impl Fn(&HostId) -> SimulatedHost + Send + Sync>> {
+    let effects_log: Option<Box<dyn std::io::Write + Send>> = Some(Box::new(log));
+    let options = LiveOptions { speed: SPEED, effects_log, ..LiveOptions::new(SystemClock::start(Timestamp(0))) };
     let fleet = LiveFleet::start(&plan(), options).unwrap();
     let way = fleet.clone();
     Some(Simulated { fleet, connect: move |host: &HostId| way.host(host) })
@@ -187,4 +196,124 @@ fn bandwidth_is_honoured_and_shared() {
     assert_eq!(ended_after(None, 1), [256 + 50], "the whole link");
     assert_eq!(ended_after(Some(20), 1), [12_800 + 50], "no more than was permitted");
     assert_eq!(ended_after(None, 2), [512 + 50, 512 + 50], "half the link each");
+}
+
+/// The way to both hosts, how a move ended, and what was done.
+struct Broken {
+    a: Box<dyn Hypervisor>,
+    b: Box<dyn Hypervisor>,
+    vm: VmId,
+    error: HypervisorError,
+    log: Log,
+}
+
+/// Moves a guest to another plane while something is wrong with its source.
+fn break_at_switch(trouble: Trouble, resume: ResumedBy) -> Broken {
+    let log = Log::default();
+    let fixture = logged(log.clone()).unwrap();
+    let vm = guest(&fixture, "breaks");
+    let (a, b) = (fixture.connect(Side::A), fixture.connect(Side::B));
+    let mark = Mark { plane: PLANE.into(), epoch: EPOCH };
+    let step = |step| Handover { id: "contract/1".into(), plane: PLANE.into(), vm, mark: mark.clone(), step };
+    a.hand_over(&step(HandoverStep::Seal { becomes: mark.clone() }), &Watcher::default()).unwrap();
+    fixture.break_host(Side::A, trouble, Span::seconds(20));
+    let (destination, limits) = (fixture.destination(Side::B), MigrationLimits::default());
+    let transfer = Transfer { destination, limits, resume, rewriting: Rewriting::default() };
+    let moves = step(HandoverStep::Move(Box::new(transfer)));
+    let error = a.hand_over(&moves, &Watcher::default()).unwrap_err();
+    Broken { a, b, vm, error, log }
+}
+
+fn standing(host: &dyn Hypervisor, vm: VmId) -> Option<Standing> {
+    host.look(vm).unwrap().map(|sighting| sighting.standing)
+}
+
+/// A fleet's log of effects.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn lines(&self) -> Vec<LogLine> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// On how many hosts a guest ran at a time, according to the log.
+fn most_runs(log: &Log, vm: VmId) -> usize {
+    let (mut running, mut most) = (BTreeSet::new(), 0);
+    for line in log.lines() {
+        let LogLine::Run(run) = line else { continue };
+        if run.vm == vm {
+            if run.runs {
+                running.insert(run.host)
+            } else {
+                running.remove(&run.host)
+            };
+            most = most.max(running.len());
+        }
+    }
+    most
+}
+
+#[test]
+fn a_link_that_breaks_in_the_last_moment_leaves_one_that_runs_where_managers_resume() {
+    let Broken { a, b, vm, error, log } = break_at_switch(Trouble::CutAtSwitch, ResumedBy::ByManager);
+    assert_eq!(error.kind, ErrorKind::Failed, "{error}");
+    assert_eq!((standing(&*a, vm), standing(&*b, vm)), (Some(Standing::Running), Some(Standing::Migrating)));
+    assert_eq!(most_runs(&log, vm), 1);
+    let mark = Mark { plane: PLANE.into(), epoch: EPOCH };
+    let step = |step| Handover { id: "contract/1".into(), plane: PLANE.into(), vm, mark: mark.clone(), step };
+    b.hand_over(&step(HandoverStep::Remove { running: false }), &Watcher::default()).unwrap();
+    a.hand_over(&step(HandoverStep::Resume { becomes: mark.clone(), start: false }), &Watcher::default()).unwrap();
+    assert_eq!((standing(&*a, vm), standing(&*b, vm)), (Some(Standing::Running), None));
+}
+
+#[test]
+fn a_link_that_breaks_in_the_last_moment_leaves_two_where_hypervisors_resume_and_the_log_tells() {
+    let Broken { a, b, vm, log, .. } = break_at_switch(Trouble::CutAtSwitch, ResumedBy::ByHypervisor);
+    assert_eq!((standing(&*a, vm), standing(&*b, vm)), (Some(Standing::Running), Some(Standing::Running)));
+    assert_eq!(most_runs(&log, vm), 2);
+}
+
+#[test]
+fn a_source_that_is_killed_in_the_last_moment_comes_back_with_the_guest_paused() {
+    for (resume, there) in [(ResumedBy::ByManager, Standing::Migrating), (ResumedBy::ByHypervisor, Standing::Running)] {
+        let Broken { a, b, vm, error, log } = break_at_switch(Trouble::KilledAtSwitch, resume);
+        assert_eq!(error.kind, ErrorKind::Unreachable, "{error}");
+        assert_eq!(a.look(vm).unwrap_err().kind, ErrorKind::Unreachable, "nobody can tell");
+        assert_eq!(standing(&*b, vm), Some(there));
+        eventually("the source is back", || a.look(vm).is_ok());
+        assert_eq!(standing(&*a, vm), Some(Standing::Migrating));
+        assert!(most_runs(&log, vm) <= 1);
+    }
+}
+
+#[test]
+fn two_planes_number_their_actions_each_for_itself() {
+    let log = Log::default();
+    let fixture = logged(log.clone()).unwrap();
+    let (ours, theirs) = (guest(&fixture, "ours"), {
+        let mark = Some(Mark { plane: "other".into(), epoch: EPOCH });
+        fixture.guest(Side::A, &Wanted { name: "theirs".to_owned(), running: true, deaf: false, mark })
+    });
+    let a = fixture.connect(Side::A);
+    let first = order(ActionKind::Suspend { vm: ours });
+    let second = Order { plane: "other".into(), kind: ActionKind::Suspend { vm: theirs }, ..first.clone() };
+    a.execute(&first, &Watcher::default()).unwrap();
+    a.execute(&second, &Watcher::default()).expect("the number is the other plane's own");
+    let lines = log.lines().into_iter();
+    let effects = lines.filter_map(|line| if let LogLine::Effect(effect) = line { Some(effect) } else { None });
+    let planes: BTreeSet<_> = effects.map(|effect| effect.plane).collect();
+    assert_eq!(planes, [PLANE.into(), "other".into()].into());
 }

@@ -83,6 +83,12 @@ impl Lab {
         found[field].as_str().unwrap()
     }
 
+    /// The folder of this run.
+    pub fn folder(&self) -> PathBuf {
+        let base = std::env::var_os("EMBOT_LAB_BASE").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
+        base.join(format!("embot-lab-{}", self.name))
+    }
+
     /// The URI of a host for this process.
     pub fn uri(&self, host: &str) -> &str {
         self.field(host, "uri")

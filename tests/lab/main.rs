@@ -4,6 +4,7 @@
 //! so a test is a walk through several cases with the same guests.
 
 mod adoption;
+mod handover;
 mod lab;
 mod migration;
 mod orders;
@@ -16,6 +17,7 @@ use embot::hypervisor::libvirt::LibvirtHost;
 use embot::hypervisor::{Destination, ErrorKind, Hypervisor, HypervisorError, MigrationLimits, Order};
 use embot::model::{ActionId, ActionKind, DomainReport, HostReport, Notice, NoticeBody, Reason, VmId, VmState};
 use lab::{Lab, Waiting, until};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 /// An order of plane `home` under epoch 1.
@@ -72,6 +74,12 @@ impl Notices {
 
     fn of_guest(&self, vm: VmId) -> Vec<NoticeBody> {
         self.0.lock().unwrap().iter().filter(|notice| notice.vm == vm).map(|notice| notice.body.clone()).collect()
+    }
+
+    /// When this was said first.
+    fn first(&self, vm: VmId, wanted: &NoticeBody) -> Option<embot::model::Timestamp> {
+        let heard = self.0.lock().unwrap();
+        heard.iter().find(|notice| notice.vm == vm && notice.body == *wanted).map(|notice| notice.at)
     }
 
     fn await_one(&self, vm: VmId, wanted: &NoticeBody) {

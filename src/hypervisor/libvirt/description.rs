@@ -3,10 +3,12 @@
 //! The plane keeps two elements there, each in a namespace of its own, so that writing one never touches the other:
 //!
 //! * `<mark plane="home" epoch="7"/>` in [`MARK`]: who owns the guest. Written by the plane only. While a migration is under
-//!   way it may also say `autostart="yes"`, because libvirt forgets that flag when a guest moves (see `migration`).
+//!   way it may also say `autostart="yes"`, because libvirt forgets that flag when a guest moves (see `migration`); during a
+//!   handover to another plane `handover="home/41"`, the seal, with `paused="yes"` where somebody had paused the guest before.
 //! * `<labels tier="web" owner="shop"/>` in [`LABELS`]: what admins say of a guest. Only read here; written by
 //!   `virsh metadata GUEST --uri urn:embot:labels:1 --key embot-labels --set '<labels tier="web"/>' --live --config`.
 
+use crate::hypervisor::Seal;
 use crate::model::{Description, Mark};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,13 +27,19 @@ pub struct Marked {
     pub mark: Mark,
     /// The guest is on its way, and its host used to start it by itself.
     pub autostart: bool,
+    /// It is sealed for a handover.
+    pub seal: Option<Seal>,
 }
 
 impl Marked {
     /// The element, as libvirt wants it set.
     pub fn to_xml(&self) -> String {
         let autostart = if self.autostart { " autostart=\"yes\"" } else { "" };
-        format!("<mark plane=\"{}\" epoch=\"{}\"{autostart}/>", escape(&self.mark.plane), self.mark.epoch)
+        let seal = self.seal.as_ref().map_or_else(String::new, |seal| {
+            let paused = if seal.stays_paused { " paused=\"yes\"" } else { "" };
+            format!(" handover=\"{}\"{paused}", escape(&seal.handover))
+        });
+        format!("<mark plane=\"{}\" epoch=\"{}\"{autostart}{seal}/>", escape(&self.mark.plane), self.mark.epoch)
     }
 
     /// Reads the element, as libvirt returns it (without its namespace).
@@ -43,7 +51,10 @@ impl Marked {
     fn of(element: roxmltree::Node<'_, '_>) -> Result<Marked, String> {
         let plane = element.attribute("plane").ok_or("the mark names no plane")?;
         let epoch = element.attribute("epoch").and_then(|epoch| epoch.parse().ok()).ok_or("the mark's epoch is no number")?;
-        Ok(Marked { mark: Mark { plane: plane.into(), epoch }, autostart: element.attribute("autostart") == Some("yes") })
+        let says_yes = |name: &str| element.attribute(name) == Some("yes");
+        let stays_paused = says_yes("paused");
+        let seal = element.attribute("handover").map(|id| Seal { handover: id.into(), stays_paused });
+        Ok(Marked { mark: Mark { plane: plane.into(), epoch }, autostart: says_yes("autostart"), seal })
     }
 }
 
@@ -58,6 +69,8 @@ pub struct Described {
     pub description: Description,
     /// Disk targets by device alias, for errors that name the alias. Only a running domain has aliases.
     pub disk_aliases: BTreeMap<String, Arc<str>>,
+    /// It is sealed for a handover, and will run after that: while it is paused, it is paused for the move.
+    pub sealed: bool,
     /// Is its guest agent connected? `None` where it has no channel for one, or does not run.
     pub agent_connected: Option<bool>,
 }
@@ -81,8 +94,11 @@ pub fn read(xml: &str, persistent: bool, autostart: bool) -> Result<Described, S
         child("metadata").and_then(|node| node.children().find(|node| node.tag_name().namespace() == Some(namespace)))
     };
     // A mark nobody can read is a mark nobody can honour: report it as somebody else's.
-    let mark = in_metadata(MARK)
-        .map(|node| Marked::of(node).map_or_else(|_| Mark { plane: "unreadable mark".into(), epoch: 0 }, |marked| marked.mark));
+    let marked = in_metadata(MARK).map(Marked::of);
+    let runs_after = |seal: &Seal| !seal.stays_paused;
+    let sealed = marked.as_ref().is_some_and(|read| read.as_ref().is_ok_and(|it| it.seal.as_ref().is_some_and(runs_after)));
+    let mark =
+        marked.map(|read| read.map_or_else(|_| Mark { plane: "unreadable mark".into(), epoch: 0 }, |marked| marked.mark));
     let labels = in_metadata(LABELS)
         .map(|node| node.attributes().map(|label| (label.name().into(), label.value().into())).collect())
         .unwrap_or_default();
@@ -115,7 +131,7 @@ pub fn read(xml: &str, persistent: bool, autostart: bool) -> Result<Described, S
         disks,
         nics: nics.map(Arc::from).collect(),
     };
-    Ok(Described { description, disk_aliases, agent_connected })
+    Ok(Described { description, disk_aliases, sealed, agent_connected })
 }
 
 /// A memory size in MiB; libvirt's default unit is KiB.
@@ -172,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_domain_reads_as_described() {
-        let Described { description, disk_aliases, agent_connected } = read(XML, true, false).unwrap();
+        let Described { description, disk_aliases, agent_connected, .. } = read(XML, true, false).unwrap();
         assert_eq!(&*description.name, "web-1");
         assert_eq!((description.vcpus, description.memory_mib), (2, 2048));
         assert_eq!(description.mark, Some(Mark { plane: "a & b".into(), epoch: 7 }));
@@ -205,8 +221,11 @@ mod tests {
     fn marks_read_back_as_written_whatever_the_planes_name() {
         for plane in ["home", "a\"b", "<&>", "ö"] {
             for autostart in [true, false] {
-                let marked = Marked { mark: Mark { plane: plane.into(), epoch: u64::MAX }, autostart };
-                assert_eq!(Marked::from_xml(&marked.to_xml()), Ok(marked));
+                for stays_paused in [None, Some(true), Some(false)] {
+                    let seal = stays_paused.map(|stays_paused| Seal { handover: "a <b>/41".into(), stays_paused });
+                    let marked = Marked { mark: Mark { plane: plane.into(), epoch: u64::MAX }, autostart, seal };
+                    assert_eq!(Marked::from_xml(&marked.to_xml()), Ok(marked));
+                }
             }
         }
     }

@@ -35,9 +35,14 @@ impl Trouble {
     }
 }
 
-/// Is this libvirt saying that there is no such domain?
+/// Is this libvirt saying that there is no such domain (or volume)?
 pub fn is_missing(error: &Error) -> bool {
-    error.code() == Enum::Known(ErrorNumber::NoDomain)
+    matches!(error.code(), Enum::Known(ErrorNumber::NoDomain | ErrorNumber::NoStorageVolume))
+}
+
+/// Is this libvirt saying that it does not know a flag?
+pub fn is_unsupported(error: &Error) -> bool {
+    matches!(error.code(), Enum::Known(ErrorNumber::InvalidArg | ErrorNumber::NoSupport | ErrorNumber::ArgumentUnsupported))
 }
 
 /// Is this libvirt saying that a domain has no such metadata?

@@ -95,6 +95,8 @@ fn lifecycle(phase: &mut Phase, event: i32, detail: i32) -> Meaning {
         (3, _) => {
             let reason = match detail {
                 1 | 7 => Reason::Migration,
+                // It has arrived, and waits for its new manager.
+                _ if was == Phase::Arriving => Reason::Migration,
                 2 => Reason::IoError,
                 3 => Reason::Watchdog,
                 4 => Reason::Saved,
@@ -154,6 +156,8 @@ struct Guest {
     vcpus: u32,
     memory_mib: u64,
     autostart: bool,
+    /// Paused for a handover, whenever it is paused.
+    sealed: bool,
     disk_aliases: BTreeMap<String, Arc<str>>,
     /// Its agent was found connected, and the plane was not told yet.
     tell_agent: bool,
@@ -249,7 +253,14 @@ impl Hearing {
 
     /// What to report of a domain in this state. One whose QEMU is just being made is not there yet: it is off still where it
     /// was off, and arrives otherwise. (The target of a migration says "paused, starting up" before it says "migrating".)
-    pub fn settled(&self, vm: VmId, state: VmState, reason: Reason) -> (VmState, Reason) {
+    /// One that is sealed for a handover and paused is paused for that, whatever libvirt calls it: nobody shall take it for hung.
+    pub fn settled(&self, vm: VmId, state: VmState, reason: Reason, described: Option<&Described>) -> (VmState, Reason) {
+        if state == VmState::Paused && reason != Reason::IoError {
+            let sealed = || self.known().guests.get(&vm).is_some_and(|guest| guest.sealed);
+            if described.map_or_else(sealed, |described| described.sealed) {
+                return (VmState::Paused, Reason::Migration);
+            }
+        }
         if (state, reason) != (VmState::Paused, Reason::Booted) {
             return (state, reason);
         }
@@ -274,6 +285,7 @@ impl Hearing {
             guest.vcpus = new.description.vcpus;
             guest.memory_mib = new.description.memory_mib;
             guest.autostart = new.description.autostart;
+            guest.sealed = new.sealed;
             guest.disk_aliases = new.disk_aliases.clone();
             guest.tell_agent |= guest.described.is_none() && new.agent_connected == Some(true);
             // The plane does not take in a guest that is only arriving: describe it again when it has.
@@ -314,10 +326,15 @@ mod tests {
     fn a_qemu_that_is_being_made_is_no_paused_guest() {
         let hearing = Hearing::new(VirtualClock::at(Timestamp(0)));
         let starting = (VmState::Paused, Reason::Booted);
-        assert_eq!(hearing.settled(GUEST, starting.0, starting.1), (VmState::Paused, Reason::Migration));
+        assert_eq!(hearing.settled(GUEST, starting.0, starting.1, None), (VmState::Paused, Reason::Migration));
         hearing.polled(0, &[(GUEST, (VmState::Off, Reason::Shutdown))].into(), &BTreeMap::new());
-        assert_eq!(hearing.settled(GUEST, starting.0, starting.1), (VmState::Off, Reason::Unknown));
-        assert_eq!(hearing.settled(GUEST, VmState::Paused, Reason::Asked), (VmState::Paused, Reason::Asked));
+        assert_eq!(hearing.settled(GUEST, starting.0, starting.1, None), (VmState::Off, Reason::Unknown));
+        assert_eq!(hearing.settled(GUEST, VmState::Paused, Reason::Asked, None), (VmState::Paused, Reason::Asked));
+        let xml = "<domain><name>x</name><memory>1024</memory><metadata><m:mark xmlns:m='urn:embot:mark:1' plane='a' epoch='1' handover='a/4'/></metadata></domain>";
+        let sealed = super::super::description::read(xml, true, false).unwrap();
+        let seen = |state| hearing.settled(GUEST, state, Reason::Asked, Some(&sealed));
+        assert_eq!(seen(VmState::Paused), (VmState::Paused, Reason::Migration));
+        assert_eq!(seen(VmState::Running), (VmState::Running, Reason::Asked));
     }
 
     #[test]
@@ -373,6 +390,13 @@ mod tests {
     fn an_arrival_runs_only_when_it_resumes() {
         let arrival = [(VmState::Paused, Reason::Migration), (VmState::Running, Reason::Migration)];
         assert_eq!(states(Phase::Unknown, &[(STARTED, 1), (0, 0), (RESUMED, 1)]), arrival);
+    }
+
+    #[test]
+    fn an_arrival_that_waits_for_its_manager_is_not_paused_by_somebody() {
+        let arrival =
+            [(VmState::Paused, Reason::Migration), (VmState::Paused, Reason::Migration), (VmState::Running, Reason::Migration)];
+        assert_eq!(states(Phase::Unknown, &[(STARTED, 1), (SUSPENDED, 0), (RESUMED, 0)]), arrival);
     }
 
     #[test]

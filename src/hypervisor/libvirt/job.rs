@@ -81,6 +81,11 @@ pub fn is_active(domain: &Domain) -> Result<bool, Error> {
     ffi::job_stats(domain, |kind, _| kind != NO_JOB)
 }
 
+/// How far a domain's job is, if it has one; as for [`is_active`].
+pub fn progress(domain: &Domain) -> Result<Option<Progress>, Error> {
+    ffi::job_stats(domain, |kind, params| (kind != NO_JOB).then(|| Done::of(params).progress()))
+}
+
 /// Asks libvirt to end a domain's job.
 pub fn abort(session: &Session, vm: VmId) -> Result<(), HypervisorError> {
     session.call(format!("abort the job of guest {vm}"), GLANCE, move |connect| Ok(ffi::abort_job(&lookup(connect, vm)?)?))

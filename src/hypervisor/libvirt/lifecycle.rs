@@ -273,7 +273,7 @@ pub fn define(errand: &Errand<'_>, xml: &Arc<str>) -> Result<(), HypervisorError
         }
         let domain = connect.define_domain_xml(&xml)?;
         let mark = Mark { plane: order.plane.clone(), epoch: order.epoch };
-        Ok(write_mark(&domain, &Marked { mark, autostart: false })?)
+        Ok(write_mark(&domain, &Marked { mark, autostart: false, seal: None })?)
     })
 }
 
@@ -293,7 +293,7 @@ pub fn undefine(errand: &Errand<'_>) -> Result<(), HypervisorError> {
 /// Puts the plane's mark on a guest that nobody owns.
 pub fn adopt(errand: &Errand<'_>) -> Result<(), HypervisorError> {
     let mark = Mark { plane: errand.order.plane.clone(), epoch: errand.order.epoch };
-    errand.act("adopt", move |domain: &Domain, _| Ok(write_mark(domain, &Marked { mark, autostart: false })?))
+    errand.act("adopt", move |domain: &Domain, _| Ok(write_mark(domain, &Marked { mark, autostart: false, seal: None })?))
 }
 
 /// Where a guest is now, in words, for the end of an error; empty where nobody can tell.

@@ -118,7 +118,7 @@ fn begin(errand: &Errand<'_>, destination: &Destination, live: bool) -> super::s
 }
 
 /// Where the memory goes, as libvirt wants it: as a URI. A bare address stands for TCP.
-fn stream(address: &str) -> String {
+pub fn stream(address: &str) -> String {
     match address.parse::<std::net::Ipv6Addr>() {
         Ok(address) => format!("tcp://[{address}]"),
         Err(_) if address.contains("://") => address.to_owned(),

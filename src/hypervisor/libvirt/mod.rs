@@ -11,15 +11,19 @@
 //! * What is paused or off because it moves is reported as a migration, at the source and at the target.
 //!
 //! How it is laid out: `session` owns connections, `ffi` all unsafe code, `hearing` the meaning of events, `statistics`, `state`
-//! and `description` turn libvirt's data into the plane's, `order`, `lifecycle`, `job`, `migration` and `recover` carry out.
+//! and `description` turn libvirt's data into the plane's, `order`, `lifecycle`, `job`, `migration` and `recover` carry out;
+//! `handover`, `leaving` and `copy` do what a move to another plane takes.
 //! Reports share one session; each order opens its own, so that a long call holds up nobody.
 
+mod copy;
 mod description;
 mod event_loop;
 mod failure;
 mod ffi;
+mod handover;
 mod hearing;
 mod job;
+mod leaving;
 mod lifecycle;
 mod migration;
 mod neighbours;
@@ -29,11 +33,12 @@ mod session;
 mod state;
 mod statistics;
 
-use super::{ErrorKind, Fate, Hypervisor, HypervisorError, NoticeSink, Order, Watch};
+use super::{Definition, ErrorKind, Fate, Handover, HandoverStep, Hypervisor, HypervisorError, NoticeSink, Order, Watch};
 use crate::clock::Clock;
-use crate::model::{ActionKind, Capacity, DomainReport, HostId, HostReport, Mark, Reason, Timestamp, VmId, VmState};
+use crate::model::{ActionKind, Capacity, DomainReport, HostId, HostReport, Mark, Reason, Sighting, Timestamp, VmId, VmState};
 use description::Described;
 use ffi::{Depth, Ear};
+use handover::Hand;
 use hearing::Hearing;
 use order::Errand;
 use session::{ANSWER, Door, Session};
@@ -134,7 +139,7 @@ impl LibvirtHost {
         let mut waiting = 0.0;
         for (vm, reading) in &poll.readings {
             let Some((state, reason)) = reading.state() else { continue };
-            let (state, reason) = self.hearing.settled(*vm, state, reason);
+            let (state, reason) = self.hearing.settled(*vm, state, reason, described.get(vm));
             let load = meters.sample(*vm, sampled_at, reading);
             waiting += load.cpu_wait_cores.unwrap_or(0.0);
             listed.insert(*vm, (state, reason));
@@ -247,6 +252,26 @@ impl Hypervisor for LibvirtHost {
         let result = self.carry_out(&errand);
         // Not every change has an event, and a failed order may have changed something.
         self.hearing.changed(vm);
+        result
+    }
+
+    fn look(&self, vm: VmId) -> Result<Option<Sighting>, HypervisorError> {
+        self.ask(|session| handover::look(session, vm))
+    }
+
+    fn definition(&self, vm: VmId) -> Result<Definition, HypervisorError> {
+        self.ask(|session| handover::definition(session, vm))
+    }
+
+    fn hand_over(&self, handover: &Handover, watch: &dyn Watch) -> Result<(), HypervisorError> {
+        let session = self.session()?;
+        let hand = Hand { door: &self.door, session: &session, handover, watch, clock: &*self.clock };
+        let result = match &handover.step {
+            HandoverStep::Move(transfer) => leaving::leave(&hand, &Session::open(&self.door, None), transfer),
+            HandoverStep::Copy(transfer) => copy::copy(&hand, transfer),
+            _ => handover::act(&hand),
+        };
+        self.hearing.changed(handover.vm);
         result
     }
 

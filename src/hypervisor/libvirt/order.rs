@@ -111,6 +111,10 @@ pub fn permit(host: &HostId, order: &Order, vm: VmId, found: &Found) -> Result<(
     let refuse = |kind, why: String| Err(HypervisorError::new(kind, format!("{guest} {why}; {verb} was not begun")));
     let ours = Mark { plane: order.plane.clone(), epoch: order.epoch };
     let adopts = matches!(order.kind, ActionKind::Adopt { .. });
+    if let Some(seal) = found.marked.as_ref().and_then(|marked| marked.seal.as_ref()) {
+        let why = format!("is on its way to another plane, sealed for handover {}: wait for its end", seal.handover);
+        return refuse(ErrorKind::NotOwner, why);
+    }
     match found.marked.as_ref().map(|marked| &marked.mark) {
         Some(mark) if *mark == ours => {}
         None if adopts => {}
@@ -211,7 +215,8 @@ mod tests {
     }
 
     fn found(state: VmState, mark: Option<(&str, u64)>) -> Found {
-        let marked = mark.map(|(plane, epoch)| Marked { mark: Mark { plane: plane.into(), epoch }, autostart: false });
+        let marked =
+            mark.map(|(plane, epoch)| Marked { mark: Mark { plane: plane.into(), epoch }, autostart: false, seal: None });
         Found { name: "web".into(), state, reason: Reason::Unknown, marked }
     }
 
@@ -226,6 +231,19 @@ mod tests {
         let cases = [None, Some(("home", 7)), Some(("home", 8)), Some(("home", 6)), Some(("other", 7))];
         let texts: Vec<_> = cases.iter().map(|mark| refusal(&start, &found(VmState::Off, *mark))).collect();
         insta::assert_snapshot!(texts.join("\n"));
+    }
+
+    #[test]
+    fn what_is_on_its_way_to_another_plane_is_left_alone() {
+        let ours = || found(VmState::Running, Some(("home", 7)));
+        let mut sealed = ours();
+        let seal = Some(crate::hypervisor::Seal { handover: "home/41".into(), stays_paused: false });
+        sealed.marked = sealed.marked.map(|marked| Marked { seal, ..marked });
+        for kind in [ActionKind::Suspend { vm: GUEST }, ActionKind::Adopt { vm: GUEST }] {
+            assert_eq!(refusal(&order(kind.clone(), None), &ours()), "permitted");
+            let refused = refusal(&order(kind, None), &sealed);
+            assert!(refused.starts_with("NotOwner") && refused.contains("home/41"), "{refused}");
+        }
     }
 
     #[test]

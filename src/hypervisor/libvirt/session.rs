@@ -25,6 +25,8 @@ use virt::connect::Connect;
 
 /// An answer that takes longer counts as none. Keepalive closes a silent connection after about 20 s.
 pub const ANSWER: Duration = Duration::from_secs(15);
+/// What a copy still needs when its last block was read; long, for a disk may have to write all that it was given.
+pub const ACT_LONG: Duration = Duration::from_secs(120);
 const KEEPALIVE_SECONDS: i32 = 5;
 const KEEPALIVE_COUNT: u32 = 3;
 

@@ -1,0 +1,281 @@
+//! Cold copies of a guest's files to another host, through this daemon: libvirt streams a file out here and in there.
+//!
+//! ```text
+//! source's session: download --> SHA-256 --> a few blocks --> target's session: upload
+//!                                                             then: download again --> SHA-256, the same?
+//! ```
+//! What it takes: this daemon reaches the target's libvirtd. A file there that is of the same size is written over (it is what
+//! an attempt before left, or the image that an admin made for it); one of another size is an error. Nothing is deleted.
+
+use super::failure::{Trouble, is_missing};
+use super::handover::{Hand, judge_here};
+use super::session::{ACT_LONG, ANSWER, Door, Session};
+use crate::hypervisor::{ErrorKind, HypervisorError, Transfer, Verdict, portrait};
+use crate::model::Progress;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use virt::connect::Connect;
+use virt::storage_pool::StoragePool;
+use virt::storage_vol::StorageVol;
+use virt::stream::Stream;
+use virt_sys as sys;
+
+/// A block of a file on its way.
+const BLOCK: usize = 256 * 1024;
+/// So many blocks may wait between the two hosts.
+const BLOCKS: usize = 8;
+const GLANCE: Duration = Duration::from_millis(200);
+
+type Digested = [u8; 32];
+
+/// What both ends and the one who waits share.
+#[derive(Default)]
+struct Meter {
+    done: AtomicU64,
+    stopped: AtomicBool,
+}
+
+/// A file and where it goes.
+struct File {
+    from: String,
+    to: String,
+}
+
+/// Copies the files of a guest that is off.
+pub fn copy(hand: &Hand<'_>, transfer: &Transfer) -> Result<(), HypervisorError> {
+    let files = files(hand, transfer)?;
+    let door = Door { host: transfer.destination.host.clone(), uri: transfer.destination.uri.clone() };
+    let target = Session::open(&door, None);
+    let mut sizes = Vec::new();
+    for file in &files {
+        let path = file.from.clone();
+        let size = move |connect: &Connect| with_volume(connect, &path, |volume, _| physical(volume));
+        sizes.push(hand.session.call(format!("read the size of {}", file.from), ANSWER, size)?);
+    }
+    // Each byte goes over twice: there, and back to be verified.
+    let total_bytes = sizes.iter().sum::<u64>().saturating_mul(2);
+    let mut before: u64 = 0;
+    for (file, bytes) in files.iter().zip(&sizes) {
+        let meter = Arc::new(Meter::default());
+        let tell = |done: u64| hand.watch.progress(Progress { done_bytes: before.saturating_add(done), total_bytes });
+        let sent = send(hand, &target, file, *bytes, &meter, &tell)?;
+        let arrived = verify(hand, &target, file, *bytes, &meter, &tell)?;
+        if sent != arrived {
+            let what = format!(
+                "{} was copied to {} as {}, and what is there now has another checksum; is its disk sound?",
+                file.from, door.host, file.to
+            );
+            return Err(HypervisorError::new(ErrorKind::Failed, what));
+        }
+        before = before.saturating_add(bytes.saturating_mul(2));
+    }
+    hand.watch.progress(Progress { done_bytes: before, total_bytes });
+    Ok(())
+}
+
+/// The files to be copied: disks that the guest writes, and its firmware's variables.
+fn files(hand: &Hand<'_>, transfer: &Transfer) -> Result<Vec<File>, HypervisorError> {
+    let (host, handover) = (hand.door.host.clone(), Arc::new(hand.handover.clone()));
+    let what = format!("read the files of guest {}", handover.vm);
+    let xml = hand.session.call(what, ANSWER, move |connect| {
+        let (Verdict::Begin, Some(here)) = judge_here(connect, &host, &handover)? else {
+            let what = format!("{host}: another job works on guest {}; wait for its end", handover.vm);
+            return Err(Trouble::refuse(ErrorKind::Failed, what));
+        };
+        Ok(here.domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?)
+    })?;
+    let no = |kind, why: &str| {
+        let what = format!("{}: cannot copy the files of guest {}: {why}", hand.door.host, hand.handover.vm);
+        HypervisorError::new(kind, what)
+    };
+    let portrait = portrait(&xml).map_err(|why| no(ErrorKind::Failed, &why))?;
+    if portrait.tpm {
+        let why = "the state of its TPM cannot be read through libvirt; move it live, or without its TPM";
+        return Err(no(ErrorKind::Unsupported, why));
+    }
+    if let Some((target, kind)) = portrait.remote_disks.first().filter(|(_, kind)| **kind != *"network") {
+        let why = format!("its disk {target} is of type {kind}; only files and devices are copied");
+        return Err(no(ErrorKind::Unsupported, &why));
+    }
+    let disks = portrait.disks.iter().filter(|disk| !disk.read_only).map(|disk| disk.path.clone());
+    let file = |from: Arc<str>| File {
+        to: transfer.rewriting.path(&from).unwrap_or_else(|| from.to_string()),
+        from: from.to_string(),
+    };
+    Ok(disks.chain(portrait.nvram).map(file).collect())
+}
+
+/// Finds the volume at a path, by a pool over its folder; where there is none, by one that lives as long as the work.
+fn with_volume<T>(
+    connect: &Connect,
+    path: &str,
+    work: impl FnOnce(&StorageVol, &StoragePool) -> Result<T, Trouble>,
+) -> Result<T, Trouble> {
+    in_pool(connect, path, |pool, name| work(&pool.lookup_storage_vol_by_name(name)?, pool))
+}
+
+fn in_pool<T>(
+    connect: &Connect,
+    path: &str,
+    work: impl FnOnce(&StoragePool, &str) -> Result<T, Trouble>,
+) -> Result<T, Trouble> {
+    let odd = || Trouble::refuse(ErrorKind::Failed, format!("`{path}` is no path of a file"));
+    let (folder, name) =
+        path.rsplit_once('/').filter(|(folder, name)| !folder.is_empty() && !name.is_empty()).ok_or_else(odd)?;
+    if path.contains(['\0', '<', '&']) {
+        return Err(odd());
+    }
+    let known = connect.lookup_storage_pool_by_target_path(folder).ok().filter(|pool| pool.is_active().unwrap_or(false));
+    if let Some(pool) = known {
+        pool.refresh(0)?;
+        return work(&pool, name);
+    }
+    let digest: String = Sha256::digest(folder).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let pool = format!("<pool type='dir'><name>embot-{digest}</name><target><path>{folder}</path></target></pool>");
+    let pool = connect.create_storage_pool_xml(&pool, sys::VIR_STORAGE_POOL_CREATE_NORMAL)?;
+    let result = work(&pool, name);
+    // The pool goes, the files stay. Another copy may have taken the pool away already.
+    let _ = pool.destroy();
+    result
+}
+
+fn physical(volume: &StorageVol) -> Result<u64, Trouble> {
+    Ok(volume.info_flags(sys::VIR_STORAGE_VOL_GET_PHYSICAL)?.allocation)
+}
+
+/// Streams a file out of a host; hands each block on until it is told to stop.
+fn read(
+    connect: &Connect,
+    path: &str,
+    bytes: u64,
+    meter: &Meter,
+    mut take: impl FnMut(Vec<u8>) -> bool,
+) -> Result<Digested, Trouble> {
+    with_volume(connect, path, |volume, _| {
+        let stream = Stream::new(connect, 0)?;
+        volume.download(&stream, 0, bytes, 0)?;
+        let mut digest = Sha256::new();
+        loop {
+            let mut block = vec![0; BLOCK];
+            let got = usize::try_from(stream.recv(&mut block)?).unwrap_or(0);
+            if got == 0 {
+                break;
+            }
+            block.truncate(got);
+            digest.update(&block);
+            meter.done.fetch_add(got as u64, Ordering::Relaxed);
+            if meter.stopped.load(Ordering::Relaxed) || !take(block) {
+                let _ = stream.abort();
+                return Err(Trouble::refuse(ErrorKind::Cancelled, format!("the copy of {path} was given up")));
+            }
+        }
+        stream.finish()?;
+        Ok(digest.finalize().into())
+    })
+}
+
+/// Streams a file into a host.
+fn write(connect: &Connect, path: &str, bytes: u64, blocks: &Receiver<Vec<u8>>) -> Result<(), Trouble> {
+    in_pool(connect, path, |pool, name| {
+        let volume = match pool.lookup_storage_vol_by_name(name) {
+            Ok(volume) => {
+                let there = physical(&volume)?;
+                if there != bytes {
+                    let what =
+                        format!("{path} is there already, with {there} bytes instead of {bytes}; move it out of the way");
+                    return Err(Trouble::refuse(ErrorKind::Precondition, what));
+                }
+                volume
+            }
+            Err(error) if is_missing(&error) => {
+                // Raw: its bytes are taken as they come, whatever they mean.
+                let volume = format!(
+                    "<volume><name>{name}</name><capacity unit='bytes'>{bytes}</capacity><allocation>0</allocation>\
+                     <target><format type='raw'/></target></volume>"
+                );
+                StorageVol::create_xml(pool, &volume, 0)?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let stream = Stream::new(connect, 0)?;
+        volume.upload(&stream, 0, bytes, 0)?;
+        for block in blocks {
+            let mut rest = block.as_slice();
+            while !rest.is_empty() {
+                let sent = usize::try_from(stream.send(rest)?).unwrap_or(0);
+                rest = rest.get(sent..).unwrap_or_default();
+            }
+        }
+        Ok(stream.finish()?)
+    })
+}
+
+fn send(
+    hand: &Hand<'_>,
+    target: &Session,
+    file: &File,
+    bytes: u64,
+    meter: &Arc<Meter>,
+    tell: &dyn Fn(u64),
+) -> Result<Digested, HypervisorError> {
+    let (sender, blocks): (Sender<Vec<u8>>, Receiver<Vec<u8>>) = bounded(BLOCKS);
+    let (from, meters) = (file.from.clone(), meter.clone());
+    let reads = hand
+        .session
+        .begin(format!("read {from}"), move |connect| read(connect, &from, bytes, &meters, |block| sender.send(block).is_ok()));
+    let to = file.to.clone();
+    let writes = target.begin(format!("write {to}"), move |connect| write(connect, &to, bytes, &blocks));
+    let read = wait(hand, meter, tell, || reads.wait(GLANCE));
+    // The one that writes ends when the blocks do; what it says explains why the other had to stop.
+    let written = writes.wait(ACT_LONG).unwrap_or_else(|| Err(writes.overdue(ACT_LONG)));
+    match (read, written) {
+        (Err(error), _) if cancelled(hand, meter) => Err(error),
+        (_, Err(error)) | (Err(error), _) => Err(error),
+        (Ok(digest), Ok(())) => Ok(digest),
+    }
+}
+
+fn verify(
+    hand: &Hand<'_>,
+    target: &Session,
+    file: &File,
+    bytes: u64,
+    meter: &Arc<Meter>,
+    tell: &dyn Fn(u64),
+) -> Result<Digested, HypervisorError> {
+    let (to, meters) = (file.to.clone(), meter.clone());
+    let reads = target.begin(format!("read {to} again"), move |connect| read(connect, &to, bytes, &meters, |_| true));
+    wait(hand, meter, tell, || reads.wait(GLANCE))
+}
+
+fn cancelled(hand: &Hand<'_>, meter: &Meter) -> bool {
+    let wish = hand.watch.is_cancelled();
+    if wish {
+        meter.stopped.store(true, Ordering::Relaxed);
+    }
+    wish
+}
+
+/// Waits for one end, and tells how far it is.
+fn wait<T>(
+    hand: &Hand<'_>,
+    meter: &Meter,
+    tell: &dyn Fn(u64),
+    answer: impl Fn() -> Option<Result<T, HypervisorError>>,
+) -> Result<T, HypervisorError> {
+    let mut told = 0;
+    loop {
+        if let Some(answer) = answer() {
+            return answer;
+        }
+        cancelled(hand, meter);
+        let done = meter.done.load(Ordering::Relaxed);
+        if done != told {
+            told = done;
+            tell(done);
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Steps of a handover to another plane, on libvirt. The rule is `judge`'s; here is what it takes to ask and to act.
+//!
+//! Check and act are one request of one session, as for orders. Where libvirt's acts cannot be one, their order is such that a
+//! crash in between leaves a guest that the same step, repeated, brings to its end: it runs before its seal goes, and it is
+//! switched off before its definition goes.
+//!
+//! What travels, live: memory, the definition with mark and labels, the firmware's variables and the state of an emulated TPM
+//! (both are part of QEMU's stream). Cold: the definition and what `copy` copies: disks and the firmware's variables. libvirt
+//! has no way to read a TPM's state, so a guest with one does not go cold.
+
+use super::description::Marked;
+use super::failure::{Trouble, is_missing, is_unsupported, is_wrong_state};
+use super::job;
+use super::order::{ACT, lookup, write_mark};
+use super::session::{ANSWER, Door, Session};
+use crate::clock::Clock;
+use crate::hypervisor::{
+    Busy, Definition, ErrorKind, Found, Handover, HandoverStep, HypervisorError, Rewriting, Verdict, Watch, import, judge,
+    portrait, rewrite,
+};
+use crate::model::{HostId, Progress, Reason, Sighting, VmId, VmState};
+use std::sync::Arc;
+use std::time::Duration;
+use virt::connect::Connect;
+use virt::domain::Domain;
+use virt::error::Error;
+use virt_sys as sys;
+
+/// A guest's clock is put right after a move for so long at the most; its agent may be slow.
+const CLOCK: Duration = Duration::from_secs(2);
+
+/// A step being carried out.
+pub struct Hand<'a> {
+    /// The host it is for.
+    pub door: &'a Door,
+    /// The connection it is carried out through, of its own.
+    pub session: &'a Session,
+    /// The step.
+    pub handover: &'a Handover,
+    /// Who waits for it.
+    pub watch: &'a dyn Watch,
+    /// The time.
+    pub clock: &'a dyn Clock,
+}
+
+/// A guest as found, with what only this adapter needs.
+pub struct Here {
+    /// The domain.
+    pub domain: Domain,
+    /// What the rule wants to know.
+    pub found: Found,
+    /// How far its job is, if it has one.
+    pub job: Option<Progress>,
+    /// Its host used to start it by itself, says its mark.
+    autostart: bool,
+}
+
+/// Looks a guest up; `None`: there is none with this identity.
+pub fn find(connect: &Connect, vm: VmId) -> Result<Option<Here>, Trouble> {
+    let domain = match lookup(connect, vm) {
+        Ok(domain) => domain,
+        Err(error) if is_missing(&error) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let found = match super::order::find(&domain) {
+        // It may go between the two.
+        Err(Trouble::Libvirt(error)) if is_missing(&error) => return Ok(None),
+        found => found?,
+    };
+    let starting = (found.state, found.reason) == (VmState::Paused, Reason::Booted);
+    let (seal, autostart) = found.marked.as_ref().map_or((None, false), |marked| (marked.seal.clone(), marked.autostart));
+    let (busy, job) = match job::progress(&domain) {
+        Ok(None) if !starting => (Busy::No, None),
+        // The target of a migration says "paused, starting up" first.
+        Ok(None) => (Busy::Arriving, Some(Progress::default())),
+        // libvirt does not say whose job it is; while a guest is sealed, only its handover begins any.
+        Ok(Some(progress)) => (if seal.is_some() { Busy::Ours } else { Busy::Other }, Some(progress)),
+        // The target of a migration does not tell how far it is, in these words.
+        Err(error) if is_wrong_state(&error) && found.is_active() => (Busy::Arriving, Some(Progress::default())),
+        Err(error) if is_wrong_state(&error) => (Busy::No, None),
+        Err(error) if is_missing(&error) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let found = Found {
+        name: found.name.as_str().into(),
+        state: found.state,
+        reason: found.reason,
+        mark: found.marked.map(|marked| marked.mark),
+        seal,
+        job: busy,
+    };
+    Ok(Some(Here { domain, found, job, autostart }))
+}
+
+/// What a host says of one guest.
+pub fn look(session: &Session, vm: VmId) -> Result<Option<Sighting>, HypervisorError> {
+    session.call(format!("look at guest {vm}"), ANSWER, move |connect| {
+        Ok(find(connect, vm)?.map(|here| Sighting {
+            standing: here.found.standing(),
+            mark: here.found.mark,
+            sealed: here.found.seal.map(|seal| seal.handover),
+            job: here.job,
+        }))
+    })
+}
+
+/// A guest's definition, with the sizes of its disks.
+pub fn definition(session: &Session, vm: VmId) -> Result<Definition, HypervisorError> {
+    session.call(format!("read the definition of guest {vm}"), ANSWER, move |connect| {
+        let domain = lookup(connect, vm)?;
+        let lasting = if domain.is_persistent()? { sys::VIR_DOMAIN_XML_INACTIVE } else { 0 };
+        let xml = domain.xml_desc(sys::VIR_DOMAIN_XML_SECURE | sys::VIR_DOMAIN_XML_MIGRATABLE | lasting)?;
+        // A disk whose size cannot be told is left out; whoever must know it asks the admin.
+        let disks = portrait(&xml).map(|portrait| portrait.disks).unwrap_or_default();
+        let size = |target: &str| domain.block_info(target, 0).ok().map(|info| info.physical.max(info.allocation));
+        let disk_bytes = disks.into_iter().filter_map(|disk| Some((disk.target.clone(), size(&disk.target)?))).collect();
+        Ok(Definition { xml: xml.into(), disk_bytes })
+    })
+}
+
+/// Finds the guest and asks the rule, on the session's thread.
+pub fn judge_here(connect: &Connect, host: &HostId, handover: &Handover) -> Result<(Verdict, Option<Here>), Trouble> {
+    let here = find(connect, handover.vm)?;
+    let verdict = judge(host, handover, here.as_ref().map(|here| &here.found)).map_err(Trouble::Refused)?;
+    Ok((verdict, here))
+}
+
+/// Carries out a step that takes no time.
+pub fn act(hand: &Hand<'_>) -> Result<(), HypervisorError> {
+    let (host, handover) = (hand.door.host.clone(), Arc::new(hand.handover.clone()));
+    let what = format!("{} guest {} for handover {}", handover.step.name(), handover.vm, handover.id);
+    let vm = handover.vm;
+    let resumed = hand.session.call(what, ACT, move |connect| act_on(connect, &host, &handover))?;
+    if resumed {
+        // A guest that stood still believes it is earlier than it is. Its agent can put that right, where it has one.
+        let sync = move |connect: &Connect| Ok(lookup(connect, vm)?.set_time(0, 0, sys::VIR_DOMAIN_TIME_SYNC)?);
+        let _ = hand.session.begin(format!("set the clock of guest {vm}"), sync).wait(CLOCK);
+    }
+    Ok(())
+}
+
+/// `true`: a guest that stood still runs now.
+fn act_on(connect: &Connect, host: &HostId, handover: &Handover) -> Result<bool, Trouble> {
+    let (verdict, here) = judge_here(connect, host, handover)?;
+    match (verdict, &handover.step, here) {
+        (Verdict::Seal(seal), HandoverStep::Seal { becomes }, Some(here)) => {
+            // libvirt forgets this flag on the way; nothing can be written once the move runs.
+            let autostart = here.domain.is_persistent()? && here.domain.autostart()?;
+            write_mark(&here.domain, &Marked { mark: becomes.clone(), autostart, seal: Some(seal) })?;
+        }
+        (Verdict::Define, HandoverStep::Define { xml, rewriting, trusted }, _) => {
+            define(connect, host, handover, xml, rewriting, *trusted)?;
+        }
+        (Verdict::Resume { resume, start }, HandoverStep::Resume { becomes, .. }, Some(here)) => {
+            let domain = &here.domain;
+            if resume {
+                domain.resume()?;
+            } else if start {
+                domain.create()?;
+            }
+            if here.autostart && !domain.autostart()? {
+                domain.set_autostart(true)?;
+            }
+            write_mark(domain, &Marked { mark: becomes.clone(), autostart: false, seal: None })?;
+            return Ok(resume);
+        }
+        (Verdict::Remove, _, Some(here)) => remove(&here.domain)?,
+        _ => {}
+    }
+    Ok(false)
+}
+
+fn define(
+    connect: &Connect,
+    host: &HostId,
+    handover: &Handover,
+    xml: &str,
+    rewriting: &Rewriting,
+    trusted: bool,
+) -> Result<(), Trouble> {
+    let vm = handover.vm;
+    let bad = |why: &str| {
+        Trouble::refuse(ErrorKind::Failed, format!("{host}: cannot define guest {vm} for handover {}: {why}", handover.id))
+    };
+    let change = if trusted { rewrite } else { import };
+    let xml = change(xml, rewriting).map_err(|why| bad(&why))?;
+    // `virt` panics on it.
+    if xml.contains('\0') {
+        return Err(bad("its XML contains a NUL character"));
+    }
+    let given = super::description::uuid(&xml).map_err(|why| bad(&why))?;
+    if given != Some(vm.0) {
+        return Err(bad("its XML is that of another guest, or has no <uuid>"));
+    }
+    let domain = connect.define_domain_xml(&xml)?;
+    let seal = Some(crate::hypervisor::Seal { handover: handover.id.clone(), stays_paused: false });
+    Ok(write_mark(&domain, &Marked { mark: handover.mark.clone(), autostart: false, seal })?)
+}
+
+/// Ends what there is of a guest, and forgets it. Its files stay.
+fn remove(domain: &Domain) -> Result<(), Trouble> {
+    let gone = |result: Result<(), Error>| match result {
+        Err(error) if is_missing(&error) => Ok(()),
+        result => result,
+    };
+    if domain.is_active()? {
+        gone(domain.destroy().or_else(|error| if is_wrong_state(&error) { Ok(()) } else { Err(error) }))?;
+    }
+    let notes = sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+        | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+        | sys::VIR_DOMAIN_UNDEFINE_KEEP_NVRAM;
+    match domain.undefine_flags(notes | sys::VIR_DOMAIN_UNDEFINE_KEEP_TPM) {
+        // Before 8.9 there is no such flag, and no TPM's state is removed.
+        Err(error) if is_unsupported(&error) => Ok(gone(domain.undefine_flags(notes))?),
+        // What only arrived has no definition; it went when it ended.
+        Err(error) if is_missing(&error) || is_wrong_state(&error) => Ok(()),
+        result => Ok(result?),
+    }
+}
