@@ -228,6 +228,10 @@ impl Session<'_> {
             Speaker::Listener => Purpose::Server,
         };
         let mut credentials = self.shared.credentials.subscribe();
+        // A stream that opened while the link was being stopped was not among those that were told.
+        if self.shared.stopped.load(Ordering::SeqCst) {
+            return Ended::Closed("the plane stops".to_owned());
+        }
         loop {
             let trust = credentials.borrow_and_update().trust.clone();
             if let Some((certificate, others)) = presented.chain.split_first()
