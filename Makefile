@@ -28,7 +28,7 @@ run: setup ## a plane on a simulated fleet: watch policies act
 test: setup ## everything that needs no real guests
 	cargo fmt --check
 	cargo clippy --all-targets --quiet -- -D warnings
-	cargo test --quiet --lib --test check --test crash --test house --test sandbox --test shipped --test simulate
+	cargo test --quiet --lib --test check --test crash --test house --test sandbox --test security --test shipped --test simulate
 	cargo test --quiet --test hypervisor -- --skip libvirt
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
 

@@ -4,11 +4,13 @@
 //! Unknown keys, values that do not fit, and values that contradict each other are all reported at once, each with its place
 //! and what to write instead. The [`SHAPE`] says what the file may contain; a test holds it and the types below together.
 
+mod link;
 mod trust;
 
 use crate::embot::package::TrustedKey;
 use crate::error::Diagnostic;
 use crate::hypervisor::{BEHIND_SOCKET, MigrationLimits};
+use crate::migration::link::{LinkSettings, PeerSettings};
 use crate::model::{AffinityRule, Capacity, Mode, Span};
 use crate::plan::Guardrails;
 use crate::policy::Limits;
@@ -68,6 +70,12 @@ pub struct Config {
     /// The keys whose modules may come here, and what those may do.
     #[serde(default)]
     pub trust: Vec<TrustedKey>,
+    /// How other planes are reached, and reach this one; without it, this plane is alone.
+    #[serde(default)]
+    pub link: Option<LinkSettings>,
+    /// The other planes.
+    #[serde(default)]
+    pub peers: Vec<PeerSettings>,
     /// The limits that hold whatever a script says.
     #[serde(default)]
     pub guardrails: Guardrails,
@@ -244,6 +252,8 @@ pub const SHAPE: Shape = Shape::Keys(&[
     Key::optional("rules", Shape::List(&RULE)),
     Key::optional("module_key", Shape::Text),
     Key::optional("trust", trust::SHAPE),
+    Key::optional("link", link::LINK),
+    Key::optional("peers", link::PEERS),
     Key::optional("guardrails", GUARDRAILS),
     Key::optional("migration", MIGRATION),
     Key::optional("policy", POLICY),
@@ -273,6 +283,7 @@ impl Config {
         if let Some(path) = &mut config.module_key {
             *path = base.join(&*path);
         }
+        config.place_link(base);
         // A fleet that is no built-in one is a file, and files are found from here as well.
         if let Some(fleet) = config.fleet.as_mut().filter(|fleet| &***fleet != DEMO) {
             *fleet = base.join(&**fleet).display().to_string().into();
@@ -309,6 +320,7 @@ impl Config {
         self.check_rules(&mut check);
         self.check_numbers(&mut check);
         self.check_trust(&mut check);
+        self.check_link(&mut check);
         for (key, path) in
             [("store", &self.store), ("socket", &self.socket), ("modules", &self.modules), ("policies", &self.policies)]
         {
@@ -474,6 +486,10 @@ rules: [{ name: db-apart, kind: apart, hard: true, vms: ["db-*"] }]
 guardrails: { cooldown: 1m, module_rate: { actions: 3, per: 5m }, overcommit: { cpu: 2 } }
 module_key: keys/home.key
 trust: [{ name: ops, key: "ed25519:8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c", permits: [migrate] }]
+link: { listen: "0.0.0.0:7400", certificate: tls/plane.crt, key: tls/plane.key, ca: tls/ca.crt, crl: tls/crl.pem }
+peers:
+  - { name: site-b, address: "b.example:7400", limits: { migrations: 2 } }
+  - { name: site-c, allow: [receive] }
 migration: { max_downtime: 300ms, auto_converge: true }
 policy: { operations: 20000 }
 "#;

@@ -13,6 +13,7 @@ pub mod hypervisor;
 pub mod manager;
 pub mod migration;
 pub mod model;
+pub mod pki;
 pub mod plan;
 pub mod policy;
 pub mod queue;

@@ -24,6 +24,7 @@ pub mod manage;
 pub mod migrate;
 pub mod module;
 pub mod modules;
+pub mod pki;
 pub mod plan;
 pub mod run;
 pub mod screen;
@@ -120,6 +121,7 @@ enum Command {
     Disarm(arm::Disarm),
     Arm(arm::Arm),
     Journal(journal::Journal),
+    Pki(pki::Pki),
     Bench(bench::Bench),
     Completions(completions::Completions),
 }
@@ -151,6 +153,7 @@ impl Command {
             Command::Run(run) => run.run(context),
             Command::Check(check) => check.run(context),
             Command::Hypervisor(hypervisor) => hypervisor.run(),
+            Command::Pki(pki) => pki.run(context),
             Command::Bench(bench) => bench.run(context),
             Command::Module(module) => module.run(context),
             Command::Completions(completions) => completions.run(),
@@ -196,6 +199,7 @@ impl Command {
             | Command::Check(_)
             | Command::Hypervisor(_)
             | Command::Module(_)
+            | Command::Pki(_)
             | Command::Bench(_)
             | Command::Completions(_) => Ok(()),
         }

@@ -41,6 +41,7 @@
 //! loudly, and wait for an admin's `resolve`. `tests/explorer` shows it exhaustively.
 
 pub mod bundle;
+pub mod link;
 pub mod message;
 pub mod order;
 pub mod source;

@@ -4,7 +4,7 @@ use embot::embot::package::{SigningKey, TrustStore, TrustedKey};
 use embot::hypervisor::MigrationLimits;
 use embot::hypervisor::simulated::{Fleet, FleetPlan};
 use embot::manager::{HandoverSettings, HostSettings, Manager, MigrationView, Settings};
-use embot::model::{ActionKind, Command, ElementId, HostId, MigrationId, Mode, Peer, Reply, Span, Timestamp, Verb, VmId};
+use embot::model::{ActionKind, Command, ElementId, HostId, Mode, Peer, Reply, Span, Timestamp, Verb, VmId};
 use embot::plan::{Guardrails, Rate};
 use embot::policy::Limits;
 use embot::simulate::planes::{Plane, Planes};

@@ -12,6 +12,7 @@ const ORDER: &[(&str, u32)] = &[
     ("yaml", 2),
     ("queue", 2),
     ("usage", 2),
+    ("pki", 3),
     ("policy", 3),
     ("plan", 3),
     ("embot", 4),
@@ -91,7 +92,9 @@ fn the_pure_part_touches_no_outside() {
     let outside = ["tokio", "std::fs", "std::net", "std::thread", "std::process", "SystemTime", "std::env", "crossbeam"];
     let mut wrong = Vec::new();
     for (part, path, text) in source_files() {
-        if !PURE.contains(&part.as_str()) || path.iter().any(|step| step == "tests" || step == "tests.rs") {
+        // The link is the one part of the migration that speaks to the outside.
+        let link = path.starts_with("migration/link");
+        if !PURE.contains(&part.as_str()) || link || path.iter().any(|step| step == "tests" || step == "tests.rs") {
             continue;
         }
         let code = code(&text);
@@ -102,11 +105,16 @@ fn the_pure_part_touches_no_outside() {
 
 #[test]
 fn libraries_stay_in_their_part() {
-    let homes: [(&str, &[&str]); 5] = [
+    let homes: [(&str, &[&str]); 10] = [
         ("rhai::", &["policy"]),
         ("redb::", &["store"]),
         (" virt::", &["hypervisor/libvirt"]),
         ("virt_sys", &["hypervisor/libvirt"]),
+        ("rcgen::", &["pki"]),
+        ("x509_parser::", &["pki"]),
+        ("rustls::", &["pki", "migration/link"]),
+        ("tonic::", &["migration/link"]),
+        ("prost::", &["migration/link"]),
         // Signatures of modules; keys for them are made on the command line, where chance comes from.
         (" ring::", &["embot/package", "cli/module", "pki", "migration/link"]),
     ];

@@ -1,0 +1,63 @@
+//! Files that hold secrets, or that must never be seen half written.
+
+use super::PkiError;
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Only the owner.
+pub(super) const PRIVATE: u32 = 0o600;
+/// Everybody may read.
+pub(super) const PUBLIC: u32 = 0o644;
+
+pub(super) fn refused(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> PkiError {
+    let path = path.to_owned();
+    move |source| PkiError::File { what, path, source }
+}
+
+/// A folder that only its owner may look into, if it is not there yet.
+pub(super) fn private_folder(path: &Path) -> Result<(), PkiError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(refused("make the folder", path))
+}
+
+/// Writes a file that must not be there yet.
+pub(super) fn write_new(path: &Path, mode: u32, content: &[u8], hint: &'static str) -> Result<(), PkiError> {
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => PkiError::Exists { path: path.to_owned(), hint },
+            _ => refused("write", path)(error),
+        })?;
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(refused("write", path))
+}
+
+/// Puts a file in the place of another; readers see the old or the new one, never a part.
+pub(super) fn replace(path: &Path, mode: u32, content: &[u8]) -> Result<(), PkiError> {
+    let beside = beside(path, "new");
+    // Left by a process that was killed while it wrote.
+    fs::remove_file(&beside).ok();
+    write_new(&beside, mode, content, "another process writes it")?;
+    fs::rename(&beside, path).map_err(refused("write", path))
+}
+
+/// The path of a file next to another, with this at the end of its name.
+pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(end);
+    path.with_file_name(name)
+}
+
+/// Reads a text.
+pub(super) fn read(path: &Path) -> Result<String, PkiError> {
+    fs::read_to_string(path).map_err(refused("read", path))
+}
+
+/// Reads a private key's text, unless everybody may.
+pub(super) fn read_private(path: &Path) -> Result<String, PkiError> {
+    let mode = fs::metadata(path).map_err(refused("read", path))?.permissions().mode() & 0o777;
+    if mode & 0o007 != 0 {
+        return Err(PkiError::Exposed { path: path.to_owned(), mode });
+    }
+    read(path)
+}
