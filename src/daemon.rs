@@ -86,7 +86,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> 
     let served = runtime.block_on(async {
         let folder = tokio::spawn(Folder::new(&config.modules, &config.policies).watch(handle.clone()));
         on_ready(&handle);
-        let doors = api::Doors { journal: daemon.journal.clone(), clock: daemon.clock.clone() };
+        let doors = api::Doors { journal: daemon.journal.clone(), clock: daemon.clock.clone(), link: daemon.link.clone() };
         let served = api::serve(listener, handle, doors, stop).await;
         folder.abort();
         served
