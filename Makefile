@@ -5,7 +5,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DEMO ?= target/demo
 EMBOT := target/release/embot
 
-.PHONY: help run test lab bench setup
+.PHONY: help run test lab bench fuzz setup
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/'
@@ -28,9 +28,13 @@ run: setup ## a plane on a simulated fleet: watch policies act
 test: setup ## everything that needs no real guests
 	cargo fmt --check
 	cargo clippy --all-targets --quiet -- -D warnings
-	cargo test --quiet --lib --test check --test crash --test house --test sandbox --test security --test shipped --test simulate
+	cargo test --quiet --lib --test check --test crash --test handover --test house --test sandbox --test security --test shipped --test simulate
+	cargo test --quiet --test explorer -- --nocapture
 	cargo test --quiet --test hypervisor -- --skip libvirt
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
+
+fuzz: setup ## damaged bytes for every decoder that a peer reaches, SECONDS for each (60)
+	SECONDS_EACH=$(or $(SECONDS),60) cargo test --quiet --test security decoders::damaged -- --nocapture
 
 lab: setup ## the same on real libvirt hosts with real guests (root)
 	cargo build

@@ -101,7 +101,12 @@ type Module<'a> = (&'a str, &'a str, &'a str);
 fn plane(hosts: usize, modules: &[Module]) -> Manager {
     let host =
         |number| HostSettings { id: HostId::from(format!("host-{number}").as_str()), site: "".into(), labels: BTreeMap::new() };
-    let settings = Settings { plane: "bench".into(), hosts: (0..hosts).map(host).collect(), ..Settings::default() };
+    let settings = Settings {
+        plane: "bench".into(),
+        hosts: (0..hosts).map(host).collect(),
+        new_modules: Mode::Act,
+        ..Settings::default()
+    };
     let mut manager = Manager::new(settings, Recovered::nothing());
     manager.turn((0..hosts).map(|host| report(host, 0, true)).collect(), Timestamp(0));
     for (name, policy, each) in modules {

@@ -52,6 +52,9 @@ pub struct Config {
     /// The mode of guests seen for the first time.
     #[serde(default)]
     pub adopt: Mode,
+    /// How far a module that is seen for the first time may go, whatever its manifest says.
+    #[serde(default = "default_new_modules")]
+    pub new_modules: Mode,
     /// The journal.
     #[serde(default)]
     pub journal: Journal,
@@ -178,6 +181,10 @@ fn default_policies() -> PathBuf {
     "policies".into()
 }
 
+fn default_new_modules() -> Mode {
+    Mode::Advise
+}
+
 fn default_poll() -> Span {
     Span::seconds(5)
 }
@@ -246,6 +253,7 @@ pub const SHAPE: Shape = Shape::Keys(&[
     Key::optional("policies", Shape::Text),
     Key::optional("poll", Shape::Span),
     Key::optional("adopt", Shape::OneOf(&["observe", "advise", "act"])),
+    Key::optional("new_modules", Shape::OneOf(&["observe", "advise", "act"])),
     Key::optional("journal", Shape::Keys(&[Key::optional("keep_bytes", Shape::Whole)])),
     Key::optional("hosts", Shape::List(&HOST)),
     Key::optional("fleet", Shape::Text),
@@ -471,6 +479,7 @@ store: state/embot.redb
 socket: /run/embot.sock
 poll: 2s
 adopt: advise
+new_modules: act
 journal: { keep_bytes: 2097152 }
 hosts:
   - name: host-a

@@ -300,6 +300,7 @@ fn settings(config: &Config, hosts: &hosts::Hosts) -> Result<Settings, String> {
         guardrails: config.guardrails.clone(),
         policy: config.policy_limits(),
         adopt: config.adopt,
+        new_modules: config.new_modules,
         handover: neighbours::settings(config, &hosts.catalog)?,
     })
 }

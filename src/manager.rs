@@ -17,6 +17,7 @@
 //! facts stay. That wait is bounded: one host that does not answer keeps its own guests from being acted on, not the plane.
 
 mod actions;
+mod advice;
 mod commands;
 mod handover;
 mod leftovers;
@@ -79,6 +80,8 @@ pub struct Settings {
     pub adopt: Mode,
     /// How guests go to other planes, and come from them.
     pub handover: HandoverSettings,
+    /// How far modules that it sees for the first time may go, whatever their manifests say.
+    pub new_modules: Mode,
 }
 
 /// Events handled in one turn at the most; the rest waits for the next, so that no command waits long.
@@ -122,7 +125,8 @@ pub struct Manager {
     looks_for_unmarked: bool,
     usage_saved: BTreeMap<HostId, Timestamp>,
     messages: BTreeMap<EmbotId, (Timestamp, usize)>,
-    /// Modules that were in force in the last run and do not check now.
+    /// Modules that are not in force: those that were in the last run and do not check now, and those that an admin unloaded
+    /// while their file is still in the folder.
     unrestored: BTreeMap<Arc<str>, ModuleRow>,
     figures: Figures,
     handovers: Handovers,
@@ -246,6 +250,7 @@ impl Manager {
         }
         manager.sweep_packages();
         manager.clear_leftovers(hosts);
+        manager.withdraw_groundless();
         manager.world.borrow_mut().take_dirty();
         manager
     }
@@ -343,7 +348,12 @@ impl Manager {
             Input::Tick => {}
             Input::Migration(input) => self.migration(input),
         }
-        for alarm in self.inventory.take_alarms() {
+        let alarms = self.inventory.take_alarms();
+        if !alarms.is_empty() {
+            // Guests may only be observed now.
+            self.withdraw_groundless();
+        }
+        for alarm in alarms {
             self.notice(Level::Alarm, alarm);
         }
     }
@@ -393,6 +403,9 @@ impl Manager {
     }
 
     fn embots_changed(&mut self, made: Vec<EmbotId>, dropped: Vec<EmbotId>) {
+        if !dropped.is_empty() {
+            self.withdraw_groundless();
+        }
         for id in dropped {
             self.drop_timers(&id);
             self.messages.remove(&id);
@@ -452,6 +465,7 @@ impl Manager {
 
     /// A guest is gone, and with it its embots and its history; one that has come back meanwhile starts anew.
     fn retire(&mut self, element: ElementId) {
+        self.withdraw_advice_for(&element);
         let dropped = self.roster.deregister(&element);
         self.embots_changed(Vec::new(), dropped);
         let is_back = element.vm().is_some_and(|vm| self.world.borrow().vm(vm).is_some());

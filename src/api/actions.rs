@@ -44,7 +44,7 @@ pub struct ActionView {
     pub embot: Option<String>,
     /// Why.
     pub reason: String,
-    /// `advised`, `planned`, `started`, `done`, `failed`, `cancelled`, `rejected` or `expired`.
+    /// `advised`, `planned`, `started`, `done`, `failed`, `cancelled`, `rejected`, `expired` or `withdrawn`.
     pub state: String,
     /// More about the state: why it failed, who cancelled or rejected it.
     pub state_reason: Option<String>,
@@ -73,6 +73,7 @@ impl ActionView {
         let (state_reason, expires_at) = match &action.state {
             ActionState::Advised { until } => (None, Some((*until).into())),
             ActionState::Failed { reason } => (Some(reason.to_string()), None),
+            ActionState::Withdrawn { why } => (Some(why.to_string()), None),
             ActionState::Cancelled { by } | ActionState::Rejected { by } => (Some(format!("by {by}")), None),
             ActionState::Planned | ActionState::Started | ActionState::Done | ActionState::Expired => (None, None),
         };
@@ -110,6 +111,9 @@ impl ActionView {
 /// A proposal that was refused, perhaps many times for the same reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RefusalView {
+    /// Its number; absent where the refusal is part of an action's explanation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
     /// When it was refused last; absent where the refusal is part of an action's explanation.
     pub at: Option<Stamp>,
     /// What was wanted, in words.
@@ -137,6 +141,7 @@ impl RefusalView {
         let vm = proposal.kind.vm().filter(|_| at.is_some()).and_then(|vm| world.vm(vm));
         let from = vm.map(|vm| &vm.host);
         RefusalView {
+            number: None,
             at: at.map(Stamp),
             what: words::action(&proposal.kind, from, &label),
             by: words::author(proposal),
@@ -149,11 +154,19 @@ impl RefusalView {
     }
 }
 
+impl RefusalView {
+    /// A refusal with its number, as the manager keeps it.
+    pub fn numbered(one: &crate::manager::RefusalView, world: &World) -> RefusalView {
+        let view = RefusalView::new(Some(one.last_at), &one.refusal, one.count.into(), world);
+        RefusalView { number: Some(one.number), ..view }
+    }
+}
+
 /// Recent refusals that pass `wanted`, the newest first.
 pub(super) fn refusals(manager: &Manager, wanted: impl Fn(&Refusal) -> bool) -> Vec<RefusalView> {
     let world = manager.world();
     let found = manager.refusals().rev().filter(|one| wanted(&one.refusal));
-    found.map(|one| RefusalView::new(Some(one.last_at), &one.refusal, one.count.into(), &world)).collect()
+    found.map(|one| RefusalView::numbered(one, &world)).collect()
 }
 
 /// All actions at hand, the newest first.
@@ -244,7 +257,7 @@ pub struct ActionFilter {
     pub limit: Option<usize>,
 }
 
-const STATES: [&str; 8] = ["advised", "planned", "started", "done", "failed", "cancelled", "rejected", "expired"];
+const STATES: [&str; 9] = ["advised", "planned", "started", "done", "failed", "cancelled", "rejected", "expired", "withdrawn"];
 
 /// The actions that pass the filter, the newest first.
 pub fn list(manager: &Manager, filter: &ActionFilter) -> Result<Vec<ActionView>, ApiError> {

@@ -1,4 +1,4 @@
-//! `GET /v1/actions/{id}`: why an action was decided, and what became of it.
+//! `GET /v1/actions/{id}`: why an action was decided, and what became of it; `GET /v1/refusals/{number}`: why one was not.
 
 use super::actions::{ActionView, RefusalView};
 use super::error::ApiError;
@@ -7,7 +7,7 @@ use super::stamp::Stamp;
 use super::state::Api;
 use super::words;
 use crate::manager::{Manager, ModuleView};
-use crate::model::{ActionId, ElementId, Place, Read, Timestamp};
+use crate::model::{ActionId, ElementId, Event, Place, Read, Timestamp};
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
@@ -79,6 +79,21 @@ pub struct Explanation {
     pub timeline: Vec<Milestone>,
 }
 
+/// Why a proposal was refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RefusalExplanation {
+    /// The refusal: what was wanted, by whom, the guardrail and its words.
+    pub refusal: RefusalView,
+    /// When it came first; since then it has come `refusal.times` times.
+    pub first_at: Stamp,
+    /// The event that led to the proposal; absent where an admin asked.
+    pub cause: Option<CauseView>,
+    /// Where the script proposed it.
+    pub place: Option<PlaceView>,
+    /// The values the step had read.
+    pub reads: Vec<ReadView>,
+}
+
 /// The place with its line, as it was in the version that was in force when the action was decided.
 fn place(place: &Place, module: Option<&str>, decided_at: Timestamp, manager: &Manager) -> PlaceView {
     let modules = manager.modules();
@@ -93,6 +108,16 @@ fn place(place: &Place, module: Option<&str>, decided_at: Timestamp, manager: &M
         line: place.line,
         column: place.column,
         source: line.map(|line| line.trim_end().to_owned()),
+    }
+}
+
+fn cause(event: &Event, label: words::Label<'_>) -> CauseView {
+    CauseView {
+        seq: event.seq,
+        at: event.at.into(),
+        kind: event.body.kind().name.to_owned(),
+        element: event.element.to_string(),
+        text: words::event(event, label),
     }
 }
 
@@ -115,19 +140,37 @@ pub fn explain(manager: &Manager, id: ActionId, recent: &[RecordView]) -> Result
     let module = proposal.embot.as_ref().map(|embot| &*embot.module);
     let view = ActionView::new(action, &world);
     Ok(Explanation {
-        cause: proposal.cause.as_ref().map(|event| CauseView {
-            seq: event.seq,
-            at: event.at.into(),
-            kind: event.body.kind().name.to_owned(),
-            element: event.element.to_string(),
-            text: words::event(event, &label),
-        }),
+        cause: proposal.cause.as_deref().map(|event| cause(event, &label)),
         place: proposal.place.as_ref().map(|at| place(at, module, action.decided_at, manager)),
         reads: proposal.reads.iter().map(|one| read(one, &label)).collect(),
         refused: action.refused.iter().map(|refusal| RefusalView::new(None, refusal, 1, &world)).collect(),
         weighed: action.weighed.clone(),
         timeline: timeline(&view, recent),
         action: view,
+    })
+}
+
+/// Explains a refusal, as it came last.
+pub fn explain_refusal(manager: &Manager, number: u64) -> Result<RefusalExplanation, ApiError> {
+    let found = manager.refusals().find(|one| one.number == number).ok_or_else(|| {
+        let newest = manager.refusals().map(|one| one.number).max();
+        ApiError::not_found(format!("there is no refusal r{number} at hand")).with_hint(match newest {
+            Some(newest) => {
+                format!("the newest is r{newest}; older ones, and those of earlier runs, are in `embot journal export`")
+            }
+            None => "nothing was refused since the daemon started; earlier ones are in `embot journal export`".to_owned(),
+        })
+    })?;
+    let world = manager.world();
+    let label = |element: &ElementId| world.label(element);
+    let proposal = &found.refusal.proposal;
+    let module = proposal.embot.as_ref().map(|embot| &*embot.module);
+    Ok(RefusalExplanation {
+        refusal: RefusalView::numbered(found, &world),
+        first_at: found.recorded_at.into(),
+        cause: proposal.cause.as_deref().map(|event| cause(event, &label)),
+        place: proposal.place.as_ref().map(|at| place(at, module, found.last_at, manager)),
+        reads: proposal.reads.iter().map(|one| read(one, &label)).collect(),
     })
 }
 
@@ -156,4 +199,14 @@ pub(super) async fn get_one(State(api): State<Api>, Path(id): Path<String>) -> R
     })?;
     let recent = api.recent.about(id);
     api.ask(move |manager| explain(manager, id, &recent)).await?.map(Json)
+}
+
+pub(super) async fn get_refusal(
+    State(api): State<Api>,
+    Path(number): Path<String>,
+) -> Result<Json<RefusalExplanation>, ApiError> {
+    let number = number.trim_start_matches('r').parse().map_err(|_| {
+        ApiError::bad_request(format!("`{number}` is no refusal's number")).with_hint("`embot plan` shows them: r17")
+    })?;
+    api.ask(move |manager| explain_refusal(manager, number)).await?.map(Json)
 }

@@ -106,6 +106,7 @@ fn routes(api: Api) -> Router {
         .route("/events/follow", get(events::follow))
         .route("/actions", get(actions::get_list))
         .route("/actions/{id}", get(explain::get_one))
+        .route("/refusals/{number}", get(explain::get_refusal))
         .route("/plan", get(actions::get_plan))
         .route("/migrations", get(migrations::get_list))
         .route("/migrations/{*name}", get(migrations::get_one))

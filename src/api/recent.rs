@@ -190,7 +190,7 @@ impl Scribe {
                     (event.element.vm(), changed)
                 }
                 Record::Planned { action } => (action.proposal.kind.vm(), false),
-                Record::Refused { refusal } => (refusal.proposal.kind.vm(), false),
+                Record::Refused { refusal, .. } => (refusal.proposal.kind.vm(), false),
                 Record::Fault { embot, .. } | Record::Log { embot, .. } => (embot.element.vm(), false),
                 Record::Action { .. } | Record::Settled { .. } | Record::Notice { .. } => (None, false),
             };
@@ -234,14 +234,14 @@ impl Scribe {
                 let by = words::author(&action.proposal);
                 view.text = format!("{word} {} {what}{}", action.id, because(&action.proposal.reason, &by));
             }
-            Record::Refused { refusal } => {
+            Record::Refused { number, refusal } => {
                 let proposal = &refusal.proposal;
                 let from = proposal.kind.vm().and_then(|vm| self.hosts.get(&vm));
                 view.record = "refused".to_owned();
                 view.element = proposal.kind.vm().map(|vm| ElementId::Vm(vm).to_string());
                 view.module = proposal.embot.as_ref().map(|embot| embot.module.to_string());
                 let what = words::action(&proposal.kind, from, &|element| self.label(element));
-                view.text = format!("refuse {what} ({}): {}", words::author(proposal), refusal.reason);
+                view.text = format!("refuse r{number} {what} ({}): {}", words::author(proposal), refusal.reason);
             }
             Record::Action { action, update } => {
                 let (word, more) = words::update(update);
@@ -255,8 +255,11 @@ impl Scribe {
             Record::Settled { action, how, by } => {
                 view.record = "action".to_owned();
                 view.action = Some(action.0);
-                view.text = format!("{how} {} by {by}", self.named(action.0));
-                view.milestone = Some(format!("{how} by {by}"));
+                let named = self.named(action.0);
+                (view.text, view.milestone) = match &**how {
+                    "withdrawn" => (format!("{how} {named}: {by}"), Some(format!("{how}: {by}"))),
+                    _ => (format!("{how} {named} by {by}"), Some(format!("{how} by {by}"))),
+                };
             }
             Record::Fault { embot, error, suspended, .. } => {
                 view.record = "fault".to_owned();

@@ -48,7 +48,7 @@ pub fn world() -> World {
     let mut off = vm(4, "db-1", "host-b");
     off.state = VmState::Off;
     off.reason = Reason::Shutdown;
-    off.mode = Mode::Observe;
+    off.mode = Mode::Advise;
     off.mark = None;
     off.since = before(30);
     for one in [vm(1, "web-1", "host-a"), vm(2, "web-2", "host-a"), web, off] {
@@ -118,7 +118,11 @@ pub fn advice() -> Action {
     action.id = ActionId(18);
     action.proposal.kind = ActionKind::Start { vm: id(4) };
     action.proposal.reason = "db-1 stopped unexpectedly, attempt 2 of 5".into();
-    action.proposal.embot = Some(EmbotId { module: "restart-crashed".into(), element: ElementId::Vm(id(4)) });
+    action.proposal.embot = Some(EmbotId { module: "relieve-hot-host".into(), element: ElementId::Host("host-b".into()) });
+    // A policy that has left its module since.
+    if let Some(place) = &mut action.proposal.place {
+        place.file = "restart-crashed.rhai".into();
+    }
     action.host = Some("host-b".into());
     action.mode = Mode::Advise;
     action.state = ActionState::Advised { until: Timestamp(NOW.0 + 3_600_000) };
@@ -148,7 +152,7 @@ pub fn a_batch(seq: u64) -> Batch {
         Record::Event { event: crashed },
         Record::Planned { action: planned },
         Record::Planned { action: advice() },
-        Record::Refused { refusal: refusal() },
+        Record::Refused { number: 4, refusal: refusal() },
         Record::Action { action: ActionId(17), update: ActionUpdate::Started },
         Record::Action {
             action: ActionId(17),
@@ -193,7 +197,7 @@ fn module() -> ModuleRow {
         loaded_at: before(3_600),
         by: "ada".into(),
     };
-    ModuleRow { mode: Some(Mode::Act), versions: vec![version] }
+    ModuleRow { mode: Some(Mode::Act), versions: vec![version], declared: None }
 }
 
 /// What every host of [`world`] says of itself.

@@ -8,17 +8,17 @@ use super::screen::{Screen, Tone, cut, printable, tone};
 use super::table::pairs;
 use crate::api::actions::RefusalView;
 use crate::api::elements::ElementDetail;
-use crate::api::explain::{Explanation, ReadView};
+use crate::api::explain::{Explanation, PlaceView, ReadView, RefusalExplanation};
 use crate::api::words;
 
 /// Explain an action: event, policy and line, values read, what was refused, what the planner weighed, result.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Examples:\n  embot explain 17          action 17\n  embot explain web-3       the latest action on a guest, and what was refused\n  embot explain host-a      the same for moves to or from a host"
+    after_help = "Examples:\n  embot explain 17          action 17\n  embot explain r4          refusal 4\n  embot explain web-3       the latest action on a guest, and what was refused\n  embot explain host-a      the same for moves to or from a host"
 )]
 pub struct Explain {
-    /// An action's number, or the name of a guest or host.
-    #[arg(value_name = "ACTION|ELEMENT")]
+    /// An action's number, a refusal's (`r4`), or the name of a guest or host.
+    #[arg(value_name = "ACTION|REFUSAL|ELEMENT")]
     what: String,
 }
 
@@ -30,7 +30,17 @@ impl Explain {
             let explanation = fetch(&client, id).await?;
             return context.show(&explanation, |screen| render(&explanation, screen));
         }
-        let detail: ElementDetail = client.get(&format!("/v1/elements/{}", segment(&self.what))).await?;
+        let mut unknown = None;
+        if self.what.strip_prefix('r').is_some_and(|number| number.parse::<u64>().is_ok()) {
+            match client.get::<RefusalExplanation>(&format!("/v1/refusals/{}", self.what)).await {
+                Ok(explanation) => return context.show(&explanation, |screen| render_refusal(&explanation, screen)),
+                // A guest may be called that.
+                Err(error @ Failure::No(_)) => unknown = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        let detail = client.get(&format!("/v1/elements/{}", segment(&self.what))).await;
+        let detail: ElementDetail = detail.map_err(|error| unknown.unwrap_or(error))?;
         let explanation = match detail.actions.first() {
             Some(action) => Some(fetch(&client, action.id).await?),
             None => None,
@@ -85,18 +95,8 @@ pub fn render(explanation: &Explanation, screen: &Screen) -> String {
         Some(cause) => rows.push(("event", format!("{}  {} (event {})", screen.exact_time(cause.at), cause.text, cause.seq))),
         None => rows.push(("event", format!("none: {} asked for it", action.by))),
     }
-    if let Some(place) = &explanation.place {
-        let module = if action.embot.is_some() { format!("{}, ", action.by) } else { String::new() };
-        rows.push(("policy", format!("{module}{}:{}:{}", place.file, place.line, place.column)));
-        let room = screen.width.saturating_sub(24);
-        match &place.source {
-            Some(source) => rows.push(("", marked(place.line, place.column, source, room))),
-            None => rows.push(("", "(that version of the module is no longer kept)".to_owned())),
-        }
-    }
-    if !explanation.reads.is_empty() {
-        rows.push(("read", reads(&explanation.reads)));
-    }
+    let module = if action.embot.is_some() { format!("{}, ", action.by) } else { String::new() };
+    rows.extend(source(explanation.place.as_ref(), &module, &explanation.reads, screen));
     if !explanation.refused.is_empty() {
         rows.push(("refused", refused(&explanation.refused)));
     }
@@ -120,6 +120,52 @@ pub fn render(explanation: &Explanation, screen: &Screen) -> String {
     if let Some(next) = next(explanation) {
         text += &screen.paint(Tone::Faint, &format!("\n{next}\n"));
     }
+    text
+}
+
+/// Where a proposal came from: the line of the policy, and what it had read.
+fn source<'a>(place: Option<&PlaceView>, module: &str, values: &[ReadView], screen: &Screen) -> Vec<(&'a str, String)> {
+    let mut rows = Vec::new();
+    if let Some(place) = place {
+        rows.push(("policy", format!("{module}{}:{}:{}", place.file, place.line, place.column)));
+        let room = screen.width.saturating_sub(24);
+        match &place.source {
+            Some(source) => rows.push(("", marked(place.line, place.column, source, room))),
+            None => rows.push(("", "(that version of the module is no longer kept)".to_owned())),
+        }
+    }
+    if !values.is_empty() {
+        rows.push(("read", reads(values)));
+    }
+    rows
+}
+
+/// Why something was not done: the event, the line, the values read, the guardrail.
+fn render_refusal(explanation: &RefusalExplanation, screen: &Screen) -> String {
+    let refusal = &explanation.refusal;
+    let number = refusal.number.unwrap_or_default();
+    let title = screen.paint(Tone::Strong, &printable(&format!("refusal r{number}: {}", refusal.what)));
+    let word = screen.paint(Tone::Warning, "refused");
+    let mut text = format!("{title}\n{word}; wanted because {}\n\n", printable(&refusal.wanted_because));
+    let mut rows: Vec<(&str, String)> = Vec::new();
+    match &explanation.cause {
+        Some(cause) => rows.push(("event", format!("{}  {} (event {})", screen.exact_time(cause.at), cause.text, cause.seq))),
+        None => rows.push(("event", format!("none: {} asked for it", refusal.by))),
+    }
+    rows.extend(source(explanation.place.as_ref(), &format!("{}, ", refusal.by), &explanation.reads, screen));
+    rows.push(("guardrail", refusal.guardrail.clone()));
+    rows.push(("", refusal.reason.clone()));
+    let first = screen.exact_time(explanation.first_at);
+    rows.push((
+        "when",
+        match refusal.at {
+            Some(last) if refusal.times > 1 => {
+                format!("{} times since {first}, the last at {}", refusal.times, screen.exact_time(last))
+            }
+            _ => first,
+        },
+    ));
+    text += &pairs(&rows, screen);
     text
 }
 
@@ -190,6 +236,23 @@ mod tests {
             render(&explanation, &plain(90))
         });
         insta::assert_snapshot!(texts.join("\n---\n"));
+    }
+
+    #[test]
+    fn the_chain_behind_a_refusal() {
+        let manager = testing::manager();
+        let chain = explain::explain(&manager, ActionId(17), &[]).unwrap();
+        let refused = RefusalView::new(Some(testing::NOW), &testing::refusal(), 3, &testing::world());
+        let explanation = RefusalExplanation {
+            refusal: RefusalView { number: Some(4), ..refused },
+            first_at: chain.action.decided_at,
+            cause: chain.cause,
+            place: chain.place,
+            reads: chain.reads,
+        };
+        insta::assert_snapshot!(render_refusal(&explanation, &plain(90)));
+        let error = explain::explain_refusal(&manager, 4).unwrap_err();
+        assert_eq!(error.problem.error, "there is no refusal r4 at hand");
     }
 
     #[test]

@@ -69,7 +69,8 @@ impl Init {
 
     fn files(&self) -> Vec<(&'static str, String)> {
         let plane = if self.demo { DEMO } else { REAL };
-        let mut files = vec![("plane.yaml", plane.to_owned())];
+        let new_modules = format!("new_modules: {}", self.mode);
+        let mut files = vec![("plane.yaml", plane.replace("new_modules: advise", &new_modules))];
         let mode = format!("mode: {}", self.mode);
         let mut changes = vec![("mode: advise", mode.as_str())];
         if self.demo {
@@ -92,5 +93,26 @@ fn write_new(path: &Path, text: &str) -> std::io::Result<bool> {
         Ok(mut file) => file.write_all(text.as_bytes()).map(|()| true),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn modules_go_as_far_as_was_asked() {
+        for demo in [false, true] {
+            for mode in [Mode::Observe, Mode::Advise, Mode::Act] {
+                let folder = tempfile::tempdir().unwrap();
+                let init = Init { directory: folder.path().to_owned(), demo, mode };
+                for (name, text) in init.files() {
+                    assert!(write_new(&folder.path().join(name), &text).unwrap(), "{name}");
+                }
+                let config = Config::load(&folder.path().join("plane.yaml")).unwrap();
+                assert_eq!(config.new_modules, mode, "demo: {demo}");
+            }
+        }
     }
 }

@@ -162,7 +162,7 @@ fn render(modules: &[ModuleView], screen: &Screen) -> String {
 
 fn render_detail(detail: &ModuleDetail, texts: bool, screen: &Screen) -> String {
     let module = &detail.module;
-    let set = if module.mode_set { " (set by an admin, in place of the manifest's)" } else { " (as its manifest says)" };
+    let set = if module.mode_set { " (in place of the manifest's)" } else { " (as its manifest says)" };
     let mut rows = vec![
         ("module", format!("{} {}", module.module, module.version)),
         ("", module.description.clone()),

@@ -103,7 +103,8 @@ pub fn refusal_table(refusals: &[RefusalView], screen: &Screen) -> String {
     for refusal in refusals {
         let times = if refusal.times > 1 { format!(", {} times", refusal.times) } else { String::new() };
         let at = refusal.at.map(|at| screen.time(at)).unwrap_or_default();
-        rows.push((at, format!("{} ({}{times})\n{}: {}", refusal.what, refusal.by, refusal.guardrail, refusal.reason)));
+        let number = refusal.number.map(|number| format!("r{number} ")).unwrap_or_default();
+        rows.push((at, format!("{number}{} ({}{times})\n{}: {}", refusal.what, refusal.by, refusal.guardrail, refusal.reason)));
     }
     let rows: Vec<(&str, String)> = rows.iter().map(|(at, text)| (at.as_str(), text.clone())).collect();
     if rows.is_empty() {
@@ -146,6 +147,10 @@ fn render(plan: &PlanView, screen: &Screen) -> String {
         if plan.refused.len() > REFUSALS {
             text += &format!("and {} more (`--output json` has all)\n", plan.refused.len() - REFUSALS);
         }
+        if let Some(number) = plan.refused.iter().find_map(|refusal| refusal.number) {
+            text += &screen.paint(Tone::Faint, &format!("`embot explain r{number}` tells what led to it."));
+            text += "\n";
+        }
     }
     text
 }
@@ -160,7 +165,8 @@ mod tests {
     fn the_plan_as_people_see_it() {
         let mut plan = actions::plan(&testing::manager());
         plan.open.push(ActionView { cancelling: Some("ada".to_owned()), ..plan.open[0].clone() });
-        plan.refused = vec![RefusalView::new(Some(testing::NOW), &testing::refusal(), 3, &testing::world())];
+        let refused = RefusalView::new(Some(testing::NOW), &testing::refusal(), 3, &testing::world());
+        plan.refused = vec![RefusalView { number: Some(4), ..refused }];
         let full = [render(&plan, &plain(80)), render(&plan, &plain(140))];
         plan.open.clear();
         plan.advised.clear();

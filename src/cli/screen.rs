@@ -95,7 +95,7 @@ pub fn tone(word: &str) -> Tone {
         "up" | "running" | "done" | "act" => Tone::Good,
         "down" | "crashed" | "failed" | "alarm" | "disarmed" => Tone::Bad,
         "maintenance" | "paused" | "advised" | "warning" | "cancelled" | "rejected" | "suspended" | "unknown" => Tone::Warning,
-        "off" | "observe" | "expired" => Tone::Faint,
+        "off" | "observe" | "expired" | "withdrawn" => Tone::Faint,
         _ => Tone::Plain,
     }
 }

@@ -1,12 +1,18 @@
-//! The folder of modules: loaded at start-up, watched while the plane runs.
+//! The folder of modules: what it declares is in force, unless an admin has said otherwise since.
 //!
-//! The folder is what the admin edits; the plane takes over what checks and keeps the last good version of what does not. A
-//! manifest that disappears leaves its module in force: `embot modules unload` takes it out.
+//! ```text
+//! a file is new or has changed -> its module is taken over, once it checks; until then the last good version stays
+//! a file is gone               -> its module is unloaded
+//! a file is as it was          -> nothing: a roll-back, an unloading or another version by hand stands, also after a restart
+//! ```
+//! What the folder said last stands in the module's row, so a start compares with that and not with what is in force. Editors
+//! replace files by removing them first, so a file is gone only when two looks in a row do not find it; and a folder that is
+//! not there, or cannot be read, says nothing.
 
 use crate::embot::Manifest;
 use crate::manager::Handle;
 use crate::model::{Command, Reply};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,8 +24,22 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// A module's files as last read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Files {
+    /// The module's name, where the manifest can be read.
+    module: Option<Arc<str>>,
     manifest: Arc<str>,
     policies: Vec<(Arc<str>, Arc<str>)>,
+}
+
+/// The manifests that are there, and those of them that could be read.
+type Listing = (BTreeSet<Arc<str>>, BTreeMap<Arc<str>, Files>);
+
+/// What a look at the folder found.
+#[derive(Debug, Default)]
+struct Look {
+    /// Files that are new or changed.
+    changed: Vec<(Arc<str>, Files)>,
+    /// Files that are gone.
+    gone: Vec<Arc<str>>,
 }
 
 /// Watches a folder of manifests and the folder of their policies.
@@ -28,26 +48,45 @@ pub struct Folder {
     modules: PathBuf,
     policies: PathBuf,
     known: BTreeMap<Arc<str>, Files>,
-    complaint: Option<String>,
+    /// Files that modules were taken from, here or in an earlier run.
+    declared: BTreeSet<Arc<str>>,
+    /// Of those, the ones that the last look did not find.
+    missing: BTreeSet<Arc<str>>,
+    complaints: BTreeSet<String>,
 }
 
 impl Folder {
     /// A folder that nothing was read from yet.
     pub fn new(modules: &Path, policies: &Path) -> Folder {
-        Folder { modules: modules.to_owned(), policies: policies.to_owned(), known: BTreeMap::new(), complaint: None }
+        Folder {
+            modules: modules.to_owned(),
+            policies: policies.to_owned(),
+            known: BTreeMap::new(),
+            declared: BTreeSet::new(),
+            missing: BTreeSet::new(),
+            complaints: BTreeSet::new(),
+        }
     }
 
-    /// Loads what changed, for as long as the daemon runs.
+    /// Tells the plane what changed, for as long as the daemon runs.
     pub async fn watch(mut self, handle: Handle) {
         loop {
-            let (folder, changed) = match tokio::task::spawn_blocking(move || self.changed()).await {
+            // A manager that is too busy to answer is asked at the next start: until then no file of an earlier run is missed.
+            if let Ok(declared) = handle.ask(|manager| manager.declared_files()).await {
+                self.declared.extend(declared);
+                break;
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+        loop {
+            let (folder, look) = match tokio::task::spawn_blocking(move || self.look()).await {
                 Ok(read) => read,
                 Err(error) => return tracing::error!(%error, "modules are no longer watched"),
             };
             self = folder;
-            for (file, files) in changed {
-                let command = Command::LoadModule { file: file.clone(), manifest: files.manifest, policies: files.policies };
-                match handle.command(command, "folder".into()).await {
+            for (file, files) in look.changed {
+                let texts = Some((files.manifest, files.policies));
+                match handle.command(Command::DeclareModule { file: file.clone(), texts }, "folder".into()).await {
                     Ok(Reply::Done { message, .. }) => tracing::info!(%file, "{message}"),
                     Ok(Reply::Refused { reason }) => {
                         tracing::error!(%file, "the module is not taken over; a version in force before stays so:\n{reason}");
@@ -56,36 +95,53 @@ impl Folder {
                     Err(_) => drop(self.known.remove(&file)),
                 }
             }
+            for file in look.gone {
+                match handle.command(Command::DeclareModule { file: file.clone(), texts: None }, "folder".into()).await {
+                    Ok(Reply::Done { message, .. } | Reply::Refused { reason: message }) => tracing::info!("{message}"),
+                    Err(_) => drop(self.declared.insert(file)),
+                }
+            }
             tokio::time::sleep(INTERVAL).await;
         }
     }
 
-    fn changed(mut self) -> (Folder, Vec<(Arc<str>, Files)>) {
-        let read = match self.read() {
-            Ok(read) => read,
+    fn look(mut self) -> (Folder, Look) {
+        let mut complaints = BTreeSet::new();
+        let look = match self.read(&mut complaints) {
+            Ok(Some((names, read))) => self.compare(&names, read),
+            Ok(None) => Look::default(),
             Err(error) => {
-                let complaint = format!("cannot read modules from {}: {error}", self.modules.display());
-                if self.complaint.as_ref() != Some(&complaint) {
-                    tracing::error!("{complaint}");
-                    self.complaint = Some(complaint);
-                }
-                return (self, Vec::new());
+                complaints.insert(format!("cannot read modules from {}: {error}", self.modules.display()));
+                Look::default()
             }
         };
-        self.complaint = None;
-        let changed: Vec<_> = read.iter().filter(|(file, files)| self.known.get(*file) != Some(files)).collect();
-        let changed: Vec<_> = changed.into_iter().map(|(file, files)| (file.clone(), files.clone())).collect();
-        self.known = read;
-        (self, changed)
+        complaints.difference(&self.complaints).for_each(|complaint| tracing::error!("{complaint}"));
+        self.complaints = complaints;
+        (self, look)
     }
 
-    fn read(&self) -> io::Result<BTreeMap<Arc<str>, Files>> {
-        let mut read = BTreeMap::new();
-        if !self.modules.exists() {
-            return Ok(read);
+    fn compare(&mut self, names: &BTreeSet<Arc<str>>, read: BTreeMap<Arc<str>, Files>) -> Look {
+        let changed = read.iter().filter(|(file, files)| self.known.get(*file) != Some(files));
+        let changed = changed.map(|(file, files)| (file.clone(), files.clone())).collect();
+        self.declared.extend(read.keys().cloned());
+        let missing: BTreeSet<_> = self.declared.difference(names).cloned().collect();
+        let gone: Vec<_> = missing.intersection(&self.missing).cloned().collect();
+        for file in &gone {
+            self.declared.remove(file);
         }
-        for entry in std::fs::read_dir(&self.modules)?.flatten() {
-            let path = entry.path();
+        self.missing = missing;
+        self.known = read;
+        Look { changed, gone }
+    }
+
+    /// The names of the manifests that are there, and those that could be read. `None`: there is no folder.
+    fn read(&self, complaints: &mut BTreeSet<String>) -> io::Result<Option<Listing>> {
+        let (mut names, mut read) = (BTreeSet::new(), BTreeMap::new());
+        if !self.modules.exists() {
+            return Ok(None);
+        }
+        for entry in std::fs::read_dir(&self.modules)? {
+            let path = entry?.path();
             if path.extension().is_none_or(|extension| extension != "yaml" && extension != "yml") {
                 continue;
             }
@@ -94,26 +150,121 @@ impl Folder {
             if name.starts_with('.') {
                 continue;
             }
+            let name: Arc<str> = name.into();
             // One file that cannot be read says nothing about the others; what was known of it stays.
             let files = match std::fs::read_to_string(&path) {
                 Ok(manifest) => Some(module_files(&name, &manifest, &self.policies)),
                 Err(error) => {
                     tracing::debug!(file = %path.display(), %error, "a manifest cannot be read");
-                    self.known.get(name.as_str()).cloned()
+                    self.known.get(&name).cloned()
                 }
             };
-            read.extend(files.map(|files| (Arc::from(name.as_str()), files)));
+            names.insert(name.clone());
+            read.extend(files.map(|files| (name, files)));
         }
-        Ok(read)
+        let mut modules: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
+        read.retain(|file, files: &mut Files| {
+            let Some(module) = &files.module else { return true };
+            match modules.get(module) {
+                None => {
+                    modules.insert(module.clone(), file.clone());
+                    true
+                }
+                Some(first) => {
+                    complaints
+                        .insert(format!("{file} is left alone: it is module `{module}`, as {first} is; rename one of them"));
+                    false
+                }
+            }
+        });
+        Ok(Some((names, read)))
     }
 }
 
 /// A manifest's policies, as far as they can be read; what is missing, the manager complains about.
 fn module_files(name: &str, manifest: &str, folder: &Path) -> Files {
-    let named = Manifest::read(name, manifest).map(|(manifest, _)| manifest.policies).unwrap_or_default();
+    let read = Manifest::read(name, manifest).ok().map(|(manifest, _)| manifest);
     let text = |file: Arc<str>| {
         let text = std::fs::read_to_string(folder.join(&*file)).ok()?;
         Some((file, Arc::from(text)))
     };
-    Files { manifest: manifest.into(), policies: named.into_iter().filter_map(text).collect() }
+    let (module, named) = read.map_or((None, Vec::new()), |read| (Some(read.module), read.policies));
+    Files { module, manifest: manifest.into(), policies: named.into_iter().filter_map(text).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    struct Place(tempfile::TempDir, Option<Folder>);
+
+    impl Place {
+        fn new() -> Place {
+            let folder = tempfile::tempdir().unwrap();
+            let (modules, policies) = (folder.path().join("embots"), folder.path().join("policies"));
+            fs::create_dir_all(&policies).unwrap();
+            let watched = Folder::new(&modules, &policies);
+            Place(folder, Some(watched))
+        }
+
+        fn write(&self, file: &str, module: &str) {
+            let path = self.0.path().join("embots").join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(
+                path,
+                format!("module: {module}\nversion: '1'\npolicies: [p.rhai]\ncovers: {{ each: vm }}\npermits: []\n"),
+            )
+            .unwrap();
+        }
+
+        fn remove(&self, file: &str) {
+            fs::remove_file(self.0.path().join("embots").join(file)).unwrap();
+        }
+
+        /// What a look finds: `+` new or changed, `-` gone.
+        fn look(&mut self) -> String {
+            let (folder, look) = self.1.take().unwrap().look();
+            self.1 = Some(folder);
+            let changed = look.changed.iter().map(|(file, _)| format!("+{file}"));
+            changed.chain(look.gone.iter().map(|file| format!("-{file}"))).collect::<Vec<_>>().join(" ")
+        }
+    }
+
+    #[test]
+    fn a_file_is_gone_when_two_looks_miss_it() {
+        let mut place = Place::new();
+        place.write("a.yaml", "a");
+        place.write("b.yaml", "b");
+        assert_eq!((place.look(), place.look()), ("+a.yaml +b.yaml".into(), String::new()));
+        place.remove("a.yaml");
+        assert_eq!(place.look(), "");
+        place.write("a.yaml", "a");
+        assert_eq!((place.look(), place.look()), ("+a.yaml".into(), String::new()), "an editor has replaced it");
+        place.remove("a.yaml");
+        place.write("c.yaml", "a");
+        assert_eq!((place.look(), place.look(), place.look()), ("+c.yaml".into(), "-a.yaml".into(), String::new()));
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_run_is_missed_and_a_folder_that_is_not_there_is_not() {
+        let mut place = Place::new();
+        place.1.as_mut().unwrap().declared.insert("old.yaml".into());
+        assert_eq!((place.look(), place.look(), place.look()), (String::new(), String::new(), String::new()));
+        place.write("a.yaml", "a");
+        assert_eq!((place.look(), place.look()), ("+a.yaml".into(), "-old.yaml".into()));
+        fs::rename(place.0.path().join("embots"), place.0.path().join("away")).unwrap();
+        assert_eq!((place.look(), place.look()), (String::new(), String::new()));
+    }
+
+    #[test]
+    fn one_module_comes_from_one_file() {
+        let mut place = Place::new();
+        place.write("a.yaml", "same");
+        place.write("b.yaml", "same");
+        assert_eq!((place.look(), place.look(), place.look()), ("+a.yaml".into(), String::new(), String::new()));
+        assert!(place.1.as_ref().unwrap().complaints.iter().any(|complaint| complaint.contains("as a.yaml is")));
+        place.remove("a.yaml");
+        assert_eq!((place.look(), place.look()), ("+b.yaml".into(), "-a.yaml".into()));
+    }
 }

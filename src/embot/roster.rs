@@ -136,6 +136,14 @@ impl Roster {
         }
     }
 
+    /// Changes what the folder of modules said of a module.
+    pub fn set_declared(&mut self, name: &str, declared: Option<crate::model::Declared>) {
+        // Nobody else holds the module between two inputs.
+        if let Some(module) = self.modules.get_mut(name).and_then(Rc::get_mut) {
+            module.row.declared = declared;
+        }
+    }
+
     /// An element came or changed: makes the embots that cover it now and drops those that no longer do. Returns both.
     pub fn register(&mut self, world: &World, element: &ElementId) -> (Vec<EmbotId>, Vec<EmbotId>) {
         let (mut made, mut dropped) = (Vec::new(), Vec::new());

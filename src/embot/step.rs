@@ -183,7 +183,7 @@ mod tests {
         let (manifest, _) = Manifest::read("gate.yaml", &text).unwrap();
         let policy = engine.compile("gate.rhai", policy).unwrap();
         let bound = vec![engine.bind(policy, &BTreeMap::new()).unwrap()];
-        let module = Module::new(manifest, bound, ModuleRow { mode: None, versions: Vec::new() }).unwrap();
+        let module = Module::new(manifest, bound, ModuleRow { mode: None, versions: Vec::new(), declared: None }).unwrap();
         let id = EmbotId { module: "gate".into(), element: ElementId::Plane };
         let mut embot = Embot::new(id.clone(), &module, None);
         let body = EventBody::MigrationOffer(Arc::new(offer("b")));

@@ -8,8 +8,10 @@ use crate::model::{
 use crate::plan::Terms;
 use std::sync::Arc;
 
-/// The same refusal is recorded again only after this; in between it is counted.
-const REPEATED: Span = Span::minutes(1);
+/// A refusal that keeps coming is counted, and recorded again only after this...
+const REPEATED: Span = Span::hours(1);
+/// ... or where it had not come for so long.
+const ABSENT: Span = Span::minutes(5);
 /// Refusals kept at hand.
 const REFUSALS_KEPT: usize = 512;
 
@@ -28,6 +30,7 @@ impl Manager {
         for action in &plan.accepted {
             self.accept(action.clone());
         }
+        self.refresh_advice(&plan.refreshed);
         for refusal in &plan.refused {
             self.refuse(refusal.clone());
         }
@@ -40,6 +43,7 @@ impl Manager {
         self.figures.planned += 1;
         let planned = action.state == ActionState::Planned;
         self.open.insert(action.id, action.clone());
+        self.supersede_advice(&action);
         if planned {
             self.send_out(action);
         }
@@ -67,6 +71,7 @@ impl Manager {
         };
         if let Some(at) = self.refusals.iter().rposition(same)
             && self.now.since(self.refusals[at].recorded_at) < REPEATED
+            && self.now.since(self.refusals[at].last_at) < ABSENT
             && refusal.proposal.embot.is_some()
         {
             let old = &mut self.refusals[at];
@@ -76,8 +81,10 @@ impl Manager {
         if self.refusals.len() == REFUSALS_KEPT {
             self.refusals.pop_front();
         }
-        self.turn.records.push(Record::Refused { refusal: refusal.clone() });
-        self.refusals.push_back(RefusalView { recorded_at: self.now, last_at: self.now, count: 1, refusal });
+        let number = self.row.next_refusal;
+        self.row.next_refusal += 1;
+        self.turn.records.push(Record::Refused { number, refusal: refusal.clone() });
+        self.refusals.push_back(RefusalView { number, recorded_at: self.now, last_at: self.now, count: 1, refusal });
     }
 
     /// An effector tells of an action. What comes after its end is ignored.
@@ -177,17 +184,6 @@ impl Manager {
         self.sensed(sensed);
     }
 
-    /// Advice that nobody answered expires.
-    pub(super) fn expire_advice(&mut self) {
-        let now = self.now;
-        let is_over = |action: &&Action| matches!(action.state, ActionState::Advised { until } if until <= now);
-        let over: Vec<ActionId> = self.open.values().filter(is_over).map(|action| action.id).collect();
-        for id in over {
-            self.turn.records.push(Record::Settled { action: id, how: "expired".into(), by: "time".into() });
-            self.end(id, ActionState::Expired);
-        }
-    }
-
     /// An admin approves advice: checked again as things are now.
     pub(super) fn approve(&mut self, id: ActionId, by: &Arc<str>) -> Result<ActionId, String> {
         let Some(action) = self.open.get(&id).cloned() else { return Err(self.no_such_action(id)) };
@@ -199,6 +195,7 @@ impl Manager {
         self.open.insert(id, action.clone());
         self.turn.actions.insert(id);
         self.turn.records.push(Record::Settled { action: id, how: "approved".into(), by: by.clone() });
+        self.supersede_advice(&action);
         self.send_out(action);
         Ok(id)
     }

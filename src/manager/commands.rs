@@ -48,7 +48,11 @@ impl Manager {
                 }
                 self.manage(vms, *mode, by)
             }
-            Command::LoadModule { file, manifest, policies } => self.load_module(file, manifest, policies, by).map(only),
+            Command::LoadModule { file, manifest, policies } => self.load_module(file, manifest, policies, by, None).map(only),
+            Command::DeclareModule { file, texts: Some((manifest, policies)) } => {
+                self.declare_module(file, manifest, policies, by).map(only)
+            }
+            Command::DeclareModule { file, texts: None } => Ok(only(self.undeclare_module(file))),
             Command::UnloadModule { module } => self.unload_module(module).map(only),
             Command::ModuleMode { module, mode } => self.module_mode(module, *mode).map(only),
             Command::RollBack { module } => self.roll_back(module, by).map(only),
@@ -147,6 +151,7 @@ impl Manager {
         for vm in ready {
             self.world.borrow_mut().edit_vm(vm, |vm| vm.mode = mode);
         }
+        self.withdraw_groundless();
         if trouble.len() > TROUBLE_TOLD {
             let more = trouble.split_off(TROUBLE_TOLD).len();
             trouble.push(format!("{more} more"));

@@ -307,7 +307,7 @@ impl Manager {
 
 /// The row of a module with one version more, as far as its key lets it go.
 fn grown(before: Option<ModuleRow>, version: ModuleVersion, mode: crate::model::Mode) -> ModuleRow {
-    let mut row = before.unwrap_or(ModuleRow { mode: Some(mode), versions: Vec::new() });
+    let mut row = before.unwrap_or(ModuleRow { mode: Some(mode), versions: Vec::new(), declared: None });
     row.mode = Some(row.mode.map_or(mode, |set| set.min(mode)));
     row.versions.push(version);
     // Packages are not rolled back: whoever signed them releases a newer one.

@@ -4,7 +4,7 @@
 use super::Manager;
 use crate::embot::{Manifest, Module};
 use crate::error::Diagnostic;
-use crate::model::{Change, Level, Mode, ModuleRow, ModuleVersion, Record};
+use crate::model::{Change, ContentHash, Declared, Level, Mode, ModuleRow, ModuleVersion, Record};
 use std::sync::Arc;
 
 /// Versions of a module that are kept for a roll-back.
@@ -17,6 +17,7 @@ impl Manager {
         manifest: &Arc<str>,
         policies: &[(Arc<str>, Arc<str>)],
         by: &Arc<str>,
+        declared: Option<Declared>,
     ) -> Result<String, String> {
         let version = ModuleVersion {
             file: file.clone(),
@@ -34,23 +35,43 @@ impl Manager {
         let is_new = in_force.is_none();
         // A version that could not be restored left its mode and its history behind.
         let before = in_force.or_else(|| self.unrestored.get(&name).cloned());
-        let mut row = before.unwrap_or(ModuleRow { mode: None, versions: Vec::new() });
+        let mode = read.0.mode;
+        let is_first = before.as_ref().is_none_or(|row| row.versions.is_empty());
+        let held_back = (is_first && mode > self.settings.new_modules).then_some(self.settings.new_modules);
+        let mut row = before.unwrap_or(ModuleRow { mode: None, versions: Vec::new(), declared: None });
         // What an admin deploys is the plane's own, whoever brought the same before.
         let is_new = is_new || self.disown(&name);
+        row.mode = row.mode.or(held_back);
+        let is_news = declared.is_some() && row.declared != declared;
+        row.declared = declared.or(row.declared);
         let same = |old: &ModuleVersion| old.manifest == version.manifest && old.policies == version.policies;
         if !is_new && row.versions.last().is_some_and(same) {
+            if is_news {
+                self.roster.set_declared(&name, row.declared.clone());
+                self.turn.changes.push(Change::Module(name.clone(), Some(row)));
+            }
             return Ok(format!("module {name} is in force in this version already"));
         }
         row.versions.push(version);
         if row.versions.len() > VERSIONS_KEPT {
             row.versions.remove(0);
         }
-        self.put_in_force(read, row)
+        let message = self.put_in_force(read, row)?;
+        let Some(held_back) = held_back else { return Ok(message) };
+        let text = format!(
+            "module {name} is new and starts in mode {held_back}, though its manifest says {mode}: `embot modules mode {name} {mode}` \
+             raises it (`new_modules` in the configuration says how far new modules may go)"
+        );
+        self.notice(Level::Warning, text.clone());
+        Ok(format!("{message}; {text}"))
     }
 
     /// At start-up: the version in force before. What no longer checks is left out, loudly.
     pub(super) fn restore_module(&mut self, name: Arc<str>, row: ModuleRow) {
-        let Some(version) = row.versions.last() else { return };
+        let Some(version) = row.versions.last() else {
+            self.unrestored.insert(name, row);
+            return;
+        };
         let restored = self.read_module(version).and_then(|(manifest, policies)| Module::new(manifest, policies, row.clone()));
         match restored {
             Ok(mut module) => {
@@ -106,6 +127,7 @@ impl Manager {
             }
         }
         self.embots_changed(made, gone);
+        self.withdraw_groundless();
         self.unrestored.remove(&name);
         self.turn.changes.push(Change::Module(name.clone(), Some(row)));
         let message = format!("module {name} {version} is in force with {count} embots, in mode {mode}");
@@ -117,17 +139,83 @@ impl Manager {
         if self.roster.module(name).is_none() {
             return Err(self.no_such_module(name));
         }
+        let declared = self.roster.module(name).and_then(|module| module.row.declared.clone());
+        let file = declared.as_ref().map(|declared| declared.file.clone());
+        // What is left says that the folder is not to bring it back by itself.
+        let row = declared.map(|declared| ModuleRow { mode: None, versions: Vec::new(), declared: Some(declared) });
+        let message = self.unload(name, row);
+        Ok(match file {
+            Some(file) => format!("{message}; its file {file} is left alone until it changes"),
+            None => message,
+        })
+    }
+
+    fn unload(&mut self, name: &Arc<str>, left: Option<ModuleRow>) -> String {
         let gone = self.roster.unload(name, false);
         let count = gone.len();
         self.embots_changed(Vec::new(), gone);
-        self.turn.changes.push(Change::Module(name.clone(), None));
+        match left.clone() {
+            Some(row) => drop(self.unrestored.insert(name.clone(), row)),
+            None => drop(self.unrestored.remove(name)),
+        }
+        self.turn.changes.push(Change::Module(name.clone(), left));
         self.disown(name);
-        Ok(format!("module {name} is unloaded; its {count} embots and their state are gone"))
+        format!("module {name} is unloaded; its {count} embots and their state are gone")
+    }
+
+    /// The folder says what a file holds. Where that is what it held before, whatever an admin has done since stands: a
+    /// roll-back, another version, an unloading.
+    pub(super) fn declare_module(
+        &mut self,
+        file: &Arc<str>,
+        manifest: &Arc<str>,
+        policies: &[(Arc<str>, Arc<str>)],
+        by: &Arc<str>,
+    ) -> Result<String, String> {
+        let declared = Declared { file: file.clone(), digest: digest(manifest, policies) };
+        if let Some(name) = self.declared_by(|known| *known == declared) {
+            return Ok(format!("module {name} stays as it is: {file} has not changed"));
+        }
+        let message = self.load_module(file, manifest, policies, by, Some(declared.clone()))?;
+        // A file that now holds another module no longer holds the one before.
+        while let Some(other) = self.declared_by(|known| known.file == *file && *known != declared) {
+            self.unload(&other, None);
+        }
+        Ok(message)
+    }
+
+    /// A file is gone from the folder, and its module goes with it.
+    pub(super) fn undeclare_module(&mut self, file: &Arc<str>) -> String {
+        match self.declared_by(|known| known.file == *file) {
+            Some(name) => {
+                let message = format!("{file} is gone: {}", self.unload(&name, None));
+                self.notice(Level::Warning, message.clone());
+                message
+            }
+            None => format!("{file} is gone; it held no module that is in force"),
+        }
+    }
+
+    /// The module that a file declares, in force or not.
+    fn declared_by(&self, wanted: impl Fn(&Declared) -> bool) -> Option<Arc<str>> {
+        self.declared().find(|(_, declared)| wanted(declared)).map(|(name, _)| name.clone())
+    }
+
+    fn declared(&self) -> impl Iterator<Item = (&Arc<str>, &Declared)> {
+        let in_force = self.roster.modules().map(|module| (&module.manifest.module, &module.row));
+        let rows = in_force.chain(&self.unrestored);
+        rows.filter_map(|(name, row)| row.declared.as_ref().map(|declared| (name, declared)))
+    }
+
+    /// The files of the folder that modules were taken from.
+    pub fn declared_files(&self) -> Vec<Arc<str>> {
+        self.declared().map(|(_, declared)| declared.file.clone()).collect()
     }
 
     pub(super) fn module_mode(&mut self, name: &Arc<str>, mode: Mode) -> Result<String, String> {
         let Some(module) = self.roster.set_mode(name, mode) else { return Err(self.no_such_module(name)) };
         self.turn.changes.push(Change::Module(name.clone(), Some(module.row.clone())));
+        self.withdraw_groundless();
         Ok(format!("module {name} is in mode {mode}"))
     }
 
@@ -139,10 +227,11 @@ impl Manager {
             return Err(format!("module {name} has no version before this one"));
         };
         let read = self.read_module(version)?;
-        self.put_in_force(read, row).map(|message| {
-            let file =
-                "its file still holds the version given up: change it, or the next start of the daemon takes that over again";
-            format!("rolled back: {message}; {file}")
+        let file = row.declared.as_ref().map(|declared| declared.file.clone());
+        let message = self.put_in_force(read, row)?;
+        Ok(match file {
+            Some(file) => format!("rolled back: {message}; its file {file} is left alone until it changes"),
+            None => format!("rolled back: {message}"),
         })
     }
 
@@ -154,4 +243,15 @@ impl Manager {
             None => format!("no module `{name}` is loaded; there are {}", names.join(", ")),
         }
     }
+}
+
+/// A digest of a module's texts. Each is preceded by its length, so that no two modules read the same.
+fn digest(manifest: &str, policies: &[(Arc<str>, Arc<str>)]) -> ContentHash {
+    let texts = policies.iter().flat_map(|(file, text)| [&**file, &**text]);
+    let mut bytes = Vec::new();
+    for text in std::iter::once(manifest).chain(texts) {
+        bytes.extend((text.len() as u64).to_le_bytes());
+        bytes.extend(text.as_bytes());
+    }
+    ContentHash::of(&bytes)
 }

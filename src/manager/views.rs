@@ -10,6 +10,8 @@ use std::sync::Arc;
 /// A refusal, and how often it came.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RefusalView {
+    /// Its number.
+    pub number: u64,
     /// When it was recorded.
     pub recorded_at: Timestamp,
     /// When it last came.

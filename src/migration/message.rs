@@ -4,6 +4,9 @@
 //! until shown otherwise: `decode` refuses what is too long, too many, of an unknown version or followed by anything, and never
 //! panics. Payloads are opaque here; `bundle` knows what is in them.
 
+#[cfg(test)]
+mod tests;
+
 use super::{MigrationId, Reason, ResumeBy, Way};
 use crate::model::{HostId, Mode, Span, Verb, VmId, VmState};
 use serde::de::{Error as _, SeqAccess, Visitor};

@@ -46,6 +46,8 @@ pub mod message;
 pub mod order;
 pub mod source;
 pub mod target;
+#[cfg(test)]
+pub mod testing;
 
 pub use crate::model::{MigrationId, Side};
 

@@ -19,6 +19,8 @@
 //! Up to *moved* (the guest is gone here) it can be given up, by a cancel, a time-out, a refusal or a failure; from there on
 //! only forward. See the module's page for how a manager drives it.
 
+mod guest;
+mod peer;
 mod step;
 #[cfg(test)]
 mod tests;

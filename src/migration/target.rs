@@ -11,6 +11,9 @@
 //! `EventsAccepted` it may not: the guest can be on its way, and must find somebody. `Committed` is the one write that makes
 //! the target the owner. See the module's page for how a manager drives it.
 
+mod guest;
+mod import;
+mod peer;
 mod step;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@
 //! proposal -> planner-+-> Advised --approve--> Planned --dispatch--> Started --> Done
 //!                     |      |                    ^                     |  +---> Failed (reason)
 //!                     |      +-> Rejected/Expired |                     +------> Cancelled
+//!                     |      +-> Withdrawn        |
 //!                     +---------------------------+
 //! ```
 //! `Planned` is durable before an effector hears of it; the end states are final.
@@ -354,6 +355,8 @@ pub struct Plan {
     pub accepted: Vec<Action>,
     /// Turned down, each with its reason.
     pub refused: Vec<Refusal>,
+    /// Advice that waits already and was given again.
+    pub refreshed: Vec<ActionId>,
 }
 
 /// Where an action stands. See the diagram above.
@@ -388,6 +391,11 @@ pub enum ActionState {
     },
     /// Nobody answered in time.
     Expired,
+    /// It is no longer advised: superseded, or its module or guest is gone.
+    Withdrawn {
+        /// Why.
+        why: Arc<str>,
+    },
 }
 
 impl ActionState {
@@ -412,6 +420,7 @@ impl ActionState {
             ActionState::Cancelled { .. } => "cancelled",
             ActionState::Rejected { .. } => "rejected",
             ActionState::Expired => "expired",
+            ActionState::Withdrawn { .. } => "withdrawn",
         }
     }
 }

@@ -11,6 +11,9 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Ticket(pub u64);
 
+/// A manifest's text, and its policies: file name and text.
+pub type ModuleTexts = (Arc<str>, Vec<(Arc<str>, Arc<str>)>);
+
 /// What an admin asks. Every command is a fact: it is journalled before it is answered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -102,6 +105,13 @@ pub enum Command {
         owner: Arc<str>,
         /// The host that is certain not to run it.
         fenced: HostId,
+    },
+    /// What a file in the folder of modules holds now. It is taken over where it differs from what the file held before.
+    DeclareModule {
+        /// The manifest's file name.
+        file: Arc<str>,
+        /// The manifest, and the policies it names: file name and text. `None`: the file is gone, and its module goes.
+        texts: Option<ModuleTexts>,
     },
 }
 

@@ -27,7 +27,7 @@ pub mod world;
 pub use action::{
     Action, ActionId, ActionKind, ActionState, ActionUpdate, Level, Place, Plan, Progress, Proposal, Read, Refusal, Verb,
 };
-pub use command::{Command, Reply, Ticket};
+pub use command::{Command, ModuleTexts, Reply, Ticket};
 pub use element::{ElementId, EmbotId, HostId, Kind, Lookup, VmId};
 pub use event::{Event, EventBody, EventClass, EventKind};
 pub use hash::ContentHash;
@@ -37,7 +37,7 @@ pub use migration::{MigrationId, MigrationRow, Outcome, Phase, Reservation, Side
 
 pub use offer::{Admission, Answer, Grant, Offer, OfferedGuest, OfferedHost, OfferedModule, Verdict};
 pub use peer::{Peer, Summary};
-pub use record::{Batch, Change, EmbotRow, MobileRow, ModuleRow, ModuleVersion, PlaneRow, Record, TimerRow};
+pub use record::{Batch, Change, Declared, EmbotRow, MobileRow, ModuleRow, ModuleVersion, PlaneRow, Record, TimerRow};
 pub use report::{AgentState, Description, DomainReport, HostReport, Notice, NoticeBody};
 pub use rule::{Affinity, AffinityRule, Violation};
 pub use sighting::{Sighting, Standing};

@@ -33,6 +33,8 @@ pub struct PlaneRow {
     pub armed: bool,
     /// The planner's memory (cool-downs, budgets, holds), in its own versioned form.
     pub planner: Vec<u8>,
+    /// The next refusal's number.
+    pub next_refusal: u64,
 }
 
 /// An embot's row.
@@ -90,8 +92,19 @@ pub struct MobileRow {
 pub struct ModuleRow {
     /// The mode an admin set; `None`: as the manifest says.
     pub mode: Option<Mode>,
-    /// The versions, the one in force last; at most ten.
+    /// The versions, the one in force last; at most ten. None: an admin unloaded it.
     pub versions: Vec<ModuleVersion>,
+    /// What the folder of modules said last. Where an admin has done otherwise since, that stands until the file changes.
+    pub declared: Option<Declared>,
+}
+
+/// What a file in the folder of modules held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declared {
+    /// The manifest's file name.
+    pub file: Arc<str>,
+    /// The address of the manifest and its policies together.
+    pub digest: ContentHash,
 }
 
 /// One row that changed; without a value it is removed.
@@ -141,6 +154,8 @@ pub enum Record {
     },
     /// A proposal was refused.
     Refused {
+        /// The refusal's number; rises by one.
+        number: u64,
         /// What, and why.
         refusal: Refusal,
     },
@@ -155,9 +170,9 @@ pub enum Record {
     Settled {
         /// Which.
         action: ActionId,
-        /// `approved`, `rejected`, `expired`, `cancelling`.
+        /// `approved`, `rejected`, `expired`, `withdrawn`, `cancelling`.
         how: Arc<str>,
-        /// Who.
+        /// Who; where it was withdrawn, why.
         by: Arc<str>,
     },
     /// A policy failed within a step; its state is as before the step.

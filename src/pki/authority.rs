@@ -165,6 +165,7 @@ impl Authority {
         let folder = self.folder_of(&request);
         let (key_path, path) = (folder.join("plane.key"), folder.join("plane.crt"));
         let key = if new_key { KeyPair::generate()? } else { read_key(&key_path)? };
+        files::private_folder(&folder)?;
         let made = self.make(&request, &key, index, now)?;
         if new_key {
             if key_path.exists() {

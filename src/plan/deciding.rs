@@ -4,7 +4,7 @@ use super::fleet::Fleet;
 use super::memory::Memory;
 use super::planner::Situation;
 use super::{Decided, No};
-use crate::model::{Action, ActionKind, Mode, Proposal, Vm, VmId};
+use crate::model::{Action, ActionId, ActionKind, Mode, Proposal, Vm, VmId};
 use std::collections::BTreeMap;
 
 /// A batch while it is decided.
@@ -50,8 +50,9 @@ impl<'a> Deciding<'a> {
         self.accepted.push(action);
     }
 
-    /// Is nothing else being done, or about to be, with this guest? Advice stands in the way of the same advice only.
-    pub(super) fn is_free(&self, vm: &Vm, kind: &ActionKind, mode: Mode) -> Decided<()> {
+    /// Is nothing else being done, or about to be, with this guest? Advice that waits stands in nobody's way; where it says what
+    /// is advised now, that is the answer.
+    pub(super) fn is_free(&self, vm: &Vm, kind: &ActionKind, mode: Mode) -> Decided<Option<ActionId>> {
         let is_advice = mode != Mode::Act;
         if let Some(migration) = self.situation.world.arriving.get(&vm.id) {
             let name = &vm.name;
@@ -75,19 +76,13 @@ impl<'a> Deciding<'a> {
             if action.state.is_open() {
                 return No::because("busy", format!("{}: {what} is not over; one action at a time for a guest", vm.name));
             }
-            if is_advice && action.proposal.kind.verb() == kind.verb() {
-                return No::because(
-                    "advised",
-                    format!(
-                        "{}: {what} says the same and waits; `embot plan approve {1}` or `embot plan reject {1}`",
-                        vm.name, action.id
-                    ),
-                );
+            if is_advice && is_same(kind, &action.proposal.kind) {
+                return Ok(Some(action.id));
             }
         }
         let of_same_guest = self.accepted_for.get(&vm.id).into_iter().flatten().filter_map(|at| self.accepted.get(*at));
         let mut counting = of_same_guest.filter(|action| action.state.is_open() || is_advice);
-        let Some(winner) = counting.next() else { return Ok(()) };
+        let Some(winner) = counting.next() else { return Ok(None) };
         let what = format!("action {} ({}, for {})", winner.id, what(winner), who(&winner.proposal));
         let is_same_place = kind.destination().is_none_or(|to| winner.proposal.kind.destination() == Some(to));
         if winner.proposal.kind.verb() == kind.verb() && is_same_place {
@@ -110,6 +105,16 @@ impl<'a> Deciding<'a> {
             .room(seat, vcpus, memory_mib)
             .map(|_| ())
             .map_err(|obstacle| obstacle.refusal(&format!("{} on", vm.name), &vm.host))
+    }
+}
+
+/// Does a proposal say what an action says? Where it leaves the target to the planner, any will do.
+fn is_same(proposed: &ActionKind, known: &ActionKind) -> bool {
+    match (proposed, known) {
+        (ActionKind::Migrate { vm, to: None, live }, ActionKind::Migrate { vm: other, live: as_live, .. }) => {
+            vm == other && live == as_live
+        }
+        _ => proposed == known,
     }
 }
 

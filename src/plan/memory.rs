@@ -50,6 +50,7 @@ pub(super) struct Memory {
     told: BTreeMap<(EmbotId, Arc<str>), Timestamp>,
     rejected: BTreeMap<(VmId, Verb), Timestamp>,
     settling: BTreeMap<VmId, Move>,
+    advice: Budgets,
 }
 
 /// What a planner remembers of one guest, as it travels with the guest to another plane.
@@ -226,9 +227,13 @@ impl Memory {
         )
     }
 
-    /// Neither the module nor the plane may have used up its actions.
+    /// Neither the module nor the plane may have used up its actions. Advice has a budget of its own, so that what nobody
+    /// approved takes nothing from what is done.
     pub(super) fn rates(&mut self, terms: &Terms, guardrails: &Guardrails, is_advice: bool, now: Timestamp) -> Decided<String> {
-        self.actions.check("actions", terms, guardrails, is_advice, now)
+        match is_advice {
+            true => self.advice.check("advice", terms, guardrails, true, now),
+            false => self.actions.check("actions", terms, guardrails, false, now),
+        }
     }
 
     /// No more than a share of the guests may be acted on in a while.
@@ -253,11 +258,18 @@ impl Memory {
     pub(super) fn accepted(&mut self, vm: Option<VmId>, terms: &Terms, is_advice: bool, now: Timestamp) {
         self.is_changed = true;
         if !terms.is_admin {
-            self.actions.spend(&terms.module, is_advice, now);
+            let budgets = if is_advice { &mut self.advice } else { &mut self.actions };
+            budgets.spend(&terms.module, is_advice, now);
         }
         if let Some(vm) = vm.filter(|_| !is_advice && !terms.is_admin) {
             self.touched.insert(vm, now);
         }
+    }
+
+    /// Advice of a module was approved: it is an action of the module now.
+    pub(super) fn approved(&mut self, module: &Arc<str>, now: Timestamp) {
+        self.is_changed = true;
+        self.actions.spend(module, true, now);
     }
 
     /// Notices have budgets of their own, so that a talkative policy cannot use up what is for actions.
@@ -334,7 +346,7 @@ impl Memory {
             holds.retain(|_, since| *since + IDLE > now);
             !holds.is_empty()
         });
-        for budgets in [&mut self.actions, &mut self.notices] {
+        for budgets in [&mut self.actions, &mut self.notices, &mut self.advice] {
             budgets.modules.retain(|_, log| log.back().is_some_and(|at| *at + IDLE.max(guardrails.module_rate.per) > now));
         }
     }

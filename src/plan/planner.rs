@@ -57,6 +57,14 @@ pub enum PlannerError {
     Damaged(String),
 }
 
+/// What comes of a proposal that is not refused.
+enum Weighed {
+    /// It is to be done, or advised.
+    Settled(Settled),
+    /// It is advised already, and waits.
+    Waits(ActionId),
+}
+
 /// A proposal that passed, ready to become an action.
 struct Settled {
     kind: ActionKind,
@@ -76,12 +84,13 @@ impl Planner {
         }
         self.memory.tidy(situation.guardrails, situation.now);
         let mut deciding = Deciding::new(*situation);
-        let mut refused = Vec::new();
+        let (mut refused, mut refreshed) = (Vec::new(), Vec::new());
         let mut proposals = proposals;
         proposals.sort_by_key(|(proposal, terms)| urgency(proposal, terms));
         for (proposal, terms) in proposals {
             match self.weigh(&mut deciding, &proposal, &terms) {
-                Ok(settled) => {
+                Ok(Weighed::Waits(advice)) => refreshed.push(advice),
+                Ok(Weighed::Settled(settled)) => {
                     let action = settled.into_action(proposal, ActionId(*next_action), situation);
                     *next_action += 1;
                     if action.proposal.kind.vm().is_some() && action.proposal.kind.verb() != Verb::Adopt {
@@ -98,7 +107,7 @@ impl Planner {
             let of_same_step = |refusal: &&Refusal| is_same_step(&refusal.proposal, &action.proposal);
             action.refused = refused.iter().filter(of_same_step).cloned().collect();
         }
-        Plan { accepted, refused }
+        Plan { accepted, refused, refreshed }
     }
 
     /// To be called after every step of an embot, also one that proposed nothing, and before [`Planner::decide`] of its
@@ -118,7 +127,17 @@ impl Planner {
         }
         self.memory.tidy(situation.guardrails, situation.now);
         let terms = Terms::admin(by);
-        let settled = self.weigh(&mut Deciding::new(*situation), &action.proposal, &terms).map_err(refuse)?;
+        let settled = match self.weigh(&mut Deciding::new(*situation), &action.proposal, &terms).map_err(refuse)? {
+            Weighed::Settled(settled) => settled,
+            // No admin's wish waits for advice.
+            Weighed::Waits(advice) => {
+                let reason = format!("action {advice} says the same and waits");
+                return Err(refuse(No { guardrail: "advised", reason }));
+            }
+        };
+        if let Some(embot) = &action.proposal.embot {
+            self.memory.approved(&embot.module, situation.now);
+        }
         let mut approved = action.clone();
         approved.host = settled.host;
         approved.expects = settled.expects;
@@ -150,7 +169,11 @@ impl Planner {
                 }
             }
             ActionState::Rejected { .. } => self.memory.was_rejected(vm, kind.verb(), now),
-            ActionState::Expired | ActionState::Advised { .. } | ActionState::Planned | ActionState::Started => {}
+            ActionState::Expired
+            | ActionState::Withdrawn { .. }
+            | ActionState::Advised { .. }
+            | ActionState::Planned
+            | ActionState::Started => {}
         }
     }
 
@@ -189,11 +212,11 @@ impl Planner {
     }
 
     /// The checks, in order.
-    fn weigh(&mut self, deciding: &mut Deciding, proposal: &Proposal, terms: &Terms) -> Decided<Settled> {
+    fn weigh(&mut self, deciding: &mut Deciding, proposal: &Proposal, terms: &Terms) -> Decided<Weighed> {
         let Situation { world, guardrails, .. } = deciding.situation;
         let kind = &proposal.kind;
         if let ActionKind::Notify { text, .. } = kind {
-            return self.weigh_notice(deciding, proposal, text, terms);
+            return self.weigh_notice(deciding, proposal, text, terms).map(Weighed::Settled);
         }
         standing::armed(world)?;
         let (vm, host) = standing::known(world, kind)?;
@@ -203,7 +226,9 @@ impl Planner {
         let mut weighed = vec![format!("mode {mode}, permit {}, epoch {epoch}", kind.verb())];
         if let Some(vm) = vm {
             standing::state(kind, vm)?;
-            deciding.is_free(vm, kind, mode)?;
+            if let Some(advice) = deciding.is_free(vm, kind, mode)? {
+                return Ok(Weighed::Waits(advice));
+            }
             if !terms.is_admin {
                 weighed.push(self.pace(vm, deciding.situation, proposal, terms, mode == Mode::Advise)?);
             }
@@ -214,7 +239,7 @@ impl Planner {
             if host.in_maintenance() {
                 return Err(Obstacle::Maintenance.refusal("the new guest to", &host.id));
             }
-            return Ok(settled);
+            return Ok(Weighed::Settled(settled));
         };
         match kind {
             ActionKind::Migrate { to, live, .. } => {
@@ -246,7 +271,7 @@ impl Planner {
                 if host.in_maintenance() {
                     return Err(obstacle(Obstacle::Maintenance));
                 }
-                let Some(seat) = fleet.seat(&host.id) else { return Ok(settled) };
+                let Some(seat) = fleet.seat(&host.id) else { return Ok(Weighed::Settled(settled)) };
                 if let Some(broken) = Ties::of(vm, fleet).broken_at(seat).find(|broken| broken.rule.hard) {
                     return Err(obstacle(Obstacle::of(&broken)));
                 }
@@ -266,7 +291,7 @@ impl Planner {
             }
             _ => {}
         }
-        Ok(settled)
+        Ok(Weighed::Settled(settled))
     }
 
     /// Is it too soon, or too much?

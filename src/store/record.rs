@@ -74,7 +74,7 @@ struct EntryV1<'a> {
 enum RecordV1<'a> {
     Event(Cow<'a, Event>),
     Planned(Cow<'a, Action>),
-    Refused(Cow<'a, Refusal>),
+    Refused(u64, Cow<'a, Refusal>),
     Action(ActionId, Cow<'a, ActionUpdate>),
     Settled { action: ActionId, how: Cow<'a, str>, by: Cow<'a, str> },
     Fault { embot: Cow<'a, EmbotId>, error: Cow<'a, str>, deadline: bool, suspended: bool },
@@ -88,7 +88,7 @@ impl<'a> From<&'a Record> for RecordV1<'a> {
         match record {
             Record::Event { event } => RecordV1::Event(Borrowed(event)),
             Record::Planned { action } => RecordV1::Planned(Borrowed(action)),
-            Record::Refused { refusal } => RecordV1::Refused(Borrowed(refusal)),
+            Record::Refused { number, refusal } => RecordV1::Refused(*number, Borrowed(refusal)),
             Record::Action { action, update } => RecordV1::Action(*action, Borrowed(update)),
             Record::Settled { action, how, by } => RecordV1::Settled { action: *action, how: Borrowed(how), by: Borrowed(by) },
             Record::Fault { embot, error, deadline, suspended } => {
@@ -105,7 +105,7 @@ impl From<RecordV1<'_>> for Record {
         match record {
             RecordV1::Event(event) => Record::Event { event: event.into_owned() },
             RecordV1::Planned(action) => Record::Planned { action: action.into_owned() },
-            RecordV1::Refused(refusal) => Record::Refused { refusal: refusal.into_owned() },
+            RecordV1::Refused(number, refusal) => Record::Refused { number, refusal: refusal.into_owned() },
             RecordV1::Action(action, update) => Record::Action { action, update: update.into_owned() },
             RecordV1::Settled { action, how, by } => Record::Settled { action, how: how.into(), by: by.into() },
             RecordV1::Fault { embot, error, deadline, suspended } => {

@@ -73,7 +73,7 @@ impl Recovered {
 
 /// The plane's row before the first batch.
 fn first_row() -> PlaneRow {
-    PlaneRow { next_event: 1, next_action: 1, next_timer: 1, next_batch: 1, armed: true, planner: Vec::new() }
+    PlaneRow { next_event: 1, next_action: 1, next_timer: 1, next_batch: 1, armed: true, planner: Vec::new(), next_refusal: 1 }
 }
 
 /// Reads everything, in one read transaction.

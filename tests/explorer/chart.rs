@@ -2,7 +2,8 @@
 
 use crate::hosts::Domain;
 use crate::planes::{Setting, Tables};
-use crate::world::{Step, World};
+use crate::steps::{Event, Step};
+use crate::world::World;
 use std::fmt::Write;
 
 fn domain(domain: &Option<Domain>) -> String {
@@ -25,17 +26,17 @@ pub fn chart(setting: &Setting, tables: &mut Tables, first: &World, steps: &[Ste
         }
         let mut said = Vec::new();
         let what = match &step.event {
-            crate::world::Event::Deliver { to_target } => {
+            Event::Deliver { to_target } => {
                 let queue = if *to_target { &world.to_target } else { &world.to_source };
                 let message = queue.first().map(|message| format!("{:?}", tables.messages.get(*message)));
                 format!("{} {}", if *to_target { "-->" } else { "<--" }, short(&message.unwrap_or_default()))
             }
-            crate::world::Event::DeliverAstray(index) => {
+            Event::DeliverAstray(index) => {
                 let (to_target, message) = world.astray[usize::from(*index)];
                 let message = format!("{:?}", tables.messages.get(message));
                 format!("{} (astray) {}", if to_target { "-->" } else { "<--" }, short(&message))
             }
-            crate::world::Event::Carry { at_target } => {
+            Event::Carry { at_target } => {
                 let (source, target) = (tables.source_planes.get(world.source), tables.target_planes.get(world.target));
                 let orders = if *at_target { &target.orders } else { &source.orders };
                 let order = orders.first().map(|(_, order)| format!("{:?}", tables.orders.get(*order)));

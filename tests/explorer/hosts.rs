@@ -148,10 +148,8 @@ impl Hosts {
     }
 
     fn pause_source(&mut self) {
-        if let Some(source) = &mut self.source {
-            if source.activity == Activity::Running {
-                source.activity = Activity::Paused;
-            }
+        if let Some(source) = self.source.as_mut().filter(|source| source.activity == Activity::Running) {
+            source.activity = Activity::Paused;
         }
     }
 
@@ -159,10 +157,8 @@ impl Hosts {
     pub fn finish(&mut self) {
         self.late_finish = false;
         let runs = self.resume == ResumeBy::Hypervisor && self.way == Way::Live && self.may_run(&self.source);
-        if let Some(copy) = &mut self.target {
-            if runs && copy.activity == Activity::Paused {
-                copy.activity = Activity::Running;
-            }
+        if let Some(copy) = self.target.as_mut().filter(|copy| runs && copy.activity == Activity::Paused) {
+            copy.activity = Activity::Running;
         }
     }
 
@@ -171,12 +167,9 @@ impl Hosts {
         let job = self.job.take()?;
         if self.way == Way::Live {
             self.pause_source();
-            if !cut.source_paused && self.may_run(&self.target) {
-                if let Some(source) = &mut self.source {
-                    if source.activity == Activity::Paused {
-                        source.activity = Activity::Running;
-                    }
-                }
+            let runs_on = !cut.source_paused && self.may_run(&self.target);
+            if let Some(source) = self.source.as_mut().filter(|source| runs_on && source.activity == Activity::Paused) {
+                source.activity = Activity::Running;
             }
         }
         // A copy that is complete is a domain like any other: nobody cleans it up.

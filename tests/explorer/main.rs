@@ -12,6 +12,7 @@ mod hosts;
 mod intern;
 mod planes;
 mod search;
+mod steps;
 mod world;
 
 use embot::migration::{ResumeBy, Way};

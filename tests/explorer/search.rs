@@ -3,7 +3,8 @@
 use crate::chart::chart;
 use crate::intern::{Map, Quick};
 use crate::planes::{Setting, Tables};
-use crate::world::{Event, KINDS, Step, World};
+use crate::steps::{Event, KINDS, Step};
+use crate::world::World;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, BuildHasherDefault};
 use std::time::Instant;
@@ -35,6 +36,7 @@ pub fn explore(setting: &Setting, faults: u8) {
     let mut ends: Vec<u32> = Vec::new();
     let mut combinations: BTreeSet<[u8; 3]> = BTreeSet::new();
     let mut struck = [0usize; 3];
+    let mut singles = [0usize; KINDS.len()];
     let mut transitions = 0usize;
     let mut layer = vec![(0u32, begun)];
     while !layer.is_empty() {
@@ -66,6 +68,7 @@ pub fn explore(setting: &Setting, faults: u8) {
                     let before = faults.iter().filter(|kind| **kind != 0).count();
                     faults[before] = step.kind();
                     struck[before] += 1;
+                    singles[usize::from(step.kind())] += usize::from(before == 0);
                     combinations.insert(faults);
                 }
                 if found.is_none() {
@@ -98,23 +101,23 @@ pub fn explore(setting: &Setting, faults: u8) {
             "from here no end is ever reached, though nothing fails any more",
         );
     }
-    let kinds = combinations.iter().flatten().copied().filter(|kind| *kind != 0).collect::<BTreeSet<_>>();
+    let alone: Vec<String> =
+        singles.iter().zip(KINDS).filter(|(count, _)| **count > 0).map(|(n, kind)| format!("{kind} {n}")).collect();
     println!(
-        "{}: {} states ({} of the source, {} of the target), {transitions} transitions, {} ends; faults struck {} times alone, {} \
-         times after another, {} times after two; {} kinds of fault, {} combinations; {:.1} s",
+        "\n{}: {} states ({} of the source's plane, {} of the target's), {transitions} transitions, {} good ends, {:.1} s\n  faults \
+         struck alone {} times, after another {} times, after two {} times; {} combinations of kinds\n  alone: {}",
         setting.name,
         from.len(),
-        tables.sources.len(),
-        tables.targets.len(),
+        tables.source_planes.len(),
+        tables.target_planes.len(),
         ends.len(),
+        started.elapsed().as_secs_f64(),
         struck[0],
         struck[1],
         struck[2],
-        kinds.len(),
         combinations.len(),
-        started.elapsed().as_secs_f64()
+        alone.join(", ")
     );
-    let _ = KINDS;
 }
 
 /// A state from which no end is reached, the nearest to the beginning.

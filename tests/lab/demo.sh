@@ -121,6 +121,7 @@ configure() {
     cat >"$folder/plane.yaml" <<CONF
 plane: lab
 adopt: act
+new_modules: act
 poll: 1s
 hosts:
 $hosts

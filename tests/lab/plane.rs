@@ -33,7 +33,11 @@ impl Plane {
         };
         let guardrails = "guardrails: { cooldown: 3s, load_window: 10s, blast_radius: 1, target_max_cpu: 0.9 }";
         let hosts = [host("host-a", 1), host("host-b", 3)].concat();
-        fs::write(plane.config(), format!("plane: {name}\nadopt: act\npoll: 1s\nhosts:\n{hosts}{guardrails}\n")).unwrap();
+        fs::write(
+            plane.config(),
+            format!("plane: {name}\nadopt: act\nnew_modules: act\npoll: 1s\nhosts:\n{hosts}{guardrails}\n"),
+        )
+        .unwrap();
         let hurry = |module: &str, changes: &[(&str, &str)]| {
             let path = plane.folder.path().join("embots").join(module);
             let mut text = fs::read_to_string(&path).unwrap();

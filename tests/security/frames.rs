@@ -91,7 +91,7 @@ fn an_offer_in_the_name_of_another() {
 }
 
 /// An offer within a migration of site-a, in whatever names.
-fn embot_offer(from: &str, to: &str) -> embot::migration::message::Envelope {
+pub fn embot_offer(from: &str, to: &str) -> embot::migration::message::Envelope {
     use embot::migration::ResumeBy;
     use embot::migration::message::{GuestOffer, Offer};
     use embot::model::{Mode, VmState};
@@ -111,7 +111,7 @@ fn embot_offer(from: &str, to: &str) -> embot::migration::message::Envelope {
         description: "<domain/>".into(),
     };
     let offer = Offer {
-        vm: embot::model::VmId(uuid::Uuid::from_u128(7)),
+        vm: embot::model::VmId(uuid::Uuid::from_u128(41)),
         epoch: 1,
         from: from.into(),
         to: to.into(),

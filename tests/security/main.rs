@@ -2,6 +2,7 @@
 //! the identity that was presented is on record, and good peers are served on.
 
 mod conversation;
+mod decoders;
 mod frames;
 mod identity;
 mod limits;

@@ -21,6 +21,8 @@ pub struct Plane {
     pub rules: Vec<AffinityRule>,
     /// Does it only observe guests that it sees for the first time?
     pub observes: bool,
+    /// Does it hold modules back that it sees for the first time?
+    pub holds_back: bool,
 }
 
 impl Plane {
@@ -38,6 +40,7 @@ impl Plane {
             rules: self.rules.clone(),
             guardrails: self.guardrails.clone(),
             handover: embot::manager::HandoverSettings::default(),
+            new_modules: if self.holds_back { Mode::Advise } else { Mode::Act },
             adopt: if self.observes { Mode::Observe } else { Mode::Act },
             // The last resort is wall time, which a busy machine can run out of; the other limits hold.
             policy: Limits { deadline: Duration::from_secs(3_600), ..Limits::default() },

@@ -1,9 +1,13 @@
 //! Modules while the plane runs: taken over, kept when broken, rolled back, suspended; advice and the kill switch.
 
 use crate::kit::{self, Plane, act, module, must};
-use embot::hypervisor::simulated::FleetPlan;
+use embot::api::explain;
+use embot::hypervisor::MigrationLimits;
+use embot::hypervisor::simulated::{Fleet, FleetPlan};
 use embot::model::{ActionState, Command, HostId, Mode, Reply, Span, Verb};
+use embot::plan::Guardrails;
 use embot::simulate::Simulation;
+use embot::store::{Crash, SimulatedDisk, Store};
 use std::sync::Arc;
 
 const FLEET: &str = "
@@ -192,4 +196,193 @@ fn the_tutorial_of_the_readme_works() {
         })
     };
     assert!(simulation.run_until(Span::minutes(10), resumed).unwrap(), "the guest was not resumed");
+}
+
+const REST: &str = "fn on_load(vm) { if vm.name == \"guest-1\" && vm.running { vm.suspend(\"it should rest\"); } }";
+
+/// A plane with one advice, given again with every sample, and what a minute of silence makes of it.
+fn advised() -> (Simulation, embot::model::ActionId) {
+    let guardrails = Guardrails { advice_expires: Span::minutes(1), ..Guardrails::default() };
+    let mut simulation = Plane { guardrails, ..Plane::default() }.over(&fleet());
+    simulation.run_for(Span::seconds(6)).unwrap();
+    must(&mut simulation, load("rest", "[suspend]", REST));
+    simulation.run_for(Span::minutes(10)).unwrap();
+    let advice: Vec<_> = simulation.manager().open().map(|action| (action.id, action.state.word())).collect();
+    let [(id, "advised")] = advice[..] else { panic!("one advice, not {advice:?}") };
+    assert_eq!(simulation.manager().refusals().count(), 0, "to say it again is no mistake");
+    (simulation, id)
+}
+
+fn withdrawn(simulation: &Simulation, id: embot::model::ActionId) -> String {
+    match &simulation.manager().action(id).unwrap().state {
+        ActionState::Withdrawn { why } => why.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn advice_stays_while_it_is_given_and_goes_with_its_ground() {
+    let (mut simulation, id) = advised();
+    must(&mut simulation, Command::UnloadModule { module: "rest".into() });
+    assert_eq!(withdrawn(&simulation, id), "module rest is no longer in force");
+
+    let (mut simulation, id) = advised();
+    must(&mut simulation, Command::ModuleMode { module: "rest".into(), mode: Mode::Observe });
+    assert_eq!(withdrawn(&simulation, id), "module rest only observes now");
+
+    let (mut simulation, id) = advised();
+    let vm = simulation.fleet().guest_named("guest-1").unwrap().id;
+    must(&mut simulation, Command::Manage { vms: vec![vm], mode: Mode::Observe });
+    assert_eq!(withdrawn(&simulation, id), "guest-1 is only observed now");
+
+    // Nobody gives it any more, and nobody answers.
+    let (mut simulation, id) = advised();
+    must(&mut simulation, load("rest", "[suspend]", "fn on_load(vm) { if vm.cpu > 1 { vm.suspend(\"never\"); } }"));
+    simulation.run_for(Span::seconds(70)).unwrap();
+    assert_eq!(simulation.manager().action(id).unwrap().state, ActionState::Expired);
+}
+
+#[test]
+fn what_is_done_to_a_guest_supersedes_what_is_advised_for_it() {
+    let (mut simulation, id) = advised();
+    let other = load("act", "[migrate]", "fn on_load(vm) { if vm.name == \"guest-1\" { vm.migrate(\"away\"); } }");
+    act(&mut simulation, other);
+    must(&mut simulation, Command::ModuleMode { module: "rest".into(), mode: Mode::Advise });
+    let kind = embot::model::ActionKind::Migrate {
+        vm: simulation.fleet().guest_named("guest-1").unwrap().id,
+        to: Some("host-2".into()),
+        live: true,
+    };
+    must(&mut simulation, Command::Act { kind, reason: "test".into() });
+    assert!(withdrawn(&simulation, id).ends_with("(migrate) is carried out instead"));
+}
+
+#[test]
+fn a_new_module_does_not_act_because_its_manifest_says_so() {
+    let mut simulation = Plane { holds_back: true, ..Plane::default() }.over(&fleet());
+    simulation.run_for(Span::seconds(6)).unwrap();
+    let manifest = format!("{}mode: act\n", manifest("rest", "[suspend]"));
+    let load = |policy: &str| module(&manifest, &[("rest.rhai", policy)]);
+    let said = must(&mut simulation, load(REST));
+    assert!(said.contains("`embot modules mode rest act`"), "{said}");
+    simulation.run_for(Span::seconds(10)).unwrap();
+    let advised = |simulation: &Simulation| simulation.manager().open().map(|action| action.state.word()).collect::<Vec<_>>();
+    assert_eq!(advised(&simulation), ["advised"]);
+    // A changed version is held back no less.
+    must(&mut simulation, load(&REST.replace("rest\"", "rest now\"")));
+    assert_eq!(simulation.manager().modules()[0].mode, Mode::Advise);
+    must(&mut simulation, Command::ModuleMode { module: "rest".into(), mode: Mode::Act });
+    simulation.run_for(Span::seconds(10)).unwrap();
+    assert_eq!(simulation.fleet().guest_named("guest-1").unwrap().state, embot::model::VmState::Paused);
+}
+
+/// A plane on a store, whose daemon can be started again.
+struct Kept {
+    simulation: Simulation,
+    disk: SimulatedDisk,
+}
+
+impl Kept {
+    fn new() -> Kept {
+        let disk = SimulatedDisk::default();
+        let (store, recovered) = Store::on_disk(&disk).unwrap();
+        let fleet = Fleet::new(&fleet(), embot::model::Timestamp(0)).unwrap();
+        let manager = Plane::default().manager(&fleet, recovered);
+        let simulation = Simulation::new(manager, fleet, Span::seconds(5), MigrationLimits::default()).with_store(store);
+        Kept { simulation, disk }
+    }
+
+    fn restart(&mut self) {
+        self.disk = self.disk.crash(Crash::Killed);
+        let (store, recovered) = Store::on_disk(&self.disk).unwrap();
+        let manager = Plane::default().manager(self.simulation.fleet(), recovered);
+        self.simulation.restart(manager, store);
+    }
+
+    /// What the folder's watcher says of `count.yaml`, whose policy adds `step`.
+    fn declare(&mut self, file: &str, step: Option<i64>) -> String {
+        let texts = step.map(|step| {
+            let policy = format!("fn on_load() {{ this.n = {step}; }}");
+            (Arc::from(manifest("count", "[]")), vec![(Arc::from("count.rhai"), Arc::from(policy))])
+        });
+        must(&mut self.simulation, Command::DeclareModule { file: file.into(), texts })
+    }
+
+    /// The state that the version in force makes; `None`: no version is.
+    fn n(&mut self) -> Option<String> {
+        self.simulation.run_for(Span::seconds(12)).unwrap();
+        state(&self.simulation, "count").into_iter().next()
+    }
+}
+
+#[test]
+fn what_an_admin_did_stands_until_the_file_changes() {
+    let mut kept = Kept::new();
+    kept.declare("count.yaml", Some(1));
+    kept.declare("count.yaml", Some(2));
+    assert_eq!(kept.n().as_deref(), Some(r#"{"n":2}"#));
+    must(&mut kept.simulation, Command::RollBack { module: "count".into() });
+    // The daemon starts again, and looks at the folder.
+    kept.restart();
+    assert!(kept.declare("count.yaml", Some(2)).contains("stays as it is"));
+    assert_eq!(kept.n().as_deref(), Some(r#"{"n":1}"#), "rolled back it stays");
+
+    let said = must(&mut kept.simulation, Command::UnloadModule { module: "count".into() });
+    assert!(said.ends_with("its file count.yaml is left alone until it changes"), "{said}");
+    kept.restart();
+    kept.declare("count.yaml", Some(2));
+    kept.restart();
+    kept.declare("count.yaml", Some(2));
+    assert_eq!(kept.n(), None, "unloaded it stays");
+    kept.declare("count.yaml", Some(3));
+    assert_eq!(kept.n().as_deref(), Some(r#"{"n":3}"#));
+
+    must(&mut kept.simulation, load("count", "[]", "fn on_load() { this.n = 4; }"));
+    kept.restart();
+    kept.declare("count.yaml", Some(3));
+    assert_eq!(kept.n().as_deref(), Some(r#"{"n":4}"#), "loaded by hand it stays");
+}
+
+#[test]
+fn a_module_goes_with_its_file() {
+    let mut kept = Kept::new();
+    kept.declare("count.yaml", Some(1));
+    assert_eq!(kept.n().as_deref(), Some(r#"{"n":1}"#));
+    // Another name for the file is no reason to start anew.
+    kept.declare("counts.yaml", Some(1));
+    kept.declare("count.yaml", None);
+    assert_eq!(state(&kept.simulation, "count"), [r#"{"n":1}"#; 4]);
+    kept.restart();
+    assert_eq!(kept.simulation.manager().declared_files(), ["counts.yaml".into()]);
+    kept.declare("counts.yaml", None);
+    assert_eq!(kept.n(), None);
+    kept.restart();
+    assert_eq!((kept.n(), kept.simulation.manager().declared_files()), (None, Vec::new()));
+
+    // What was loaded by hand has no file to go with; a file that holds another module takes the one before with it.
+    must(&mut kept.simulation, load("other", "[]", "fn on_load() { this.n = 1; }"));
+    kept.declare("count.yaml", Some(1));
+    let texts =
+        Some((Arc::from(manifest("new", "[]")), vec![(Arc::from("new.rhai"), Arc::from("fn on_load() { this.n = 1; }"))]));
+    must(&mut kept.simulation, Command::DeclareModule { file: "count.yaml".into(), texts });
+    let names: Vec<_> = kept.simulation.manager().modules().iter().map(|module| module.module.to_string()).collect();
+    assert_eq!(names, ["new", "other"]);
+}
+
+#[test]
+fn a_refusal_has_a_number_and_can_be_explained() {
+    let mut simulation = Plane::default().over(&fleet());
+    simulation.run_for(Span::seconds(6)).unwrap();
+    act(&mut simulation, load("rest", "[]", "fn on_load(vm) {\n    if vm.cpu > 0.01 { vm.suspend(\"it should rest\"); }\n}"));
+    simulation.run_for(Span::minutes(10)).unwrap();
+    let numbers: Vec<_> = simulation.manager().refusals().map(|refusal| (refusal.number, refusal.count)).collect();
+    assert_eq!(numbers.len(), 4, "one for each guest, however often it came: {numbers:?}");
+    assert!(numbers.iter().all(|(_, count)| *count > 100), "{numbers:?}");
+    let explanation = explain::explain_refusal(simulation.manager(), numbers[0].0).unwrap();
+    assert_eq!((explanation.refusal.number, explanation.refusal.guardrail.as_str()), (Some(numbers[0].0), "permit"));
+    let place = explanation.place.unwrap();
+    assert_eq!((place.file.as_str(), place.line), ("rest.rhai", 2));
+    assert!(place.source.unwrap().contains("vm.suspend"));
+    assert_eq!(explanation.reads.iter().map(|read| read.what.as_str()).collect::<Vec<_>>(), ["cpu"]);
+    assert_eq!(explanation.cause.unwrap().kind, "load");
 }

@@ -16,7 +16,7 @@ const WARM_UP: Duration = Duration::from_secs(5);
 /// A daemon that listens does so after this.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const CONFIG: &str = "plane: idle\nfleet: fleet.yaml\n";
+const CONFIG: &str = "plane: idle\nnew_modules: act\nfleet: fleet.yaml\n";
 
 const FLEET: &str = "seed: 1
 hosts: [{ name: 'host-{n}', count: 4 }]

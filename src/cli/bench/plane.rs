@@ -114,6 +114,7 @@ pub fn run(hosts: usize, guests: usize, seconds: u64, progress: &Progress) -> Re
 
 const CONFIG: &str = "
 plane: bench
+new_modules: act
 fleet: fleet.yaml
 poll: 1s
 adopt: act

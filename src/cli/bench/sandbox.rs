@@ -9,8 +9,8 @@ use super::folder::Module;
 use super::progress::Progress;
 use crate::manager::{HostSettings, Manager, Settings};
 use crate::model::{
-    Capacity, Command, Description, DomainReport, HostId, HostLoad, HostReport, Input, Reason, Span, Timestamp, VmId, VmLoad,
-    VmState,
+    Capacity, Command, Description, DomainReport, HostId, HostLoad, HostReport, Input, Mode, Reason, Span, Timestamp, VmId,
+    VmLoad, VmState,
 };
 use crate::store::Recovered;
 use serde::Serialize;
@@ -96,7 +96,8 @@ impl Sandbox {
     fn new() -> Sandbox {
         let hosts = (0..HOSTS).map(good_host).chain(BAD.iter().map(|(name, _)| HostId::from(*name)));
         let host = |id: HostId| HostSettings { id, site: "".into(), labels: BTreeMap::new() };
-        let settings = Settings { plane: "bench".into(), hosts: hosts.map(host).collect(), ..Settings::default() };
+        let settings =
+            Settings { plane: "bench".into(), hosts: hosts.map(host).collect(), new_modules: Mode::Act, ..Settings::default() };
         let mut sandbox = Sandbox { manager: Manager::new(settings, Recovered::nothing()), now: Timestamp(0) };
         sandbox.round(true);
         sandbox

@@ -64,7 +64,7 @@ pub(super) fn one(certificate: &Certificate, now: Timestamp, screen: &Screen) ->
     };
     let names = if certificate.names.is_empty() { "none".to_owned() } else { certificate.names.join(", ") };
     let rows = [
-        ("plane", certificate.plane.as_deref().unwrap_or("none: no plane would accept it").to_owned()),
+        ("plane", certificate.plane.as_deref().unwrap_or("none: not a plane's certificate").to_owned()),
         ("names", names),
         ("subject", certificate.subject.clone()),
         ("issued by", certificate.issuer.clone()),

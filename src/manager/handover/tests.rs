@@ -31,7 +31,7 @@ fn module(name: &str) -> ModuleRow {
         loaded_at: Timestamp(5),
         by: "ada".into(),
     };
-    ModuleRow { mode: Some(Mode::Act), versions: vec![version] }
+    ModuleRow { mode: Some(Mode::Act), versions: vec![version], declared: None }
 }
 
 fn manager(plane: &str, mut recovered: Recovered) -> Manager {

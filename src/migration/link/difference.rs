@@ -73,3 +73,54 @@ impl Measuring {
         self.kept.iter().rev().min_by_key(|one| one.round_trip_ms).copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Span;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever the way there, the way back and the time spent: the true difference is within the uncertainty.
+        #[test]
+        fn the_true_difference_is_within_the_uncertainty(
+            ahead in -1_000_000_000_i64..1_000_000_000,
+            trips in prop::collection::vec((0_u64..5_000, 0_u64..5_000, 0_u64..5_000), 1..20),
+        ) {
+            let mut now = Timestamp(1_790_000_000_000);
+            let mut measuring = Measuring::default();
+            for (there, spent, back) in trips {
+                let id = measuring.ping(now);
+                let received_ms = (now + Span(there)).0 + ahead;
+                let sent_ms = received_ms + i64::try_from(spent).unwrap();
+                now = now + Span(there + spent + back);
+                measuring.pong(&Pong { id, received_ms, sent_ms }, now);
+                let found = measuring.best().unwrap();
+                prop_assert!((found.ahead_ms - ahead).unsigned_abs() <= found.uncertainty_ms, "{found:?}");
+            }
+        }
+
+        /// A peer that lies about the time gets a wrong difference, and does nothing worse.
+        #[test]
+        fn any_answer_is_survived(answers in prop::collection::vec((any::<u64>(), any::<i64>(), any::<i64>(), any::<i64>()), 0..30)) {
+            let mut measuring = Measuring::default();
+            for (id, received_ms, sent_ms, now) in answers {
+                measuring.ping(Timestamp(now));
+                measuring.pong(&Pong { id: id % 40, received_ms, sent_ms }, Timestamp(now));
+            }
+            let _ = measuring.best();
+        }
+    }
+
+    #[test]
+    fn an_answer_nobody_waits_for_is_ignored() {
+        let mut measuring = Measuring::default();
+        measuring.pong(&Pong { id: 1, received_ms: 5, sent_ms: 5 }, Timestamp(5));
+        assert_eq!(measuring.best(), None);
+        let id = measuring.ping(Timestamp(10));
+        measuring.pong(&Pong { id, received_ms: 110, sent_ms: 110 }, Timestamp(10));
+        measuring.pong(&Pong { id, received_ms: 999, sent_ms: 999 }, Timestamp(10));
+        let expected = Difference { ahead_ms: 100, uncertainty_ms: 1, round_trip_ms: 0 };
+        assert_eq!(measuring.best(), Some(expected), "the same answer again changes nothing");
+    }
+}

@@ -46,7 +46,7 @@ use refusals::Refusals;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime;
@@ -137,6 +137,7 @@ pub(crate) struct Shared {
     refusals: Refusals,
     deliver: Deliver,
     streams: AtomicU64,
+    stopped: AtomicBool,
 }
 
 impl Shared {
@@ -144,8 +145,12 @@ impl Shared {
         self.streams.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Waits until there is room, or the link has been stopped and nobody will ever take it.
     async fn deliver(&self, mut heard: Heard) {
         while let Err(back) = (self.deliver)(heard) {
+            if self.stopped.load(Ordering::SeqCst) {
+                return;
+            }
             heard = back;
             sleep(AGAIN).await;
         }
@@ -186,6 +191,7 @@ impl Drop for Inner {
 impl Inner {
     /// Streams that peers have dialled run on their own; they are told.
     fn end(&self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
         self.shared.peers.end_all("the plane stops");
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|task| task.abort());
     }
@@ -222,6 +228,7 @@ impl Link {
             clock,
             deliver,
             streams: AtomicU64::new(1),
+            stopped: AtomicBool::new(false),
         });
         let mut tasks = vec![runtime.spawn(reload(shared.clone(), settings.paths))];
         if let Some(listener) = listener {

@@ -332,3 +332,54 @@ impl From<&Summary> for proto::Summary {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn versions() -> impl Strategy<Value = Versions> {
+        (0_u32..9, 0_u32..9).prop_map(|(oldest, newest)| Versions { oldest, newest })
+    }
+
+    proptest! {
+        /// Both sides come to the same version: the highest that both know; or both refuse.
+        #[test]
+        fn both_sides_agree(ours in versions(), theirs in versions()) {
+            let knows = |versions: Versions, version: u32| version > 0 && versions.oldest <= version && version <= versions.newest;
+            let common = (0..9).filter(|version| knows(ours, *version) && knows(theirs, *version)).max();
+            prop_assert_eq!(ours.agree(theirs).ok(), common);
+            prop_assert_eq!(theirs.agree(ours).ok(), common);
+        }
+
+        /// What strangers write is bounded before it is logged.
+        #[test]
+        fn words_are_bounded_and_printable(text in "\\PC{0,50}[\\x00-\\x1f]{0,5}.{0,600}", most in 0_usize..500) {
+            let shown = words(&text, most);
+            prop_assert!(shown.chars().count() <= most && !shown.contains(char::is_control));
+        }
+    }
+
+    #[test]
+    fn a_summary_keeps_within_its_bounds() {
+        let long = || (0..1_000).map(|at| format!("{at:0>400}")).collect::<Vec<String>>();
+        let said = proto::Summary { cpu_cores: f32::NAN, cpu_models: long(), classes: long(), ..proto::Summary::default() };
+        let read = Summary::from(said);
+        assert_eq!(read.cpu_cores, 0.0);
+        assert!(read.classes.len() <= SUMMARY_ENTRIES && read.cpu_models.iter().all(|text| text.len() <= SUMMARY_TEXT));
+    }
+
+    #[test]
+    fn kinds_belong_to_one_side_or_both() {
+        for (kind, expected) in [
+            (Kind::StartMigration, Some(Speaker::Dialler)),
+            (Kind::MigrationAbort, Some(Speaker::Dialler)),
+            (Kind::MigrationPermitted, Some(Speaker::Listener)),
+            (Kind::MigrationAborted, Some(Speaker::Listener)),
+            (Kind::Inquire, None),
+            (Kind::Status, None),
+        ] {
+            assert_eq!(speaker(kind), expected, "{kind:?}");
+        }
+    }
+}

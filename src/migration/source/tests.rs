@@ -1,1 +1,218 @@
+use super::*;
+use crate::migration::message::{Grants, LateFacts, Round};
+use crate::migration::testing::{grants, id, offer};
+use crate::migration::{Activity, Guest, ReasonKind, Side};
+use crate::model::Span;
 
+fn payload() -> Payload {
+    vec![1].into()
+}
+
+fn granted() -> Message {
+    Message::Permitted(Box::<Grants>::new(grants()))
+}
+
+/// A source, and a manager that answers what is asked in the same turn.
+struct Bench {
+    source: Source,
+    now: Timestamp,
+    /// The number of the last order.
+    order: u32,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let source = Source::new(id(), offer(), Timing::default(), Timestamp(0));
+        let mut bench = Bench { source, now: Timestamp(0), order: 0 };
+        bench.give(Input::Begin);
+        bench
+    }
+
+    /// What came of an input, in words.
+    fn give(&mut self, input: Input) -> Vec<String> {
+        let mut words = Vec::new();
+        for effect in self.source.step(input, self.now) {
+            match effect {
+                Effect::Capture(what) => {
+                    words.push(format!("capture {what:?}"));
+                    words.extend(self.give(Input::Captured(what, Some(payload()))));
+                }
+                Effect::Pack(_) => words.extend(self.give(Input::Packed(Ok(payload())))),
+                Effect::Send(message) => words.push(format!("say {}", word(&message))),
+                Effect::Order(number, order) => {
+                    self.order = number;
+                    words.push(format!("order {}", word(&order)));
+                }
+                other => words.push(word(&other).to_lowercase()),
+            }
+        }
+        words
+    }
+
+    fn hear(&mut self, message: Message) -> Vec<String> {
+        self.give(Input::Message(message))
+    }
+
+    fn answer(&mut self, answer: Answer) -> Vec<String> {
+        self.give(Input::Answer(self.order, answer))
+    }
+
+    /// As far as the job.
+    fn moving() -> Bench {
+        let mut bench = Bench::new();
+        for message in [granted(), Message::StateAccepted, Message::EventsAccepted] {
+            bench.hear(message);
+        }
+        bench.answer(Answer::Done);
+        assert_eq!(bench.source.phase, Phase::Moving);
+        bench
+    }
+
+    fn looked(&mut self, guest: Guest) -> Vec<String> {
+        self.answer(Answer::JobEnded(Ok(())));
+        self.answer(Answer::Guest(guest))
+    }
+
+    fn pass(&mut self, span: Span) -> Vec<String> {
+        self.now = self.now + span;
+        self.give(Input::Tick)
+    }
+}
+
+/// The name of a variant.
+fn word(thing: &impl std::fmt::Debug) -> String {
+    let text = format!("{thing:?}");
+    text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
+}
+
+fn here(activity: Activity) -> Guest {
+    Guest::Here { activity, job: false, mark: None }
+}
+
+fn cancel() -> Input {
+    Input::Cancel(Reason::new(ReasonKind::Cancelled, "ops cancelled it"))
+}
+
+#[test]
+fn a_handover_goes_through_its_steps() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.hear(granted()), ["hold", "capture State", "say State"]);
+    assert_eq!(bench.hear(Message::StateAccepted), ["capture Events", "say Events"]);
+    assert_eq!(bench.hear(Message::EventsAccepted), ["order Mark"]);
+    assert_eq!(bench.answer(Answer::Done), ["order StartJob"]);
+    assert_eq!(bench.answer(Answer::JobEnded(Ok(()))), ["order Look"]);
+    assert_eq!(bench.answer(Answer::Guest(Guest::Gone)), ["capture Dirty { round: 1, last: true }", "say Dirty"]);
+    assert_eq!(bench.hear(Message::DirtyAccepted(1)), ["say Complete"]);
+    let ack = Message::CompleteAck { epoch: 8, rounds: 1 };
+    assert_eq!(bench.hear(ack.clone()), ["retire", "end", "order Remove", "capture Late(1)", "say Late"]);
+    assert_eq!(bench.hear(ack), Vec::<String>::new(), "a second acknowledgement is nothing new");
+    assert_eq!(bench.hear(Message::LateAck(1)), ["forget"]);
+    assert_eq!(bench.answer(Answer::Done), Vec::<String>::new());
+    assert!(bench.source.is_final() && !bench.source.owns());
+    assert_eq!(bench.give(Input::LateFacts), ["capture Late(2)", "say Late"], "what comes later still is sent on");
+    assert!(!bench.source.is_final());
+    let late = Message::Late(LateFacts { lot: 2, payload: payload() });
+    assert_eq!(bench.source.to_say(), Some(late));
+}
+
+#[test]
+fn a_refusal_leaves_no_trace() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.hear(Message::Denied(Reason::new(ReasonKind::Denied, "no room"))), ["end"]);
+    assert!(bench.source.is_final() && bench.source.owns());
+    assert_eq!(bench.source.wake_at(), None);
+}
+
+#[test]
+fn it_can_be_cancelled_until_it_has_moved() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.give(cancel()), ["end", "say Abort"], "nothing is held yet");
+
+    let mut bench = Bench::new();
+    bench.hear(granted());
+    assert_eq!(bench.give(cancel()), ["release", "end", "say Abort"]);
+
+    let mut bench = Bench::moving();
+    assert_eq!(bench.give(cancel()), ["order CancelJob"]);
+    // Nobody answers the cancel; the job's own end comes.
+    assert_eq!(bench.answer(Answer::JobEnded(Ok(()))), ["order Look"]);
+    assert_eq!(bench.answer(Answer::Guest(here(Activity::Running))), ["order Reclaim"]);
+    assert_eq!(bench.answer(Answer::Done), ["release", "end", "say Abort"]);
+    assert_eq!(bench.source.epoch, 9, "the mark that was written is not used again");
+
+    let mut bench = Bench::moving();
+    bench.looked(Guest::Gone);
+    assert!(!bench.source.is_cancellable());
+    assert_eq!(bench.give(cancel()), Vec::<String>::new());
+    assert_eq!(bench.source.phase, Phase::LastRound);
+}
+
+#[test]
+fn a_guest_that_is_off_is_asked_about_before_it_is_taken_back() {
+    let mut bench = Bench::moving();
+    assert_eq!(bench.looked(here(Activity::Off)), ["say Abort"]);
+    assert_eq!(bench.source.phase, Phase::Asking);
+    let aborted = Message::Aborted(Reason::new(ReasonKind::Peer, "so be it"));
+    assert_eq!(bench.hear(aborted), ["order Reclaim"]);
+    assert_eq!(bench.answer(Answer::Done), ["release", "end"]);
+    assert!(bench.source.is_final());
+}
+
+#[test]
+fn so_is_one_whose_host_was_away_for_long() {
+    let mut bench = Bench::moving();
+    bench.answer(Answer::JobEnded(Ok(())));
+    let away = || Answer::Failed(crate::migration::OrderFault::Unreachable, "no route".into());
+    bench.answer(away());
+    bench.now = bench.now + Timing::default().patience;
+    bench.give(Input::Tick);
+    assert_eq!(bench.answer(away()), ["alarm"]);
+    assert!(bench.source.undecided.is_some());
+    bench.pass(Timing::default().look);
+    assert_eq!(bench.answer(Answer::Guest(here(Activity::Running))), ["say Abort"]);
+    assert_eq!(bench.source.phase, Phase::Asking);
+}
+
+#[test]
+fn dirty_rounds_are_bounded() {
+    let mut bench = Bench::moving();
+    let rounds = Timing::default().rounds;
+    for round in 1..=rounds {
+        assert_eq!(bench.pass(Span::seconds(2))[..1], [format!("capture Dirty {{ round: {round}, last: false }}")]);
+        assert_eq!(bench.hear(Message::DirtyAccepted(round)), Vec::<String>::new());
+    }
+    assert_eq!(bench.pass(Span::minutes(1)), Vec::<String>::new());
+    assert_eq!(bench.looked(Guest::Gone)[0], format!("capture Dirty {{ round: {}, last: true }}", rounds + 1));
+}
+
+#[test]
+fn a_round_that_is_out_when_the_guest_has_moved_goes_first() {
+    let mut bench = Bench::moving();
+    bench.pass(Span::seconds(2));
+    assert_eq!(bench.looked(Guest::Gone), ["say Dirty"]);
+    assert_eq!(bench.hear(Message::DirtyAccepted(1)), ["capture Dirty { round: 2, last: true }", "say Dirty"]);
+    let last = Round { round: 2, last: true, payload: payload() };
+    assert_eq!(bench.source.to_say(), Some(Message::Dirty(last)));
+}
+
+#[test]
+fn only_what_is_undecided_can_be_resolved() {
+    let word = |owner| Input::Resolve(Resolution { owner, fenced: "b-1".into(), by: "ops".into() });
+    let mut bench = Bench::moving();
+    assert_eq!(bench.give(word(Side::Source)), Vec::<String>::new());
+    bench.looked(Guest::Gone);
+    assert_eq!(bench.pass(Timing::default().step), ["alarm", "say Dirty"], "the peer does not answer");
+    assert_eq!(bench.give(word(Side::Source)), ["order Reclaim"]);
+    assert_eq!(bench.source.epoch, 11);
+    assert_eq!(bench.answer(Answer::Done), ["release", "end", "say Abort"]);
+}
+
+#[test]
+fn a_restart_goes_on_where_it_was() {
+    let mut bench = Bench::moving();
+    assert_eq!(bench.give(Input::Restarted), ["order Look", "say Inquire"]);
+    let goes_on = Guest::Here { activity: Activity::Running, job: true, mark: None };
+    assert_eq!(bench.answer(Answer::Guest(goes_on)), Vec::<String>::new(), "the job outlives the daemon");
+    assert_eq!(bench.pass(Timing::default().look)[..1], ["capture Dirty { round: 1, last: false }"]);
+    assert_eq!(bench.source.phase, Phase::Moving);
+}

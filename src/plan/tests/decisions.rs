@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{Affinity, AffinityRule, Level, Maintenance, Mark, Reason, VmState};
-use crate::plan::{BalanceOptions, balance};
+use crate::plan::{BalanceOptions, Rate, balance};
 
 fn rule(kind: Affinity, hard: bool, vms: &[&str]) -> AffinityRule {
     AffinityRule { name: "rule".into(), kind, hard, vms: vms.iter().map(|vm| (*vm).to_owned()).collect() }
@@ -47,6 +47,37 @@ fn advice_blocks_no_deed_and_takes_no_budget_of_the_plane() {
         plane.open.insert(action.id, action);
     }
     assert!(plane.propose(suspend(1)).is_ok());
+}
+
+#[test]
+fn the_same_advice_is_kept_fresh_and_other_advice_stands_beside_it() {
+    let mut plane = Plane::new();
+    let advise = || Terms { mode: Mode::Advise, ..terms("adviser") };
+    let action = plane.propose_under(migrate(1, None), advise()).unwrap();
+    let id_of_first = action.id;
+    plane.open.insert(action.id, action);
+    for (to, same) in [(None, true), (Some("b"), true), (Some("c"), false)] {
+        let plan = plane.decide(vec![(proposal("adviser", EventBody::Load, migrate(1, to)), advise())]);
+        let waits = if same { vec![id_of_first] } else { vec![] };
+        assert_eq!((plan.accepted.len(), plan.refreshed, plan.refused.len()), (usize::from(!same), waits, 0), "to {to:?}");
+    }
+}
+
+#[test]
+fn advice_takes_of_the_modules_budget_when_it_is_approved() {
+    let mut plane = Plane::new();
+    plane.guardrails.module_rate = Rate { actions: 2, per: Span::minutes(10) };
+    plane.guardrails.blast_radius = 1.0;
+    let advise = || Terms { mode: Mode::Advise, ..terms("relieve") };
+    let advice: Vec<Action> = [1, 2].map(|number| plane.propose_under(suspend(number), advise()).unwrap()).into();
+    let refusal = plane.propose_under(suspend(3), advise()).unwrap_err();
+    assert!(refusal.reason.contains("has used its advice"), "{}", refusal.reason);
+    plane.propose(suspend(4)).expect("advice that waits takes nothing from what is done");
+    let Plane { world, usage, guardrails, open, now, planner, .. } = &mut plane;
+    let situation = Situation { world, usage, guardrails, open, now: *now };
+    planner.approve(&situation, &advice[0], &"ops".into()).unwrap();
+    let refusal = plane.propose(suspend(5)).unwrap_err();
+    assert!(refusal.reason.contains("has used its actions"), "{}", refusal.reason);
 }
 
 #[test]

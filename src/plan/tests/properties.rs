@@ -230,7 +230,7 @@ fn check(plane: &mut Plane, wishes: Vec<Wish>, log: &mut Log) -> Result<(), Test
     prop_assert_eq!(plane.planner.to_bytes(), again.to_bytes());
     prop_assert_eq!(plane.next_action, after);
 
-    prop_assert_eq!(plan.accepted.len() + plan.refused.len(), proposals.len());
+    prop_assert_eq!(plan.accepted.len() + plan.refused.len() + plan.refreshed.len(), proposals.len());
     prop_assert_eq!(after - next_action, plan.accepted.len() as u64);
     for action in &plan.accepted {
         if action.proposal.kind.vm().is_some() {

@@ -79,12 +79,6 @@ const CASES: &[Case] = &[
         plane.pass(Span::seconds(20));
         plane.propose(suspend(1))
     }),
-    ("the same advice waits", |plane| {
-        plane.world.edit_vm(id(1), |vm| vm.mode = Mode::Advise);
-        plane.start(migrate(1, None));
-        plane.pass(Span::minutes(3));
-        plane.propose(migrate(1, None))
-    }),
     ("advice that was rejected", |plane| {
         plane.world.edit_vm(id(1), |vm| vm.mode = Mode::Advise);
         let action = plane.start(migrate(1, None));

@@ -143,7 +143,7 @@ fn the_past_is_dropped_by_its_size_and_never_what_is_open() {
     }
     let recovered = crate::store::recovery::recover(&store.database).unwrap();
     let left: Vec<_> = recovered.actions.iter().map(|(id, action)| (id.0, action.state.word())).collect();
-    assert_eq!(left, [(0, "advised"), (1, "planned"), (2, "started"), (6, "rejected"), (7, "expired")]);
+    assert_eq!(left, [(0, "advised"), (1, "planned"), (2, "started"), (7, "expired"), (8, "withdrawn")]);
 }
 
 proptest! {

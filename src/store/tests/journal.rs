@@ -28,7 +28,7 @@ fn typical() -> Vec<Batch> {
             ],
             records: vec![
                 Record::Event { event: samples::event(6, EventBody::Crashed(Reason::Crashed)) },
-                Record::Refused { refusal: samples::refusal(ActionKind::Start { vm: samples::guest(7) }) },
+                Record::Refused { number: 3, refusal: samples::refusal(ActionKind::Start { vm: samples::guest(7) }) },
                 Record::Log { embot: samples::embot(ElementId::Plane), text: "two \"lines\"\nof text".to_owned() },
             ],
             changes: vec![Change::Plane(samples::plane(1))],

@@ -166,6 +166,7 @@ fn states() -> Vec<ActionState> {
         ActionState::Cancelled { by: "ada".into() },
         ActionState::Rejected { by: "ada".into() },
         ActionState::Expired,
+        ActionState::Withdrawn { why: "its guest is gone".into() },
     ]
 }
 
@@ -199,6 +200,8 @@ fn commands() -> Vec<Command> {
         Command::ModuleMode { module: "a".into(), mode: Mode::Observe },
         Command::RollBack { module: "a".into() },
         Command::Unsuspend { embot: embot(ElementId::Vm(guest(7))) },
+        Command::DeclareModule { file: "a.yaml".into(), texts: Some(("module: a".into(), vec![("a.rhai".into(), "".into())])) },
+        Command::DeclareModule { file: "a.yaml".into(), texts: None },
     ]);
     commands
 }
@@ -270,7 +273,7 @@ fn records() -> Vec<Record> {
     let mut records: Vec<Record> =
         bodies().into_iter().enumerate().map(|(seq, body)| Record::Event { event: event(seq as u64, body) }).collect();
     records.push(Record::Planned { action: action(3, ActionState::Planned) });
-    records.extend(kinds().into_iter().map(|kind| Record::Refused { refusal: refusal(kind) }));
+    records.extend(kinds().into_iter().map(|kind| Record::Refused { number: 4, refusal: refusal(kind) }));
     records.extend(updates().into_iter().map(|update| Record::Action { action: ActionId(3), update }));
     records.extend([
         Record::Settled { action: ActionId(3), how: "approved".into(), by: "ada".into() },
@@ -282,7 +285,15 @@ fn records() -> Vec<Record> {
 }
 
 pub fn plane(batch: u64) -> PlaneRow {
-    PlaneRow { next_event: 24, next_action: 12, next_timer: 2, next_batch: batch + 1, armed: false, planner: vec![1, 2, 3] }
+    PlaneRow {
+        next_event: 24,
+        next_action: 12,
+        next_timer: 2,
+        next_batch: batch + 1,
+        armed: false,
+        planner: vec![1, 2, 3],
+        next_refusal: 5,
+    }
 }
 
 fn changes() -> Vec<Change> {
@@ -314,6 +325,7 @@ fn changes() -> Vec<Change> {
                     loaded_at: Timestamp(5),
                     by: "ada".into(),
                 }],
+                declared: Some(Declared { file: "relieve-hot-host.yaml".into(), digest: ContentHash([7; 32]) }),
             }),
         ),
         Change::Timer(

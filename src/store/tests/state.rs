@@ -7,7 +7,15 @@ use std::collections::BTreeMap;
 /// What an empty store gives.
 pub fn fresh() -> Recovered {
     Recovered {
-        plane: PlaneRow { next_event: 1, next_action: 1, next_timer: 1, next_batch: 1, armed: true, planner: Vec::new() },
+        plane: PlaneRow {
+            next_event: 1,
+            next_action: 1,
+            next_timer: 1,
+            next_batch: 1,
+            armed: true,
+            planner: Vec::new(),
+            next_refusal: 1,
+        },
         hosts: BTreeMap::new(),
         vms: BTreeMap::new(),
         embots: BTreeMap::new(),
