@@ -4,7 +4,7 @@
 
 use crate::kit::{self, A, ADMIT, B};
 use embot::hypervisor::simulated::LogLine;
-use embot::model::{EventBody, HostId, NoticeBody, Outcome, Record, Span, Timestamp, VmId};
+use embot::model::{EventBody, HostId, NoticeBody, Outcome, Record, Span, Timestamp, Verb, VmId};
 use embot::simulate::planes::{Died, Planes};
 use embot::store::{Crash, SimulatedDisk};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +24,18 @@ impl Run {
         let mut planes = kit::planes(kit::FLEET, &disks, [0, 1_500]);
         planes.run_for(Span::seconds(6)).unwrap();
         kit::prepare(&mut planes, ADMIT);
+        Run { planes, disks, crash, deaths: 0 }
+    }
+
+    /// The same with the counting module on `a` only: it comes along.
+    fn along(crash: Crash) -> Run {
+        kit::trust(&[Verb::Notify]);
+        let disks = [SimulatedDisk::default(), SimulatedDisk::default()];
+        let mut planes = kit::planes(kit::FLEET, &disks, [0, 1_500]);
+        planes.run_for(Span::seconds(6)).unwrap();
+        kit::must(&mut planes, A, kit::module(kit::COUNT));
+        kit::must(&mut planes, B, kit::module(ADMIT));
+        planes.run_for(Span::seconds(12)).unwrap();
         Run { planes, disks, crash, deaths: 0 }
     }
 
@@ -172,7 +184,24 @@ impl Run {
 
 #[test]
 fn whenever_a_daemon_dies_the_guest_has_one_owner_and_no_fact_is_lost() {
-    let mut calm = Run::new(Crash::Killed);
+    let deaths = die(Run::new, &[A, B], |_, _| ());
+    assert!(deaths >= 40, "only {deaths} daemons died");
+}
+
+#[test]
+fn whenever_the_target_dies_a_module_that_comes_along_is_there_with_its_guest_or_not_at_all() {
+    let deaths = die(Run::along, &[B], |run, context| {
+        let moved = kit::last(&run.planes, A).unwrap().outcome == Some(Outcome::Moved);
+        let modules: Vec<_> = run.planes.manager(B).modules().iter().map(|module| module.module.to_string()).collect();
+        assert_eq!(modules.contains(&"count".to_owned()), moved, "{context}: {modules:?}\n{}", kit::notices(&run.planes));
+        assert_eq!(run.planes.manager(B).embots(Some("count")).len(), usize::from(moved), "{context}");
+    });
+    assert!(deaths >= 20, "only {deaths} daemons died");
+}
+
+/// The story once undisturbed, then with a death at writes of these planes, a sample of all of them.
+fn die(new: fn(Crash) -> Run, planes: &[usize], check: impl Fn(&Run, &str)) -> u32 {
+    let mut calm = new(Crash::Killed);
     let before = [calm.disks[A].changes(), calm.disks[B].changes()];
     calm = calm.play(None);
     calm.check("undisturbed");
@@ -182,19 +211,21 @@ fn whenever_a_daemon_dies_the_guest_has_one_owner_and_no_fact_is_lost() {
     let writes = [A, B].map(|plane| calm.disks[plane].changes() - before[plane]);
     let sampled = if std::env::var_os("EMBOT_EVERY_WRITE").is_some() { 1 } else { 20 };
     let mut deaths = 0;
-    for plane in [A, B] {
+    check(&calm, "undisturbed");
+    for plane in planes.iter().copied() {
         let stride = if sampled == 1 { 1 } else { (writes[plane] / sampled).max(1) };
         for at in (writes[plane] % stride..writes[plane]).step_by(stride as usize) {
             for crash in [Crash::Killed, Crash::PowerLoss { seed: at }] {
                 let context = format!("plane {plane} died at write {at} of {} ({crash:?})", writes[plane]);
-                let mut run = Run::new(crash).play(Some((plane, at)));
+                let mut run = new(crash).play(Some((plane, at)));
                 run.check(&context);
                 run.check_log(&context);
+                check(&run, &context);
                 deaths += run.deaths;
             }
         }
     }
-    assert!(deaths >= 40, "only {deaths} daemons died");
+    deaths
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Modules that come along: what is fetched, for whom it stands, how long it stays, and what is refused.
 
 use crate::kit::{self, A, ADMIT, B, COUNT};
-use embot::model::{Change, ElementId, NoticeBody, Outcome, Span, Verb, VmId};
+use embot::manager::MigrationView;
+use embot::model::{Change, Command, ElementId, NoticeBody, Outcome, Span, Verb, VmId};
 use embot::simulate::planes::Planes;
-use embot::store::SimulatedDisk;
+use embot::store::{Crash, SimulatedDisk};
 
 /// The counting module on `a` only.
 fn ready() -> Planes {
@@ -15,22 +16,28 @@ fn ready() -> Planes {
     planes
 }
 
+/// The last migration from a plane, as one of its ends has it.
+fn newest(planes: &Planes, end: usize, source: usize) -> Option<MigrationView> {
+    let from = ["a", "b"][source];
+    let theirs = planes.manager(end).migrations().into_iter().filter(|one| &*one.id.plane == from);
+    theirs.max_by_key(|one| one.id.number)
+}
+
 fn go(planes: &mut Planes, plane: usize, name: &str, to: &str) -> VmId {
     let vm = kit::guest(planes, name);
-    let known = kit::last(planes, plane).map(|migration| migration.id);
+    let before = newest(planes, plane, plane).map(|one| one.id);
     kit::must(planes, plane, kit::handover(vm, to));
-    let other = if plane == A { B } else { A };
     let over = |planes: &Planes| {
-        let ended =
-            |end| kit::last(planes, end).filter(|one| Some(&one.id) != known.as_ref()).is_some_and(|one| one.outcome.is_some());
-        kit::last(planes, plane).is_some_and(|one| Some(&one.id) != known.as_ref()) && [plane, other].into_iter().all(ended)
+        let ended = |one: MigrationView| Some(&one.id) != before.as_ref() && one.outcome.is_some();
+        [A, B].into_iter().all(|end| newest(planes, end, plane).is_some_and(ended))
     };
-    assert!(planes.run_until(Span::minutes(10), over).unwrap(), "{:#?}\n{}", kit::last(planes, plane), kit::notices(planes));
+    let ended = planes.run_until(Span::minutes(10), over).unwrap();
+    assert!(ended, "{:?}\n{}", newest(planes, plane, plane), kit::notices(planes));
     vm
 }
 
 fn stayed(planes: &Planes) -> String {
-    match kit::last(planes, A).unwrap().outcome {
+    match newest(planes, A, A).unwrap().outcome {
         Some(Outcome::Stayed { reason }) => reason.to_string(),
         other => panic!("{other:?}"),
     }
@@ -124,4 +131,60 @@ fn what_the_target_does_not_grant_its_modules_do_not_do() {
     planes.notice(B, &host, vm, NoticeBody::Watchdog("fire".into())).unwrap();
     let refused: Vec<&str> = planes.manager(B).refusals().map(|one| one.refusal.reason.as_str()).collect();
     assert!(refused.iter().any(|reason| reason.contains("no permit to notify")), "{refused:?}\n{}", kit::notices(&planes));
+}
+
+#[test]
+fn a_newer_release_replaces_what_came_before_and_an_older_one_is_refused() {
+    kit::trust(&[Verb::Notify]);
+    let mut planes = ready();
+    let vm = go(&mut planes, A, "web-1", "b");
+    planes.run_for(Span::seconds(5)).unwrap();
+    let newer = COUNT.0.replace("version: '1'", "version: '2'");
+    kit::must(&mut planes, A, kit::module((&newer, COUNT.1)));
+    let version = |planes: &Planes| {
+        planes.manager(B).modules().iter().find(|one| &*one.module == "count").map(|one| one.version.to_string())
+    };
+    assert_eq!(version(&planes).as_deref(), Some("1"));
+    let before = kit::state(&planes, B, vm);
+    go(&mut planes, A, "web-2", "b");
+    assert_eq!(version(&planes).as_deref(), Some("2"), "{}", kit::notices(&planes));
+    assert!(before.is_some(), "the guest that was there keeps its embot");
+    assert_eq!(planes.manager(B).embots(Some("count")).len(), 2);
+
+    // Home again; there the newer version is taken back, and the older one is offered.
+    kit::must(&mut planes, A, kit::module(ADMIT));
+    go(&mut planes, B, "web-2", "a");
+    kit::must(&mut planes, A, Command::RollBack { module: "count".into() });
+    go(&mut planes, A, "web-2", "b");
+    assert!(stayed(&planes).contains("would replace count 2"), "{}", stayed(&planes));
+}
+
+#[test]
+fn after_a_restart_it_still_stands_for_its_guest_only() {
+    kit::trust(&[Verb::Notify]);
+    let disks = [SimulatedDisk::default(), SimulatedDisk::default()];
+    let mut planes = kit::planes(kit::FLEET, &disks, [0, 0]);
+    planes.run_for(Span::seconds(6)).unwrap();
+    kit::must(&mut planes, A, kit::module(COUNT));
+    kit::must(&mut planes, B, kit::module(ADMIT));
+    planes.run_for(Span::seconds(12)).unwrap();
+    let vm = go(&mut planes, A, "web-1", "b");
+    let state = kit::state(&planes, B, vm);
+    assert!(state.is_some());
+    let (manager, store) = kit::on_disk(B, &disks[B].crash(Crash::Killed));
+    planes.restart(B, manager, store);
+    planes.run_for(Span::seconds(12)).unwrap();
+    assert_eq!(names(&planes, B), ["admit", "count"]);
+    assert_eq!(kit::state(&planes, B, vm), state);
+    // A guest of the plane's own: the module is not for it.
+    kit::must(&mut planes, B, kit::module(ADMIT));
+    let own = kit::guest(&planes, "web-2");
+    go(&mut planes, A, "web-2", "b");
+    assert!(kit::state(&planes, B, own).is_some(), "it brought the module as well");
+    // An admin deploys the same: now it is the plane's own, and stays when the guests go.
+    kit::must(&mut planes, B, kit::module(COUNT));
+    kit::must(&mut planes, A, kit::module(ADMIT));
+    go(&mut planes, B, "web-1", "a");
+    go(&mut planes, B, "web-2", "a");
+    assert_eq!(names(&planes, B), ["admit", "count"]);
 }

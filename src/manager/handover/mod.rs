@@ -14,22 +14,23 @@
 mod admission;
 mod coming;
 mod leaving;
+mod settings;
 mod view;
 
 #[cfg(test)]
 mod tests;
 
+pub use settings::HandoverSettings;
 pub use view::{MigrationView, PeerView};
 
 use super::{Manager, Output};
-use crate::embot::package::{SigningKey, TrustStore};
 use crate::migration::message::{self, Envelope, Message};
 use crate::migration::source::{self, Source};
 use crate::migration::target::{self, Target};
-use crate::migration::{Answer, JobProgress, Reason, ReasonKind, Resolution, ResumeBy, Timing};
+use crate::migration::{Answer, JobProgress, Reason, ReasonKind, Resolution};
 use crate::model::{
     ActionId, ActionKind, ActionState, Bytes, Change, ContentHash, ElementId, HostId, Level, MigrationId, MigrationInput,
-    MigrationRow, Outcome, Peer, Phase, Progress, Side, Span, Staged, TimerRow, Tombstone, VmId,
+    MigrationRow, Outcome, Phase, Progress, Side, Staged, TimerRow, Tombstone, VmId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -39,42 +40,6 @@ use std::sync::Arc;
 const KEPT: usize = 1_000;
 /// The version of a machine's bytes in its row.
 const VERSION: u8 = 1;
-
-/// What the configuration says of migrations between planes.
-#[derive(Debug, Clone)]
-pub struct HandoverSettings {
-    /// The planes that guests may go to or come from.
-    pub peers: Vec<Peer>,
-    /// How long things may take.
-    pub timing: Timing,
-    /// Who lets a guest run that has arrived.
-    pub resume: ResumeBy,
-    /// Room is kept for a guest that is permitted to come for so long.
-    pub lease: Span,
-    /// How hosts of other planes reach the hypervisors of this one's hosts, and where those want the guests' memory sent (may be empty).
-    pub destinations: BTreeMap<HostId, (Arc<str>, Arc<str>)>,
-    /// What is called otherwise here.
-    pub rewrites: Vec<message::Rewrite>,
-    /// Whose modules may come along.
-    pub trust: TrustStore,
-    /// The key that this plane signs its own modules with when they go along.
-    pub module_key: Option<Arc<SigningKey>>,
-}
-
-impl Default for HandoverSettings {
-    fn default() -> HandoverSettings {
-        HandoverSettings {
-            peers: Vec::new(),
-            timing: Timing::default(),
-            resume: ResumeBy::default(),
-            lease: Span::minutes(10),
-            destinations: BTreeMap::new(),
-            rewrites: Vec::new(),
-            trust: TrustStore::default(),
-            module_key: None,
-        }
-    }
-}
 
 /// One end of a migration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::manager::{HostSettings, Settings};
+use crate::migration::Timing;
 use crate::migration::bundle::{Bundle, BundleError, Waiting};
 use crate::model::testing::{self, vm};
 use crate::model::{

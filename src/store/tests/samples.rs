@@ -80,7 +80,6 @@ pub fn kinds() -> Vec<ActionKind> {
         ActionKind::Notify { level: Level::Info, text: "all is well".into() },
         ActionKind::Notify { level: Level::Warning, text: "hot".into() },
         ActionKind::Notify { level: Level::Alarm, text: "lost".into() },
-        ActionKind::Handover { vm, plane: "site-b".into(), host: Some("host-x".into()), live: true },
     ]
 }
 
@@ -109,7 +108,6 @@ pub fn bodies() -> Vec<EventBody> {
         EventBody::Message { from: embot(ElementId::Plane), channel: "capacity".into(), content: Value::Int(1) },
         EventBody::ActionDone(ActionId(4)),
         EventBody::ActionFailed { action: ActionId(5), reason: "refused".into() },
-        EventBody::MigrationOffer(Arc::new(offer("site-b"))),
     ]
 }
 
@@ -379,7 +377,9 @@ fn handover_inputs() -> Vec<Input> {
         MigrationInput::Answer { migration: migration(), order: 7, answer: vec![4].into() },
         MigrationInput::Progress { migration: migration(), progress: Progress { done_bytes: 1, total_bytes: 300 } },
     ];
+    let kind = ActionKind::Handover { vm: guest(7), plane: "site-b".into(), host: Some("host-x".into()), live: true };
     let commands = vec![
+        Command::Act { kind, reason: "by hand".into() },
         Command::CancelMigration { migration: migration() },
         Command::ResolveMigration { migration: migration(), owner: "site-b".into(), fenced: "host-a".into() },
     ];
@@ -413,7 +413,10 @@ pub fn migrations() -> Batch {
     let grant = Grant { mode: Some(Mode::Advise), permits: Some([Verb::Migrate].into()), host: None };
     let came = MobileRow { package: ContentHash::of(b"package"), guests: BTreeMap::from([(guest(7), grant)]) };
     let tombstone = Tombstone { name: "web".into(), plane: "site-b".into(), epoch: 4, at: Timestamp(5) };
+    let offered = event(40, EventBody::MigrationOffer(Arc::new(offer("site-b"))));
+    let records = vec![Record::Event { event: offered.clone() }];
     let changes = vec![
+        Change::Pending(40, Some(Box::new(offered))),
         Change::Migration(id(1), Some(Box::new(full))),
         Change::Migration(id(2), Some(Box::new(ended(Side::Source, Outcome::Moved)))),
         Change::Migration(id(3), Some(Box::new(ended(Side::Target, Outcome::Stayed { reason: "no room".into() })))),
@@ -429,5 +432,5 @@ pub fn migrations() -> Batch {
         Change::Content(ContentHash::of(b"dropped"), Some(b"dropped".to_vec().into())),
         Change::Content(ContentHash::of(b"dropped"), None),
     ];
-    Batch { seq: 3, now: Timestamp(9), inputs: handover_inputs(), records: Vec::new(), changes, durable: true }
+    Batch { seq: 3, now: Timestamp(9), inputs: handover_inputs(), records, changes, durable: true }
 }
