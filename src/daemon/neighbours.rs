@@ -45,6 +45,7 @@ pub(super) fn link(
     let itself: Arc<OnceLock<Link>> = Arc::default();
     let up: Mutex<BTreeMap<Arc<str>, bool>> = Mutex::default();
     let (door, inbox) = (itself.clone(), handle.clone());
+    #[expect(clippy::result_large_err, reason = "what finds no room is given back as it is")]
     let deliver = move |heard: Heard| {
         let inputs = match &heard {
             Heard::Message { peer, envelope } => {

@@ -68,6 +68,8 @@ pub enum Message {
         epoch: u64,
         /// Why.
         reason: Reason,
+        /// Does it ask, and manages the guest on only when this is on record? (Else it does so already.)
+        asks: bool,
     },
     // From the target.
     /// *MigrationPermitted*: yes, and how. All modules that were named are here.

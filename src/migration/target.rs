@@ -188,6 +188,8 @@ pub struct Target {
     waiting: Option<u32>,
     /// Is the hypervisor done with what the phase asks of it: is the guest resumed, the copy gone?
     settled: bool,
+    /// The copy has run, by the hypervisor: it cannot be given up any more.
+    ran: bool,
     /// An admin gave it to the target.
     forced: bool,
     /// Was it alarmed about in this phase?
@@ -239,6 +241,7 @@ impl Target {
             orders: 0,
             waiting: None,
             settled: true,
+            ran: false,
             forced: false,
             alarmed: false,
         };
@@ -298,7 +301,7 @@ impl Target {
             (Phase::Aborted | Phase::Denied | Phase::Yielded, _, Some(reason)) => Record::Aborted(reason.clone()),
             (Phase::Bound | Phase::Committing | Phase::Unmaking, ..) => match &self.undecided {
                 Some(reason) => Record::Undecided(reason.clone()),
-                None => Record::Bound { running: false },
+                None => Record::Bound { running: self.ran },
             },
             _ => Record::Open,
         }

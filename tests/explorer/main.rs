@@ -44,7 +44,7 @@ fn cold() {
 
 #[test]
 fn with_modules_that_are_lacking() {
-    explore(&Setting { lacks: true, ..setting("live, modules lacking") }, faults(1));
+    explore(&Setting { lacks: true, ..setting("live, modules lacking") }, faults(2));
 }
 
 #[test]

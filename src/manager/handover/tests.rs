@@ -139,7 +139,7 @@ fn plain(mut bundle: Bundle) -> Bundle {
 fn put_in_force(manager: &mut Manager, bundle: Bundle) {
     let row = MigrationRow { grant: Some(Grant::default()), ..testing::migration(Side::Target, 7) };
     let id = MigrationId { plane: "site-a".into(), number: 1 };
-    let offer = Message::Abort { epoch: 1, reason: Reason::new(ReasonKind::Peer, "") };
+    let offer = Message::Abort { epoch: 1, reason: Reason::new(ReasonKind::Peer, ""), asks: false };
     let (machine, _) = Target::first(id, offer, Timing::default(), NOW).expect("a machine");
     let entry = Entry::new(Machine::Target(machine), row);
     let mark = Mark { plane: "site-b".into(), epoch: 4 };

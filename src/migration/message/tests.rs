@@ -17,7 +17,7 @@ fn all() -> Vec<Message> {
         Message::Dirty(Round { round: 1, last: true, payload: payload() }),
         Message::Complete { epoch: 8, rounds: 1 },
         Message::Late(LateFacts { lot: 1, payload: payload() }),
-        Message::Abort { epoch: 9, reason: reason() },
+        Message::Abort { epoch: 9, reason: reason(), asks: true },
         Message::Permitted(Box::new(grants())),
         Message::Denied(reason()),
         Message::ModuleRequest(BTreeSet::from([Digest([1; 32])])),

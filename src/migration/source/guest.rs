@@ -94,7 +94,9 @@ impl Source {
                     (Way::Live, ResumeBy::Manager, Activity::Paused) => true,
                     (Way::Live, ..) => false,
                 };
-                if is_ours && !self.asks_first { self.reclaim(now, effects) } else { self.ask(now, effects) }
+                // A guest that runs here has the lock of its disks: by the hypervisor, that says all.
+                let is_certain = activity == Activity::Running && self.offer.resume == ResumeBy::Hypervisor;
+                if is_ours && (is_certain || !self.asks_first) { self.reclaim(now, effects) } else { self.ask(now, effects) }
             }
         }
     }

@@ -154,7 +154,9 @@ impl Source {
         match self.phase {
             Phase::Offering => Some(Message::Offer(self.offer.clone())),
             Phase::HandingOver => Some(Message::Complete { epoch: self.their_mark().epoch, rounds: self.rounds }),
-            Phase::Asking | Phase::TellingPeer | Phase::Ended => Some(Message::Abort { epoch: self.epoch, reason: self.why() }),
+            Phase::Asking | Phase::TellingPeer | Phase::Ended => {
+                Some(Message::Abort { epoch: self.epoch, reason: self.why(), asks: self.phase == Phase::Asking })
+            }
             Phase::Marking | Phase::Reclaiming => None,
             Phase::Stating | Phase::Queueing | Phase::Moving | Phase::LastRound | Phase::Retiring | Phase::Retired => {
                 self.out.clone()

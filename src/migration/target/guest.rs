@@ -1,8 +1,8 @@
 //! What the hypervisor says of the copy, the commit, and the ways out.
 
 use super::{Effect, Phase, Target};
-use crate::migration::message::{Message, Record};
-use crate::migration::{Answer, Guest, OrderFault, Reason, ReasonKind, Resolution, ResumeBy, Side};
+use crate::migration::message::Message;
+use crate::migration::{Activity, Answer, Guest, Order, OrderFault, Reason, ReasonKind, Resolution, ResumeBy, Side, Way};
 use crate::model::Timestamp;
 
 impl Target {
@@ -19,13 +19,9 @@ impl Target {
         self.times.away_since = None;
         match (&self.phase, answer) {
             (Phase::Committing, Answer::Guest(guest)) => self.looked(guest, now, effects),
+            (Phase::Unmaking, Answer::Guest(guest)) => self.looked_before_unmaking(guest, now, effects),
             (Phase::Unmaking, Answer::Done) => self.aborted(true, now, effects),
-            (Phase::Unmaking, Answer::Failed(OrderFault::Running, _)) => {
-                self.enter(Phase::Bound, now);
-                self.times.again_at = Some(now + self.timing.step);
-                self.reason = None;
-                effects.push(Effect::Send(Message::Status(Record::Bound { running: true })));
-            }
+            (Phase::Unmaking, Answer::Failed(OrderFault::Running, _)) => self.has_run(now, effects),
             (Phase::Committed, Answer::Done) => {
                 self.settled = true;
                 self.close();
@@ -64,6 +60,29 @@ impl Target {
         self.cannot_decide(reason, effects);
     }
 
+    /// May the copy go? Not where the hypervisor has let it run: what it did since then is nowhere else.
+    pub(super) fn looked_before_unmaking(&mut self, guest: Guest, now: Timestamp, effects: &mut Vec<Effect>) {
+        let is_live = self.offer.as_ref().is_some_and(|offer| offer.way == Way::Live);
+        match guest {
+            Guest::Gone => self.aborted(true, now, effects),
+            Guest::Here { job: true, .. } => self.times.again_at = Some(now + self.timing.look),
+            Guest::Here { activity: Activity::Running, .. } => self.has_run(now, effects),
+            Guest::Here { activity: Activity::Off, .. } if is_live => self.has_run(now, effects),
+            Guest::Here { .. } => {
+                let mark = self.mark(self.epochs().committed());
+                self.order(Order::DestroyCopy { mark, running: false }, effects);
+            }
+        }
+    }
+
+    fn has_run(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        self.enter(Phase::Bound, now);
+        self.times.again_at = Some(now + self.timing.step);
+        self.reason = None;
+        self.ran = true;
+        effects.push(Effect::Send(Message::Status(self.record())));
+    }
+
     /// THE step: from its write on, the guest is ours.
     pub(super) fn commit(&mut self, epoch: u64, now: Timestamp, effects: &mut Vec<Effect>) {
         self.enter(Phase::Committed, now);
@@ -92,19 +111,28 @@ impl Target {
     }
 
     /// The source gives it up. Only before the commit can it; after it, only by an admin's word, which the epoch tells.
-    pub(super) fn abort(&mut self, epoch: u64, reason: Reason, now: Timestamp, effects: &mut Vec<Effect>) {
+    pub(super) fn abort(&mut self, epoch: u64, reason: Reason, asks: bool, now: Timestamp, effects: &mut Vec<Effect>) {
         match self.phase {
             Phase::Considering | Phase::Fetching | Phase::Permitted | Phase::Stated => self.give_up(reason, now, effects),
             Phase::Bound | Phase::Committing => {
+                let is_paused = self.offer.as_ref().is_some_and(|offer| offer.resume == ResumeBy::Manager);
+                if !is_paused && asks && self.ran {
+                    return effects.push(Effect::Send(Message::Status(self.record())));
+                }
                 self.reason = Some(reason);
-                if self.offer.as_ref().is_some_and(|offer| offer.resume == ResumeBy::Manager) || self.was_taken_back(epoch) {
+                if is_paused || !asks {
                     return self.aborted(false, now, effects);
                 }
                 self.enter(Phase::Unmaking, now);
                 self.order_again(effects);
             }
+            Phase::Unmaking if !asks => {
+                self.reason = Some(reason);
+                self.aborted(false, now, effects);
+            }
             Phase::Unmaking => {}
-            Phase::Committed | Phase::Closed if self.epoch.is_some_and(|own| epoch > own) => {
+            // Any other is an old one: it was asked for when the source could not know that the copy runs.
+            Phase::Committed | Phase::Closed if self.was_taken_back(epoch) => {
                 let text = format!("gives its guest up: plane {} owns it by an admin's word", self.id.plane);
                 self.enter(Phase::Yielded, now);
                 self.alarm(text, effects);

@@ -8,7 +8,7 @@ use crate::model::Timestamp;
 impl Target {
     pub(super) fn hear(&mut self, message: Message, now: Timestamp, effects: &mut Vec<Effect>) {
         match message {
-            Message::Abort { epoch, reason } => return self.abort(epoch, reason, now, effects),
+            Message::Abort { epoch, reason, asks } => return self.abort(epoch, reason, asks, now, effects),
             Message::Inquire => return effects.push(Effect::Send(Message::Status(self.record()))),
             Message::Status(record) => return self.told(record, now, effects),
             _ => {}

@@ -82,10 +82,7 @@ impl Target {
             return;
         }
         match self.phase {
-            Phase::Committing => self.order(Order::Look, effects),
-            Phase::Unmaking => {
-                self.order(Order::DestroyCopy { mark: self.mark(self.epochs().committed()), running: false }, effects);
-            }
+            Phase::Committing | Phase::Unmaking => self.order(Order::Look, effects),
             Phase::Committed if !self.settled => {
                 let mark = self.mark(self.epoch.unwrap_or_default());
                 self.order(Order::Resume { mark, force: self.forced }, effects);

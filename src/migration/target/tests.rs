@@ -137,7 +137,7 @@ fn a_complete_that_does_not_fit_commits_nothing() {
 #[test]
 fn what_was_given_up_before_it_was_offered_stays_so() {
     let reason = Reason::new(ReasonKind::Cancelled, "ops cancelled it");
-    let (mut bench, words) = Bench::first(Message::Abort { epoch: 7, reason });
+    let (mut bench, words) = Bench::first(Message::Abort { epoch: 7, reason, asks: false });
     assert_eq!(words, ["say Aborted"]);
     assert_eq!(bench.hear(Message::Offer(Box::new(offer()))), ["say Aborted"]);
     assert!(bench.target.is_final());
@@ -162,7 +162,7 @@ fn it_gives_up_by_itself_only_before_it_is_bound() {
     assert_eq!(bench.pass(Span::hours(5)), ["alarm", "say Inquire"]);
     assert_eq!(bench.target.phase, Phase::Bound);
     let reason = Reason::new(ReasonKind::Hypervisor, "the job was cut off");
-    assert_eq!(bench.hear(Message::Abort { epoch: 9, reason }), ["discard", "say Aborted", "order DestroyCopy"]);
+    assert_eq!(bench.hear(Message::Abort { epoch: 9, reason, asks: false }), ["discard", "say Aborted", "order DestroyCopy"]);
     assert_eq!(bench.hear(Message::Complete { epoch: 8, rounds: 1 }), ["say Aborted"]);
 }
 
