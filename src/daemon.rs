@@ -5,16 +5,19 @@
 
 mod folder;
 mod hosts;
+mod neighbours;
 
 pub use folder::Folder;
 
 use crate::api;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::effectors::{Effectors, LogNotifier, Workers};
+use crate::effectors::{Effectors, Lanes, LogNotifier, Workers};
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::simulated::LiveFleet;
-use crate::manager::{Handle, HostSettings, Manager, Outlet, Output, RunError, Settings};
+use crate::manager::{Handle, Manager, Outlet, Output, RunError, Settings};
+use crate::migration::link::{Link, LinkError};
+use crate::migration::message;
 use crate::model::{Action, HostId, Input, Span};
 use crate::sensors::{Polling, Sensors};
 use crate::store::{Journal, Recovered, Store, StoreError, Writer};
@@ -47,6 +50,9 @@ pub enum DaemonError {
     /// The key for modules cannot be read.
     #[error("{0}")]
     Key(String),
+    /// No link to the peers.
+    #[error(transparent)]
+    Link(LinkError),
     /// The manager ended early.
     #[error(transparent)]
     Manager(#[from] RunError),
@@ -67,7 +73,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> 
     let opened = Store::open(&store_path(config)?, config.retention())?;
     let listener = runtime.block_on(api::listen(&config.socket))?;
     let socket = SocketFile(&config.socket);
-    let daemon = Daemon::start(config, opened, &|_, connection| connection)?;
+    let daemon = Daemon::start(config, opened, &|_, connection| connection, Some(runtime.handle()))?;
     let handle = daemon.handle().clone();
     let mut ended = daemon.ended.clone();
     let stop = async move {
@@ -80,7 +86,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> 
     let served = runtime.block_on(async {
         let folder = tokio::spawn(Folder::new(&config.modules, &config.policies).watch(handle.clone()));
         on_ready(&handle);
-        let doors = api::Doors { journal: daemon.journal.clone(), clock: daemon.clock.clone() };
+        let doors = api::Doors { journal: daemon.journal.clone(), clock: daemon.clock.clone(), link: daemon.link.clone() };
         let served = api::serve(listener, handle, doors, stop).await;
         folder.abort();
         served
@@ -114,6 +120,7 @@ pub struct Daemon {
     journal: Journal,
     clock: Arc<SystemClock>,
     fleet: Option<Arc<LiveFleet>>,
+    link: Option<Link>,
     sensors: Sensors,
     manager: JoinHandle<Result<(), RunError>>,
     /// Its other end is dropped when the manager ends, by itself too.
@@ -125,8 +132,14 @@ pub struct Daemon {
 pub type Between<'a> = &'a dyn Fn(&HostId, Arc<dyn Hypervisor>) -> Arc<dyn Hypervisor>;
 
 impl Daemon {
-    /// Starts a plane on its opened store. It reaches each host through what `between` makes of its connection.
-    pub fn start(config: &Config, (store, recovered): (Store, Recovered), between: Between<'_>) -> Result<Daemon, DaemonError> {
+    /// Starts a plane on its opened store. It reaches each host through what `between` makes of its connection, and its peers,
+    /// where it has any, from `runtime`.
+    pub fn start(
+        config: &Config,
+        (store, recovered): (Store, Recovered),
+        between: Between<'_>,
+        runtime: Option<&tokio::runtime::Handle>,
+    ) -> Result<Daemon, DaemonError> {
         let clock: Arc<SystemClock> = SystemClock::start(recovered.last_now);
         let journal = store.journal();
         let mut hosts = hosts::open(config, clock.clone()).map_err(DaemonError::Hosts)?;
@@ -137,6 +150,16 @@ impl Daemon {
         let (from_store, committed) = crossbeam_channel::unbounded();
         let writer = Writer::spawn(store, to_store, from_store, SAMPLES_WAIT)?;
 
+        let link = match runtime {
+            Some(runtime) => neighbours::link(config, runtime, &handle, clock.clone())?,
+            None => None,
+        };
+        let settings = settings(config, &hosts).map_err(DaemonError::Key)?;
+        let told = handle.clone();
+        let sink = Arc::new(move |input| {
+            told.send(Input::Migration(input));
+        });
+        let lanes = Lanes::new(hosts.connections.clone(), hosts.catalog.clone(), sink);
         let updates = handle.clone();
         let effectors = Effectors::new(
             hosts.connections.clone(),
@@ -148,18 +171,17 @@ impl Daemon {
                 updates.send(Input::Update(action, update));
             }),
         )?;
-        let settings = settings(config, &hosts.settings).map_err(DaemonError::Key)?;
         let (ends, ended) = watch::channel(());
         let manager = {
             let (handle, clock) = (handle.clone(), clock.clone());
-            let mut outlet = ToEffectors(effectors);
+            let mut outlet = Outside { effectors, lanes, link: link.clone() };
             thread::Builder::new().name("manager".into()).spawn(move || {
                 let result = manage(settings, recovered, &handle, &inbox, &commits, &committed, &mut outlet, &*clock);
                 // Nobody listens any more; effectors must not wait to be heard.
                 drop(inbox);
                 // A panic drops this end as well: the daemon never goes on without its manager.
                 drop(ends);
-                let left = outlet.0.stop(FAREWELL);
+                let left = outlet.effectors.stop(FAREWELL);
                 if !left.is_empty() {
                     let left: Vec<String> = left.iter().map(ToString::to_string).collect();
                     let left = left.join(", ");
@@ -173,7 +195,7 @@ impl Daemon {
             let (send, try_send) = (move |input| send.send(input), move |input| try_send.try_send(input));
             Sensors::start(hosts.connections, Polling::every(config.poll), clock.clone(), send, try_send)?
         };
-        Ok(Daemon { handle, journal, clock, fleet: hosts.fleet, sensors, manager, ended, writer })
+        Ok(Daemon { handle, journal, clock, fleet: hosts.fleet, link, sensors, manager, ended, writer })
     }
 
     /// The door to its manager.
@@ -186,8 +208,16 @@ impl Daemon {
         self.fleet.as_ref()
     }
 
+    /// The link to its peers, where it has any.
+    pub fn link(&self) -> Option<&Link> {
+        self.link.as_ref()
+    }
+
     /// Stops everything, in order: what comes in, what decides, what is written.
     pub fn stop(self) -> Result<(), DaemonError> {
+        if let Some(link) = &self.link {
+            link.stop();
+        }
         // The manager is told first: hosts that hang hold up their pollers, not the stop.
         self.handle.stop();
         self.sensors.stop(FAREWELL);
@@ -208,7 +238,7 @@ fn manage(
     inbox: &crossbeam_channel::Receiver<crate::manager::Message>,
     commits: &crossbeam_channel::Sender<crate::model::Batch>,
     committed: &crossbeam_channel::Receiver<crate::store::Committed>,
-    outlet: &mut ToEffectors,
+    outlet: &mut Outside,
     clock: &dyn Clock,
 ) -> Result<(), RunError> {
     let manager = Manager::new(settings, recovered);
@@ -227,39 +257,51 @@ fn manage(
     result
 }
 
-/// What leaves the manager goes to the effectors.
-struct ToEffectors(Effectors);
-
-impl ToEffectors {
-    fn recover(&mut self, action: Action) {
-        self.0.recover(action);
-    }
+/// Where what leaves the manager goes: to the effectors, to the lanes of migrations, to the peers.
+struct Outside {
+    effectors: Effectors,
+    lanes: Lanes,
+    link: Option<Link>,
 }
 
-impl Outlet for ToEffectors {
-    fn leave(&mut self, output: Output) {
-        match output {
-            Output::Dispatch(action) => self.0.dispatch(*action),
-            Output::Cancel(action) => self.0.cancel(action),
-            Output::Reply(..) => {}
-            // Told in `handover`.
-            Output::Send { .. } | Output::Describe { .. } | Output::Order(_) => {}
+impl Outside {
+    fn recover(&mut self, action: Action) {
+        self.effectors.recover(action);
+    }
+
+    /// What is not sent is lost, as on any link: the machine that says it says it again.
+    fn send(&self, peer: &Arc<str>, bytes: &[u8]) {
+        let Some(link) = &self.link else { return };
+        let sent = message::decode(bytes).map_err(|error| error.to_string());
+        if let Err(why) = sent.and_then(|envelope| link.send(peer, &envelope).map_err(|error| error.to_string())) {
+            tracing::debug!(%peer, "a message is not sent: {why}");
         }
     }
 }
 
-fn settings(config: &Config, hosts: &[HostSettings]) -> Result<Settings, String> {
-    let module_key = config.signing_key()?.map(Arc::new);
-    let trust = config.trust_store(module_key.as_deref());
+impl Outlet for Outside {
+    fn leave(&mut self, output: Output) {
+        match output {
+            Output::Dispatch(action) => self.effectors.dispatch(*action),
+            Output::Cancel(action) => self.effectors.cancel(action),
+            Output::Reply(..) => {}
+            Output::Describe { migration, vm, host } => self.lanes.describe(migration, vm, host),
+            Output::Order(order) => self.lanes.order(*order),
+            Output::Send { peer, bytes } => self.send(&peer, &bytes),
+        }
+    }
+}
+
+fn settings(config: &Config, hosts: &hosts::Hosts) -> Result<Settings, String> {
     Ok(Settings {
         plane: config.plane.clone(),
-        hosts: hosts.to_vec(),
+        hosts: hosts.settings.clone(),
         rules: config.rules.clone(),
         guardrails: config.guardrails.clone(),
         policy: config.policy_limits(),
         adopt: config.adopt,
         new_modules: config.new_modules,
-        handover: crate::manager::HandoverSettings { trust, module_key, ..crate::manager::HandoverSettings::default() },
+        handover: neighbours::settings(config, &hosts.catalog)?,
     })
 }
 

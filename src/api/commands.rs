@@ -7,7 +7,7 @@ use super::names::{find_host, find_vm};
 use super::request::{Body, Caller};
 use super::state::{Api, ReplyView};
 use crate::manager::Manager;
-use crate::model::{ActionId, ActionKind, Command, EmbotId, Mode, Span, VmId};
+use crate::model::{ActionId, ActionKind, Command, EmbotId, HostId, Mode, Span, VmId};
 use axum::extract::{ConnectInfo, State};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -15,13 +15,13 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Move a guest to another host of the plane.
+/// Move a guest to another host of the plane, or to another plane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Migrate {
     /// Whom.
     pub vm: String,
-    /// Where to; without it the planner chooses.
+    /// Where to: a host of the plane, a peer, or `PEER/HOST`; without it the planner chooses a host of the plane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// While it runs, or while it is off; without it, as the guest is now.
@@ -178,13 +178,47 @@ fn act(kind: ActionKind, reason: Option<String>) -> Command {
     Command::Act { kind, reason: reason.into() }
 }
 
+/// Where a guest can be moved to.
+enum Destination {
+    Host(HostId),
+    Plane(Arc<str>, Option<HostId>),
+}
+
+/// A host of the plane, a peer, or `PEER/HOST`. A host wins over a peer of the same name; `PEER/` is the peer.
+fn destination(world: &crate::model::World, to: &str) -> Result<Destination, ApiError> {
+    let (plane, host) = to.split_once('/').map_or((to, None), |(plane, host)| (plane, Some(host)));
+    if host.is_none() && world.host(&HostId::from(to)).is_some() {
+        return Ok(Destination::Host(HostId::from(to)));
+    }
+    if let Some(host) = host.filter(|_| plane == &*world.plane) {
+        return find_host(world, host).map(Destination::Host);
+    }
+    if let Some(peer) = world.peers.get(plane) {
+        let host = host.filter(|host| !host.is_empty()).map(HostId::from);
+        return Ok(Destination::Plane(peer.name.clone(), host));
+    }
+    if host.is_some() {
+        let names: Vec<&str> = world.peers.keys().map(|name| &**name).collect();
+        let near = crate::error::nearest(plane, names.iter().copied());
+        return Err(ApiError::not_found(format!("there is no peer `{plane}`")).with_hint(match near {
+            Some(near) => format!("did you mean `{near}`? `embot peers` lists them"),
+            None => "`embot peers` lists those in the configuration".to_owned(),
+        }));
+    }
+    find_host(world, to).map(Destination::Host)
+}
+
 impl Request for Migrate {
     fn resolve(self, manager: &Manager) -> Result<Command, ApiError> {
         let world = manager.world();
         let vm = find_vm(&world, &self.vm)?;
-        let to = self.to.as_deref().map(|host| find_host(&world, host)).transpose()?;
-        let running = world.vm(vm).is_some_and(crate::model::Vm::is_active);
-        Ok(act(ActionKind::Migrate { vm, to, live: self.live.unwrap_or(running) }, self.reason))
+        let live = self.live.unwrap_or_else(|| world.vm(vm).is_some_and(crate::model::Vm::is_active));
+        let kind = match self.to.as_deref().map(|to| destination(&world, to)).transpose()? {
+            None => ActionKind::Migrate { vm, to: None, live },
+            Some(Destination::Host(host)) => ActionKind::Migrate { vm, to: Some(host), live },
+            Some(Destination::Plane(plane, host)) => ActionKind::Handover { vm, plane, host, live },
+        };
+        Ok(act(kind, self.reason))
     }
 }
 
@@ -338,6 +372,8 @@ pub(super) fn routes() -> Router<Api> {
         .route("/module_mode", post(ask::<ModuleMode>))
         .route("/roll_back", module(|module| Command::RollBack { module }))
         .route("/unsuspend", post(ask::<Unsuspend>))
+        .route("/cancel_migration", post(ask::<super::migrations::CancelMigration>))
+        .route("/resolve_migration", post(ask::<super::migrations::ResolveMigration>))
 }
 
 #[cfg(test)]

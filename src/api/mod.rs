@@ -24,6 +24,7 @@ pub mod error;
 pub mod events;
 pub mod explain;
 pub mod journal;
+pub mod migrations;
 pub mod modules;
 pub mod names;
 pub mod recent;
@@ -107,6 +108,10 @@ fn routes(api: Api) -> Router {
         .route("/actions/{id}", get(explain::get_one))
         .route("/refusals/{number}", get(explain::get_refusal))
         .route("/plan", get(actions::get_plan))
+        .route("/migrations", get(migrations::get_list))
+        .route("/migrations/{*name}", get(migrations::get_one))
+        .route("/peers", get(migrations::get_peers))
+        .route("/migrate/dry-run", axum::routing::post(migrations::dry_run))
         .route("/modules", get(modules::get_list))
         .route("/modules/{name}", get(modules::get_one))
         .route("/embots", get(embots::get_list))

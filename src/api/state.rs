@@ -22,6 +22,8 @@ pub struct Doors {
     pub journal: Journal,
     /// Tells the plane's time.
     pub clock: Arc<dyn Clock>,
+    /// The link to other planes, where there is one.
+    pub link: Option<crate::migration::link::Link>,
 }
 
 /// What came of a command.

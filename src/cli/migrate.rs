@@ -1,25 +1,29 @@
-//! `embot migrate`: move a guest to another host of the plane, and watch it move.
+//! `embot migrate`: move a guest to another host of the plane, or to another plane, and watch it move.
 
 use super::context::{Context, print};
 use super::failure::Failure;
 use super::waiting::wait;
 use crate::api::commands::Migrate as Request;
+use crate::api::migrations::DryRunView;
 use crate::api::state::ReplyView;
 
-/// Move a guest to another host of the plane.
+/// Move a guest to another host of the plane, or to another plane with all that manages it.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Examples:\n  embot migrate web-3                    to the host that suits best\n  embot migrate web-3 --to host-c --wait and show how far it is\n  embot plan cancel 17                   end it: the guest stays where it was"
+    after_help = "Examples:\n  embot migrate web-3                    to the host that suits best\n  embot migrate web-3 --to host-c --wait and show how far it is\n  embot migrate web-3 --to site-b        to another plane, with its embots and what they know\n  embot migrate web-3 --to site-b/host-9 --dry-run\n  embot plan cancel 17                   end it: the guest stays where it was"
 )]
 pub struct Migrate {
     /// The guest: its name, UUID, or a beginning only one guest has.
     vm: String,
-    /// The host to move it to; without it the planner chooses.
-    #[arg(long, value_name = "HOST")]
+    /// The host to move it to, or the plane, or both as PLANE/HOST; without it the planner chooses a host of this plane.
+    #[arg(long, value_name = "HOST or PLANE")]
     to: Option<String>,
     /// Wait for the end, and show how far it is.
     #[arg(long)]
     wait: bool,
+    /// Only say whether the planner would do it, and what it weighs.
+    #[arg(long, conflicts_with = "wait")]
+    dry_run: bool,
     /// Why, for the journal.
     #[arg(long)]
     reason: Option<String>,
@@ -37,10 +41,27 @@ impl Migrate {
         let client = context.client()?;
         let live = if self.cold { Some(false) } else { self.live.then_some(true) };
         let request = Request { vm: self.vm, to: self.to, live, reason: self.reason };
+        if self.dry_run {
+            let view: DryRunView = client.post("/v1/migrate/dry-run", &request).await?;
+            context.show(&view, |_| tried(&view))?;
+            return if view.possible { Ok(()) } else { Err(Failure::Said(1)) };
+        }
         let reply: ReplyView = client.post("/v1/commands/migrate", &request).await?;
         match reply.actions.first().filter(|_| self.wait) {
             Some(action) => wait(context, &client, *action).await,
             None => context.show(&reply, |_| said(&reply)),
+        }
+    }
+}
+
+/// What a dry run found.
+fn tried(view: &DryRunView) -> String {
+    let what = super::screen::printable(&view.what);
+    match &view.reason {
+        Some(reason) => format!("would not: {what}\n  {}\n", super::screen::printable(reason)),
+        None => {
+            let weighed = view.weighed.iter().map(|line| format!("  {}\n", super::screen::printable(line)));
+            format!("would: {what}\n{}", weighed.collect::<String>())
         }
     }
 }

@@ -22,8 +22,10 @@ pub mod journal;
 pub mod maintenance;
 pub mod manage;
 pub mod migrate;
+pub mod migrations;
 pub mod module;
 pub mod modules;
+pub mod peers;
 pub mod pki;
 pub mod plan;
 pub mod run;
@@ -78,6 +80,8 @@ enum Command {
     Plan(plan::Plan),
     Explain(explain::Explain),
     Migrate(migrate::Migrate),
+    Migrations(migrations::Migrations),
+    Peers(peers::Peers),
     /// Start a guest that is off.
     #[command(after_help = "Example:\n  embot start web-3 --wait")]
     Start(guest::Guest),
@@ -174,6 +178,8 @@ impl Command {
             Command::Plan(plan) => plan.run(context).await,
             Command::Explain(explain) => explain.run(context).await,
             Command::Migrate(migrate) => migrate.run(context).await,
+            Command::Migrations(migrations) => migrations.run(context).await,
+            Command::Peers(peers) => peers.run(context).await,
             Command::Start(guest) => guest.run("start", context).await,
             Command::Shutdown(guest) => guest.run(context).await,
             Command::Destroy(guest) => guest.run("destroy", context).await,

@@ -7,8 +7,9 @@ use super::plan::state;
 use super::screen::{Screen, cut};
 use crate::api::actions::ActionView;
 use crate::api::explain::Explanation;
+use crate::api::migrations::{MigrationFilter, MigrationView};
 use crate::api::words::bytes;
-use crate::model::Span;
+use crate::model::{Side, Span};
 use std::time::{Duration, Instant};
 
 /// How often the daemon is asked.
@@ -44,13 +45,25 @@ async fn watch(context: &Context, client: &Client, id: u64, live: bool) -> Resul
             return if action.state == "done" { Ok(()) } else { Err(Failure::Said(1)) };
         }
         if live {
-            print(&format!("\r\x1b[K{}", line(&action, elapsed, &context.screen)))?;
+            let line = match handover(client, &action).await {
+                Some(migration) => cut(&super::migrations::line(&migration, elapsed), context.screen.width),
+                None => line(&action, elapsed, &context.screen),
+            };
+            print(&format!("\r\x1b[K{line}"))?;
         } else if context.output == Output::Table && shown != action.state {
             print(&format!("action {id} is {}\n", action.state))?;
             shown.clone_from(&action.state);
         }
         tokio::time::sleep(PACE).await;
     }
+}
+
+/// The migration that an action is, where it hands a guest over to another plane.
+async fn handover(client: &Client, action: &ActionView) -> Option<MigrationView> {
+    let open = MigrationFilter { open: Some(true) };
+    let migrations: Vec<MigrationView> = client.find("/v1/migrations", &open).await.ok()?;
+    let number = format!("/{}", action.id);
+    migrations.into_iter().find(|one| one.side == Side::Source && one.id.ends_with(&number))
 }
 
 /// The live line: what, how far, how long.

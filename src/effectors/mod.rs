@@ -15,6 +15,7 @@
 //! Effectors decide nothing: what to do, under which epoch and on which host stands in the action.
 
 mod job;
+mod lanes;
 pub mod migration;
 mod notify;
 mod order;
@@ -24,6 +25,7 @@ mod watchdog;
 #[cfg(test)]
 mod tests;
 
+pub use lanes::{Lanes, MigrationSink};
 pub use notify::{LogNotifier, Notification, Notifier};
 pub use order::{Catalog, Patience};
 

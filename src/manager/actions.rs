@@ -270,6 +270,20 @@ impl Manager {
         self.decide(wanted.collect())
     }
 
+    /// Would this be planned, if an admin asked for it now? The action as it would be, or why not. Nothing is changed by it.
+    pub fn try_out(&self, kind: ActionKind, by: &Arc<str>) -> Result<Action, String> {
+        let (world, usage) = (self.world.borrow(), self.usage.borrow());
+        let situation =
+            Situation { world: &world, usage: &usage, guardrails: &self.settings.guardrails, open: &self.open, now: self.now };
+        let proposal = admin_wants(kind, &"tried out".into(), by);
+        let mut number = self.row.next_action;
+        let plan = self.planner.clone().decide(&situation, vec![(proposal, Arc::new(Terms::admin(by)))], &mut number);
+        match (plan.accepted.into_iter().next(), plan.refused.into_iter().next()) {
+            (Some(action), _) => Ok(action),
+            (None, refusal) => Err(refusal.map_or_else(|| "nothing came of it".to_owned(), |refusal| refusal.reason)),
+        }
+    }
+
     /// Something an admin wants done, now.
     pub(super) fn act_for_admin(&mut self, kind: ActionKind, reason: Arc<str>, by: &Arc<str>) -> Result<Vec<ActionId>, String> {
         let plan = self.decide(vec![(admin_wants(kind, &reason, by), Arc::new(Terms::admin(by)))]);

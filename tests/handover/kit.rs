@@ -98,6 +98,7 @@ fn settings(name: &str) -> Settings {
         hosts: hosts.into(),
         guardrails: Guardrails { cooldown: Span::seconds(1), module_rate: rate, plane_rate: rate, ..Guardrails::default() },
         adopt: Mode::Act,
+        new_modules: Mode::Act,
         policy: Limits { deadline: Duration::from_secs(3_600), ..Limits::default() },
         handover,
         ..Settings::default()

@@ -102,7 +102,7 @@ pub fn run(hosts: usize, guests: usize, seconds: u64, progress: &Progress) -> Re
     let meter = Arc::new(Meter::default());
     let between = |_: &_, host| Arc::new(Metered::new(host, meter.clone())) as Arc<_>;
     let opened = Store::open(&config.store, config.retention()).map_err(DaemonError::from)?;
-    let daemon = Daemon::start(&config, opened, &between)?;
+    let daemon = Daemon::start(&config, opened, &between, None)?;
     let result = measure(&daemon, &meter, guests, seconds, progress);
     daemon.stop()?;
     let mut figures = result?;

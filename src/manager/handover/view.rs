@@ -2,7 +2,8 @@
 
 use super::{Entry, Machine};
 use crate::manager::Manager;
-use crate::model::{HostId, MigrationId, Outcome, Peer, Phase, Side, VmId};
+use crate::model::{HostId, MigrationId, Outcome, Peer, Phase, Side, Summary, VmId};
+use crate::plan::Situation;
 use std::sync::Arc;
 
 /// A migration as this plane has it.
@@ -77,6 +78,13 @@ impl Manager {
     /// One migration.
     pub fn migration_named(&self, id: &MigrationId) -> Option<MigrationView> {
         self.handovers.entries.get(id).map(|entry| self.migration_view(id, entry))
+    }
+
+    /// What this plane has to give, for its peers.
+    pub fn summary(&self) -> Summary {
+        let (world, usage) = (self.world.borrow(), self.usage.borrow());
+        let (guardrails, open, now) = (&self.settings.guardrails, &self.open, self.now);
+        self.planner.summary(&Situation { world: &world, usage: &usage, guardrails, open, now }, &[])
     }
 
     /// The other planes, by name.
