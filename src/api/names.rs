@@ -15,8 +15,19 @@ pub fn find_vm(world: &World, text: &str) -> Result<VmId, ApiError> {
     match vm_candidates(world, text) {
         Candidates::One(vm) => Ok(vm),
         Candidates::Several(error) => Err(error),
-        Candidates::None => Err(unknown("guest", text, world.vms().map(|vm| &*vm.name), "embot elements --kind vm")),
+        Candidates::None => Err(elsewhere(world, text)
+            .unwrap_or_else(|| unknown("guest", text, world.vms().map(|vm| &*vm.name), "embot elements --kind vm"))),
     }
+}
+
+/// A guest that went to another plane: whoever asks here is sent on.
+fn elsewhere(world: &World, text: &str) -> Option<ApiError> {
+    let named = |(vm, stone): &(&VmId, &crate::model::Tombstone)| &*stone.name == text || vm.to_string() == text;
+    let (_, stone) = world.gone.iter().find(named)?;
+    Some(
+        ApiError::not_found(format!("guest {} belongs to plane {} now (epoch {})", stone.name, stone.plane, stone.epoch))
+            .with_hint(format!("ask the daemon of plane {}; `embot migrations` shows how it went", stone.plane)),
+    )
 }
 
 /// The host meant by `text`: its name, `host:NAME`, or a beginning that only one host has.

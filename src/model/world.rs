@@ -135,7 +135,8 @@ impl World {
 
     /// An element's name for people: a guest's name, a disk's `web-1/vda`, a host's name.
     pub fn label(&self, element: &ElementId) -> String {
-        let guest = |vm: VmId| self.vms.get(&vm).map_or_else(|| vm.to_string(), |vm| vm.name.to_string());
+        let gone = |vm: VmId| self.gone.get(&vm).map_or_else(|| vm.to_string(), |stone| stone.name.to_string());
+        let guest = |vm: VmId| self.vms.get(&vm).map_or_else(|| gone(vm), |vm| vm.name.to_string());
         match element {
             ElementId::Plane => self.plane.to_string(),
             ElementId::Host(host) => host.to_string(),
