@@ -60,6 +60,10 @@ pub fn copy(hand: &Hand<'_>, transfer: &Transfer) -> Result<(), HypervisorError>
     let mut before: u64 = 0;
     for (file, bytes) in files.iter().zip(&sizes) {
         let meter = Arc::new(Meter::default());
+        if cancelled(hand, &meter) {
+            let what = format!("{}: the copy of {} was given up before it began", door.host, file.from);
+            return Err(HypervisorError::new(ErrorKind::Cancelled, what));
+        }
         let tell = |done: u64| hand.watch.progress(Progress { done_bytes: before.saturating_add(done), total_bytes });
         let sent = send(hand, &target, file, *bytes, &meter, &tell)?;
         let arrived = verify(hand, &target, file, *bytes, &meter, &tell)?;
