@@ -3,7 +3,7 @@
 use crate::hosts::{Answered, Cut, Hosts, Stage};
 use crate::planes::{Given, SENSED, Setting, SourcePlane, Tables, Taking, TargetPlane, Turn};
 use crate::steps::{Crash, Event, Step};
-use embot::migration::{Activity, Order, OrderFault, Side, Way, source, target};
+use embot::migration::{Activity, Order, OrderFault, ResumeBy, Side, Way, source, target};
 use embot::model::Timestamp;
 use std::rc::Rc;
 
@@ -259,6 +259,9 @@ impl World {
         }
         if acts.0 && runs.1 {
             return Err("the source manages the guest, and it runs at the target".to_owned());
+        }
+        if runs.1 && !acts.1 && self.hosts.resume == ResumeBy::Manager {
+            return Err("the copy runs, and the target does not own the guest".to_owned());
         }
         if acts.1 && runs.0 {
             return Err("the target owns the guest, and it runs at the source".to_owned());
