@@ -9,6 +9,7 @@ mod trust;
 
 use crate::embot::package::TrustedKey;
 use crate::error::Diagnostic;
+use crate::hypervisor::simulated::FleetPlan;
 use crate::hypervisor::{BEHIND_SOCKET, MigrationLimits};
 use crate::migration::link::{LinkSettings, PeerSettings};
 use crate::model::{AffinityRule, Capacity, Mode, Span};
@@ -293,7 +294,7 @@ impl Config {
         }
         config.place_link(base);
         // A fleet that is no built-in one is a file, and files are found from here as well.
-        if let Some(fleet) = config.fleet.as_mut().filter(|fleet| &***fleet != DEMO) {
+        if let Some(fleet) = config.fleet.as_mut().filter(|fleet| &***fleet != FleetPlan::DEMO_NAME) {
             *fleet = base.join(&**fleet).display().to_string().into();
         }
         Ok(config)
@@ -436,12 +437,9 @@ impl Config {
             check.must(value >= 1_000, &["policy", key], "must be at least 1000", "remove the key for the default");
         }
         let deadline = self.policy.deadline > Span::ZERO;
-        check.must(deadline, &["policy", "deadline"], "must be above 0", "remove the key for the default, 10ms");
+        check.must(deadline, &["policy", "deadline"], "must be above 0", "remove the key for the default, 6ms");
     }
 }
-
-/// The built-in fleet's name.
-pub const DEMO: &str = "demo";
 
 struct Check<'a> {
     document: &'a Document,
@@ -538,7 +536,7 @@ policy: { operations: 20000 }
     #[test]
     fn the_shape_knows_every_field() {
         let mut full = read(FULL).unwrap();
-        full.fleet = Some(DEMO.into());
+        full.fleet = Some(FleetPlan::DEMO_NAME.into());
         full.migration.bandwidth_mib_per_s = Some(1);
         full.migration.timeout = Some(Span::minutes(1));
         let shown: serde_yaml::Value = serde_yaml::from_str(&full.effective()).unwrap();

@@ -6,7 +6,7 @@
 use super::context::{Context, Output, print};
 use super::failure::Failure;
 use super::screen::{Screen, Tone};
-use crate::config::{self, Config, DEMO};
+use crate::config::{self, Config};
 use crate::embot::Manifest;
 use crate::embot::check::{Report, check_tree, policy_path};
 use crate::error::{Diagnostic, Severity, Style, count, render};
@@ -153,8 +153,7 @@ impl Files {
         match Config::load(path) {
             Err(complaints) => self.complaints.extend(complaints),
             Ok(config) => {
-                let fleet = config.fleet.filter(|fleet| &**fleet != DEMO);
-                self.complaints.extend(fleet.and_then(|fleet| FleetPlan::read(Path::new(&*fleet)).err()));
+                self.complaints.extend(config.fleet.and_then(|fleet| FleetPlan::named(&fleet).err()));
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use super::failure::Failure;
 use crate::clock::SystemClock;
-use crate::config::DEMO;
 use crate::hypervisor::simulated::{FleetPlan, ServeOptions, serve};
 use crate::model::Timestamp;
 use std::path::PathBuf;
@@ -38,10 +37,7 @@ impl Hypervisor {
         if !(self.speed.is_finite() && self.speed > 0.0) {
             return Err(Failure::wrong("the speed must be above 0").with_hint("1 is real time, 60 a minute a second"));
         }
-        let plan = match self.fleet.as_str() {
-            DEMO => FleetPlan::parse("demo", FleetPlan::DEMO),
-            file => FleetPlan::read(file.as_ref()),
-        };
+        let plan = FleetPlan::named(&self.fleet);
         let options = ServeOptions {
             listen: listen.into(),
             plan: plan.map_err(|complaint| Failure::complaints(vec![complaint]))?,

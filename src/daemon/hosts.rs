@@ -1,14 +1,13 @@
 //! The hosts of the configuration, opened.
 
 use crate::clock::Clock;
-use crate::config::{Config, DEMO, LoadFrom};
+use crate::config::{Config, LoadFrom};
 use crate::effectors::Catalog;
 use crate::hypervisor::simulated::{FleetPlan, LiveFleet, LiveOptions};
 use crate::hypervisor::{Adjusted, Destination, EMBEDDED, Hypervisor, Registry};
 use crate::manager::HostSettings;
 use crate::model::HostId;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 /// A plane's hosts: connections, what the manager knows of them, and how they reach each other.
@@ -64,10 +63,6 @@ pub(super) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Hosts, Stri
 }
 
 fn start(fleet: &str, clock: Arc<dyn Clock>) -> Result<Arc<LiveFleet>, String> {
-    let plan = match fleet {
-        DEMO => FleetPlan::parse("demo-fleet.yaml", FleetPlan::DEMO),
-        path => FleetPlan::read(Path::new(path)),
-    };
-    let plan = plan.map_err(|complaint| complaint.to_string())?;
+    let plan = FleetPlan::named(fleet).map_err(|complaint| complaint.to_string())?;
     LiveFleet::start(&plan, LiveOptions::new(clock)).map_err(|error| format!("the fleet cannot run: {error}"))
 }

@@ -9,7 +9,7 @@ use crate::migration::link::{Heard, Link};
 use crate::migration::message;
 use crate::model::{Bytes, Input, MigrationInput, Peer};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime;
 
@@ -42,14 +42,12 @@ pub(super) fn link(
     clock: Arc<dyn Clock>,
 ) -> Result<Option<Link>, DaemonError> {
     let Some(settings) = config.link_settings() else { return Ok(None) };
-    let itself: Arc<OnceLock<Link>> = Arc::default();
     let up: Mutex<BTreeMap<Arc<str>, bool>> = Mutex::default();
-    let (door, inbox) = (itself.clone(), handle.clone());
+    let inbox = handle.clone();
     let deliver = move |heard: Heard| {
         let inputs = match &heard {
-            Heard::Message { peer, envelope } => {
-                let difference = door.get().map(Link::peers).into_iter().flatten().find(|one| one.name == *peer);
-                let ahead_ms = difference.and_then(|peer| peer.clock).map_or(0, |clock| -clock.ahead_ms);
+            Heard::Message { peer, clock, envelope } => {
+                let ahead_ms = clock.map_or(0, |clock| -clock.ahead_ms);
                 match message::encode(envelope) {
                     Ok(bytes) => vec![MigrationInput::Message { peer: peer.clone(), ahead_ms, bytes: Bytes::from(bytes) }],
                     Err(error) => {
@@ -79,7 +77,6 @@ pub(super) fn link(
         Ok(())
     };
     let link = Link::start(runtime, settings, clock, Arc::new(deliver)).map_err(DaemonError::Link)?;
-    let _ = itself.set(link.clone());
     let (telling, asked) = (link.clone(), handle.clone());
     runtime.spawn(async move {
         // Ends with the manager: then nobody answers.

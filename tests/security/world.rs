@@ -153,7 +153,7 @@ impl Plane {
     pub fn messages(&self) -> Vec<(Arc<str>, Envelope)> {
         let heard = self.heard.lock().unwrap();
         let message = |heard: &Heard| match heard {
-            Heard::Message { peer, envelope } => Some((peer.clone(), (**envelope).clone())),
+            Heard::Message { peer, envelope, .. } => Some((peer.clone(), (**envelope).clone())),
             Heard::Peer(_) => None,
         };
         heard.iter().filter_map(message).collect()

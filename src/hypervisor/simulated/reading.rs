@@ -165,6 +165,17 @@ impl FleetPlan {
         })
     }
 
+    /// The name by which configurations and commands ask for [`FleetPlan::DEMO`].
+    pub const DEMO_NAME: &'static str = "demo";
+
+    /// The fleet that ships with the program, by its name, or one described in a file.
+    pub fn named(fleet: &str) -> Result<FleetPlan, Diagnostic> {
+        match fleet {
+            FleetPlan::DEMO_NAME => FleetPlan::parse("demo-fleet.yaml", FleetPlan::DEMO),
+            path => FleetPlan::read(Path::new(path)),
+        }
+    }
+
     /// Reads a description from a file.
     pub fn read(path: &Path) -> Result<FleetPlan, Diagnostic> {
         let file = path.display().to_string();

@@ -4,31 +4,13 @@ use super::{Entry, Machine};
 use crate::manager::Manager;
 use crate::migration::bundle::{Bundle, Changes, Waiting};
 use crate::migration::message::Payload;
-use crate::migration::target::{Effect, Import, Imported, Input, Phase};
+use crate::migration::target::{Effect, Import, Imported, Input};
 use crate::migration::{Reason, ReasonKind};
 use crate::model::{
     ActionState, Change, ElementId, EmbotId, Event, EventBody, HostId, Level, Mark, MigrationId, Notice, NoticeBody, Record,
     TimerRow, Timestamp, VmId,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-/// A phase in one stable word.
-pub(super) fn word(phase: &Phase) -> &'static str {
-    match phase {
-        Phase::Considering => "considering",
-        Phase::Fetching => "fetching",
-        Phase::Permitted => "permitted",
-        Phase::Stated => "stated",
-        Phase::Bound => "bound",
-        Phase::Committing => "committing",
-        Phase::Committed => "committed",
-        Phase::Closed => "closed",
-        Phase::Unmaking => "unmaking",
-        Phase::Aborted => "aborted",
-        Phase::Denied => "denied",
-        Phase::Yielded => "yielded",
-    }
-}
 
 impl Manager {
     /// Steps a target, answers of its manager included.

@@ -103,7 +103,7 @@ impl Machine {
     fn word(&self) -> &'static str {
         match self {
             Machine::Source(machine) => leaving::word(&machine.phase),
-            Machine::Target(machine) => coming::word(&machine.phase),
+            Machine::Target(machine) => machine.phase.name(),
         }
     }
 

@@ -66,6 +66,8 @@ pub enum Heard {
     Message {
         /// The peer, as its certificate says.
         peer: Arc<str>,
+        /// Its clock against ours, as measured by now.
+        clock: Option<Difference>,
         /// What it says.
         envelope: Box<Envelope>,
     },

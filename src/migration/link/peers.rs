@@ -223,6 +223,10 @@ impl Peers {
         }
     }
 
+    pub(super) fn difference(&self, name: &str) -> Option<Difference> {
+        self.table().get(name)?.clock
+    }
+
     /// Why there is no outgoing stream. Says whether that is news.
     pub(super) fn problem(&self, name: &str, problem: &str) -> bool {
         let mut table = self.table();

@@ -215,7 +215,8 @@ impl Session<'_> {
                 }
                 Ok(Said::Message(envelope)) => {
                     self.stream.heard.fetch_add(1, Ordering::Relaxed);
-                    self.shared.deliver(Heard::Message { peer: self.peer.clone(), envelope }).await;
+                    let clock = self.shared.peers.difference(self.peer);
+                    self.shared.deliver(Heard::Message { peer: self.peer.clone(), clock, envelope }).await;
                 }
             }
         }
