@@ -13,8 +13,7 @@ use serde_json::Value;
 fn over(lab: &Lab, name: &str) -> Plane {
     let guardrails = "guardrails: { cooldown: 3s, load_window: 10s, blast_radius: 1, target_max_cpu: 0.9 }";
     let hosts = [host(lab, "host-a", 1), host(lab, "host-b", 3)].concat();
-    let plane =
-        Plane::new(&format!("plane: {name}\nadopt: act\nnew_modules: act\npoll: 1s\nhosts:\n{hosts}{guardrails}\n"));
+    let plane = Plane::new(&format!("plane: {name}\nadopt: act\nnew_modules: act\npoll: 1s\nhosts:\n{hosts}{guardrails}\n"));
     let relieve = [
         ("cooldown: 10m", "cooldown: 5s"),
         ("hot: 0.85", "hot: 0.15"),

@@ -1,6 +1,7 @@
 //! Two planes, a daemon each, over one host of the lab each: a guest goes from one to the other with all that is known of it.
 
 mod faults;
+mod load;
 
 use super::*;
 use crate::daemon::{Plane, host};
@@ -133,6 +134,22 @@ impl Sites {
         });
     }
 
+    /// Waits until a guest's embot has had it rest; that action, explained.
+    #[track_caller]
+    fn rested(&self, plane: usize, guest: &Guest) -> Value {
+        let rested = |chain: &Value| chain["action"]["verb"] == "resume" && chain["action"]["state"] == "done";
+        self.planes[plane].until("its embot to have it rest", |plane| plane.latest(guest).filter(rested))
+    }
+
+    /// An action on a guest that a plane knows of, by what was done and who proposed it.
+    #[track_caller]
+    fn action(&self, plane: usize, guest: &Guest, verb: &str, by: &str) -> Value {
+        let detail = self.planes[plane].ask(&["elements", &guest.name]).unwrap();
+        let wanted = |action: &&Value| action["verb"] == verb && action["by"].as_str().is_some_and(|who| who.contains(by));
+        let found = detail["actions"].as_array().unwrap().iter().find(wanted);
+        found.unwrap_or_else(|| panic!("no {verb} by {by}: {detail}")).clone()
+    }
+
     /// Has a plane hand a guest over to the other; the migration's name.
     #[track_caller]
     fn begin(&self, from: usize, guest: &Guest) -> String {
@@ -193,6 +210,11 @@ impl Sites {
         Some(embot["state"].as_object()?.values().next()?.clone())
     }
 
+    /// Is the guest defined on a host, or does it run there?
+    fn has(&self, host: &str, guest: &Guest) -> bool {
+        self.lab.virsh(host, &["list", "--all", "--name"]).unwrap().lines().any(|name| name.trim() == guest.name)
+    }
+
     /// One plane owns the guest, under this epoch; one host runs it, and the other knows nothing of it; its embot goes on; and
     /// it does what it is told.
     #[track_caller]
@@ -202,11 +224,13 @@ impl Sites {
             let known = plane.guest(guest)?;
             (known["state"] == "running" && known["action"].is_null() && known["epoch"] == epoch).then_some(known)
         });
-        assert_eq!((&known["owner"], &known["mode"], &known["host"]), (&SITES[owner].into(), &"act".into(), &HOSTS[owner].into()));
+        assert_eq!(
+            (&known["owner"], &known["mode"], &known["host"]),
+            (&SITES[owner].into(), &"act".into(), &HOSTS[owner].into())
+        );
         let strange = there.guest(guest);
         assert!(strange.is_none(), "{} knows it as well: {strange:?}", SITES[1 - owner]);
-        let list = |host: &str| self.lab.virsh(host, &["list", "--all", "--name"]).unwrap();
-        until("one host to have it", || (list(HOSTS[1 - owner]).is_empty() && list(HOSTS[owner]) == guest.name).then_some(()));
+        until("one host to have it", || (self.has(HOSTS[owner], guest) && !self.has(HOSTS[1 - owner], guest)).then_some(()));
         let metadata = ["metadata", &guest.name, "--uri", "urn:embot:mark:1"];
         let mark = self.lab.virsh(HOSTS[owner], &metadata).unwrap();
         assert!(mark.contains(SITES[owner]) && mark.contains(&format!("{epoch}")) && !mark.contains("seal"), "{mark}");
@@ -269,8 +293,7 @@ fn a_guest_goes_to_another_plane_with_all_that_is_known_of_it() {
     sites.planes[A].deploy("metronome", METRONOME.0, METRONOME.1);
     sites.start();
     sites.adopted(A, &guest);
-    let rested = |chain: &Value| chain["action"]["verb"] == "resume" && chain["action"]["state"] == "done";
-    let chain = sites.planes[A].until("its embot to have it rest", |plane| plane.latest(&guest).filter(rested));
+    let chain = sites.rested(A, &guest);
     let before = sites.tally(A, &guest).unwrap();
 
     // Slow enough for some beats to come meanwhile.
@@ -289,7 +312,11 @@ fn a_guest_goes_to_another_plane_with_all_that_is_known_of_it() {
     assert!(beats.windows(2).all(|pair| pair[1] == pair[0] + 1), "{beats:?}");
     let last = *beats.last().unwrap();
     let after = sites.planes[B].until("the word that it has come", |_| sites.tally(B, &guest).filter(|it| it["moves"] == 1));
-    assert_eq!((&after["heard"], &after["heard_before"], &after["wrong"]), (&last.into(), &last.into(), &Value::Null), "{after}");
+    assert_eq!(
+        (&after["heard"], &after["heard_before"], &after["wrong"]),
+        (&last.into(), &last.into(), &Value::Null),
+        "{after}"
+    );
     let waited = beats.len() as i64 - before["heard"].as_i64().unwrap();
     assert!(waited > 3, "{waited} beats came after {before}");
     assert!(after["ticks"].as_u64() >= before["ticks"].as_u64(), "{before} {after}");
@@ -300,15 +327,14 @@ fn a_guest_goes_to_another_plane_with_all_that_is_known_of_it() {
     assert!(!ok && error.contains("belongs to plane site-b now (epoch 2)"), "{error}");
 
     // What was done at the old place, and why, is known at the new one.
-    let detail = sites.planes[B].ask(&["elements", &guest.name]).unwrap();
-    let told = |verb: &str, by: &str| {
-        let actions = detail["actions"].as_array().unwrap().iter();
-        actions.filter(|action| action["verb"] == verb && action["by"].as_str().unwrap().contains(by)).cloned().next()
-    };
-    let rest = told("resume", "tally").unwrap_or_else(|| panic!("{detail}"));
+    let rest = sites.action(B, &guest, "resume", "tally");
     let again = sites.planes[B].ask(&["explain", &rest["id"].to_string()]).unwrap();
     for part in ["place", "reads", "cause"] {
         assert_eq!(again[part], chain[part], "{part}");
     }
     assert_eq!(again["action"]["reason"], "it has rested");
+
+    // What guests can have on the other plane's hosts is known here.
+    let models = sites.planes[A].ask(&["peers"]).unwrap()["peers"][0]["summary"]["cpu_models"].to_string();
+    assert!(models.contains("qemu64"), "{models}");
 }

@@ -10,11 +10,12 @@
 //! * Before each order the guest's mark, epoch and state are read, in the same breath as the act (`order`).
 //! * What is paused or off because it moves is reported as a migration, at the source and at the target.
 //!
-//! How it is laid out: `session` owns connections, `ffi` all unsafe code, `hearing` the meaning of events, `statistics`, `state`
-//! and `description` turn libvirt's data into the plane's, `order`, `lifecycle`, `job`, `migration` and `recover` carry out;
+//! How it is laid out: `session` owns connections, `ffi` all unsafe code, `hearing` the meaning of events, `statistics`, `state`,
+//! `description` and `abilities` turn libvirt's data into the plane's, `order`, `lifecycle`, `job`, `migration` and `recover` carry out;
 //! `handover`, `leaving` and `copy` do what a move to another plane takes.
 //! Reports share one session; each order opens its own, so that a long call holds up nobody.
 
+mod abilities;
 mod copy;
 mod description;
 mod event_loop;
@@ -35,7 +36,9 @@ mod statistics;
 
 use super::{Definition, ErrorKind, Fate, Handover, HandoverStep, Hypervisor, HypervisorError, NoticeSink, Order, Watch};
 use crate::clock::Clock;
-use crate::model::{ActionKind, Capacity, DomainReport, HostId, HostReport, Mark, Reason, Sighting, Timestamp, VmId, VmState};
+use crate::model::{
+    Abilities, ActionKind, Capacity, DomainReport, HostId, HostReport, Mark, Reason, Sighting, Timestamp, VmId, VmState,
+};
 use description::Described;
 use ffi::{Depth, Ear};
 use handover::Hand;
@@ -230,6 +233,10 @@ impl Hypervisor for LibvirtHost {
         }
         // Perhaps one QEMU hangs, and with it libvirt's question to it. The states of all guests are known without.
         self.report_through(&self.spare(), Depth::Shallow, asked_at)
+    }
+
+    fn abilities(&self) -> Result<Abilities, HypervisorError> {
+        self.ask(|session| session.call("read what guests can have there", ANSWER, |connect| Ok(abilities::read(connect)?)))
     }
 
     fn subscribe(&self, sink: NoticeSink) {
