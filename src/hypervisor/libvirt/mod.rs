@@ -301,9 +301,12 @@ fn poll(connect: &Connect, depth: Depth) -> Result<Poll, virt::error::Error> {
     let mut readings = Vec::new();
     ffi::all_domain_stats(connect, depth, |vm, params| readings.push((vm, Reading::of(params))))?;
     readings.sort_by_key(|(vm, _)| *vm);
-    for (vm, reading) in &mut readings {
-        if reading.state() == Some((VmState::Paused, Reason::Migration)) && is_stranded(connect, *vm) {
-            reading.forget_reason();
+    // To tell whether a guest is in a migration, libvirt may have to ask its QEMU, which may hang in the midst of one.
+    if depth == Depth::Full {
+        for (vm, reading) in &mut readings {
+            if reading.state() == Some((VmState::Paused, Reason::Migration)) && is_stranded(connect, *vm) {
+                reading.forget_reason();
+            }
         }
     }
     // The flag has no event and is not in the definition; asking for the list of those that have it costs one call.

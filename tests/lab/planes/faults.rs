@@ -93,8 +93,7 @@ fn a_copy_that_is_killed(sites: &Sites, guest: &Guest) {
     sites.hold_up(A, guest);
     let id = sites.begin(A, guest);
     sites.in_the_midst(A, &id);
-    let copy = sites.lab.run("qemu-pid", &["--vm", &guest.name, "--host", HOSTS[B]]).unwrap().parse().unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(copy), Signal::SIGKILL).unwrap();
+    sites.lab.signal_on(HOSTS[B], guest, Signal::SIGKILL);
     let reason = sites.over(&id, "stayed");
     assert!(reason.contains("host-b"), "{reason}");
     sites.hurry(A, guest);
@@ -122,9 +121,10 @@ fn into_the_last_phase(sites: &Sites, from: usize, guest: &Guest, id: &str) {
     sites.in_the_midst(from, id);
     sites.lab.run("freeze", &["--host", HOSTS[1 - from]]).unwrap();
     sites.hurry(from, guest);
-    until("the guest to stand still", || {
-        let state = sites.lab.virsh(HOSTS[from], &["domstate", &guest.name, "--reason"]).ok()?;
-        state.starts_with("paused").then_some(())
+    // As long as its last pages are under way, a QEMU whose link breaks answers nobody.
+    until("the memory to be over", || {
+        let state = sites.lab.virsh(HOSTS[from], &["domstate", &guest.name]).ok()?;
+        (state.trim() == "paused" && !sites.lab.sends_memory(HOSTS[from])).then_some(())
     });
 }
 
@@ -133,8 +133,15 @@ fn a_link_that_breaks_in_the_last_phase(sites: &Sites, guest: &Guest) {
     sites.hold_up(A, guest);
     let id = sites.begin(A, guest);
     into_the_last_phase(sites, A, guest, &id);
+    // The source's QEMU hangs as well, which hides no host.
+    let since = sites.planes[A].position();
+    sites.lab.signal_on(HOSTS[A], guest, Signal::SIGSTOP);
     sites.lab.run("cut", &["--host", HOSTS[B]]).unwrap();
     sites.lab.run("thaw", &["--host", HOSTS[B]]).unwrap();
+    for word in ["host-a does not answer", "host-a answers"] {
+        sites.planes[A].until(word, |plane| plane.told(&since, word));
+    }
+    sites.lab.signal_on(HOSTS[A], guest, Signal::SIGCONT);
     let reason = sites.over(&id, "stayed");
     sites.lab.run("mend", &["--host", HOSTS[B]]).unwrap();
     assert!(reason.contains("cannot move guest") && reason.contains("to host-b"), "{reason}");
