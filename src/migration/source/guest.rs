@@ -83,10 +83,10 @@ impl Source {
                     }
                     self.job = JobState::Over;
                 }
-                if self.reason.is_none() {
-                    let text = "the hypervisor's job ended, and the guest is still here";
-                    self.reason = Some(Reason::new(ReasonKind::Hypervisor, text));
-                }
+                let failure = self.failure.take().unwrap_or_else(|| {
+                    Reason::new(ReasonKind::Hypervisor, "the hypervisor's job ended, and the guest is still here")
+                });
+                self.reason.get_or_insert(failure);
                 // A guest whose memory is here never ran there: by the manager it runs there only after the commit. By the
                 // hypervisor it may, once it was paused here. One that was switched off may have been fenced.
                 let is_ours = match (self.offer.way, self.offer.resume, activity) {
@@ -177,7 +177,7 @@ impl Source {
     /// The guest has left: from here on only forward.
     pub(super) fn moved(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.enter(Phase::LastRound, now);
-        self.reason = None;
+        (self.reason, self.failure) = (None, None);
         self.epoch = self.offer.epoch;
         if self.out.is_some() {
             return self.say_again(now, effects);

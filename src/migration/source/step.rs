@@ -16,8 +16,9 @@ impl Source {
             }
             Input::Tick => self.tick(now, effects),
             Input::Restarted => self.restarted(now, effects),
-            Input::Answer(number, Answer::JobEnded(_)) if self.job == JobState::Ordered(number) => {
+            Input::Answer(number, Answer::JobEnded(result)) if self.job == JobState::Ordered(number) => {
                 self.job = JobState::Over;
+                self.failure = result.err();
                 self.order(Order::Look, effects);
             }
             Input::Answer(number, answer) if self.waiting == Some(number) => {
@@ -200,7 +201,7 @@ impl Source {
 
     pub(super) fn alarm(&mut self, text: String, effects: &mut Vec<Effect>) {
         if !std::mem::replace(&mut self.alarmed, true) {
-            effects.push(Effect::Alarm(format!("migration {}: {text}", self.id).into()));
+            effects.push(Effect::Alarm(text.into()));
         }
     }
 
