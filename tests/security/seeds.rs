@@ -107,7 +107,7 @@ fn bundle() -> Bundle {
     };
     let inner = Value::Map([("b".to_owned(), Value::Bool(true))].into());
     let list = Value::Array(vec![Value::Text("a".into()), Value::Float(0.5), inner]);
-    let state = [("count".into(), Value::Int(7)), ("list".into(), list)].into();
+    let state = [("count".into(), Value::Int(7).into()), ("list".into(), list.into())].into();
     let timer = TravellingTimer { embot: embot(), remaining: Span(5_000), name: "check".into(), content: Value::Unit };
     Bundle {
         captured_at: NOW,
