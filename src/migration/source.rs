@@ -195,7 +195,7 @@ pub struct Source {
     /// The order that will be answered, if any; the job is apart.
     waiting: Option<u32>,
     job: JobState,
-    /// What the hypervisor said when its job failed.
+    /// Why the hypervisor's job failed, where it told.
     failure: Option<Reason>,
     /// It was undecided while the guest moved: an admin may have given it to the target.
     asks_first: bool,

@@ -83,11 +83,10 @@ impl Source {
                     }
                     self.job = JobState::Over;
                 }
-                let failure = self.failure.take();
-                self.reason.get_or_insert_with(|| {
-                    let text = "the hypervisor's job ended, and the guest is still here";
-                    failure.unwrap_or_else(|| Reason::new(ReasonKind::Hypervisor, text))
+                let failure = self.failure.take().unwrap_or_else(|| {
+                    Reason::new(ReasonKind::Hypervisor, "the hypervisor's job ended, and the guest is still here")
                 });
+                self.reason.get_or_insert(failure);
                 // A guest whose memory is here never ran there: by the manager it runs there only after the commit. By the
                 // hypervisor it may, once it was paused here. One that was switched off may have been fenced.
                 let is_ours = match (self.offer.way, self.offer.resume, activity) {

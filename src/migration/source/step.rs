@@ -201,7 +201,7 @@ impl Source {
 
     pub(super) fn alarm(&mut self, text: String, effects: &mut Vec<Effect>) {
         if !std::mem::replace(&mut self.alarmed, true) {
-            effects.push(Effect::Alarm(format!("migration {}: {text}", self.id).into()));
+            effects.push(Effect::Alarm(text.into()));
         }
     }
 
