@@ -9,8 +9,7 @@
 
 use super::Catalog;
 use crate::hypervisor::{
-    Destination, ErrorKind, Handover, HandoverStep, Hypervisor, HypervisorError, ResumedBy, Rewriting, Transfer, Watch,
-    portrait,
+    Destination, ErrorKind, Handover, HandoverStep, Hypervisor, HypervisorError, Rewriting, Transfer, Watch, portrait,
 };
 use crate::migration::message::{DiskOffer, GuestOffer, NicOffer, Rewrite};
 use crate::migration::order::MigrationOrder;
@@ -50,22 +49,25 @@ pub fn describe(hypervisor: &dyn Hypervisor, vm: VmId, catalog: &Catalog) -> Res
     })
 }
 
-/// The step that moves a guest.
-pub fn move_step(order: &MigrationOrder, job: &Job, catalog: &Catalog) -> Handover {
+/// The steps of a job, to be carried out one after the other.
+pub fn job_steps(order: &MigrationOrder, job: &Job, catalog: &Catalog) -> Vec<Handover> {
     let grants = &job.grants;
     let migration_uri = Some(grants.migration_uri.clone()).filter(|uri| !uri.is_empty());
     let destination = Destination { host: grants.host.clone(), uri: grants.hypervisor_uri.clone(), migration_uri };
-    let resume = match job.resume {
-        ResumeBy::Manager => ResumedBy::ByManager,
-        ResumeBy::Hypervisor => ResumedBy::ByHypervisor,
+    let transfer = Box::new(Transfer {
+        destination,
+        limits: catalog.migration,
+        resume: job.resume,
+        rewriting: rewriting(&grants.rewrites),
+    });
+    let steps = match job.way {
+        Way::Live => vec![HandoverStep::Move(transfer)],
+        Way::Cold => {
+            let shut_down = job.shut_down.then_some(HandoverStep::ShutDown { force_after: job.force_after });
+            shut_down.into_iter().chain([HandoverStep::Copy(transfer)]).collect()
+        }
     };
-    let transfer =
-        Box::new(Transfer { destination, limits: catalog.migration, resume, rewriting: rewriting(&grants.rewrites) });
-    let step = match job.way {
-        Way::Live => HandoverStep::Move(transfer),
-        Way::Cold => HandoverStep::Copy(transfer),
-    };
-    step_of(order, order.coming.clone(), catalog, step)
+    steps.into_iter().map(|step| step_of(order, order.coming.clone(), catalog, step)).collect()
 }
 
 fn rewriting(rewrites: &[Rewrite]) -> Rewriting {
@@ -115,16 +117,18 @@ pub fn carry_out(hypervisor: &dyn Hypervisor, order: &MigrationOrder, catalog: &
     let done = match &order.order {
         Order::Mark(mark) => at.step(&order.offered, HandoverStep::Seal { becomes: mark.clone() }),
         Order::StartJob(job) => {
-            return Some(job_ended(hypervisor.hand_over(&move_step(order, job, catalog), watch)));
+            let mut steps = job_steps(order, job, catalog).into_iter();
+            return Some(job_ended(steps.try_for_each(|step| hypervisor.hand_over(&step, watch))));
         }
         Order::CancelJob => {
             at.cancel();
             return None;
         }
         Order::Look => return Some(at.look().map_or_else(failed, |seen| Answer::Guest(guest(seen)))),
-        Order::Reclaim { mark, redefine } => at.reclaim(mark, *redefine),
+        Order::Reclaim { mark, start, redefine } => at.reclaim(mark, *start, *redefine),
         Order::Remove(mark) => at.remove(mark, false),
-        Order::Resume { mark, force } => at.resume(mark, *force),
+        Order::Define(mark) => at.define(mark),
+        Order::Resume { mark, start, force } => at.resume(mark, *start, *force),
         Order::DestroyCopy { mark, running } => at.remove(mark, *running),
     };
     Some(done.map_or_else(|answer| answer, |()| Answer::Done))
@@ -167,35 +171,46 @@ impl AtHost<'_> {
 
     /// Makes the guest this plane's own, and lets it run on. The hypervisor sees to it that what is done is not done again, and
     /// that it carries this handover's seal, or an older mark of this plane.
-    fn reclaim(&self, mark: &Mark, redefine: bool) -> Result<(), Answer> {
+    fn reclaim(&self, mark: &Mark, start: bool, redefine: bool) -> Result<(), Answer> {
         if self.look().map_err(failed)?.is_none() {
-            return if redefine { self.define(mark, true) } else { Err(self.gone()) };
+            if !redefine {
+                return Err(self.gone());
+            }
+            self.define(mark)?;
         }
-        self.take(mark)
+        self.take(mark, start)
     }
 
     /// Puts a mark on the guest, lets it run where the move has stopped it, takes the seal away.
-    fn take(&self, mark: &Mark) -> Result<(), Answer> {
-        self.step(mark, HandoverStep::Resume { becomes: mark.clone(), start: false })
+    fn take(&self, mark: &Mark, start: bool) -> Result<(), Answer> {
+        self.step(mark, HandoverStep::Resume { becomes: mark.clone(), start })
     }
 
-    /// Makes the guest anew from the record, off. At the target the record is what the peer sent.
-    fn define(&self, mark: &Mark, trusted: bool) -> Result<(), Answer> {
-        let (xml, rewriting) = (self.order.definition.clone(), Rewriting::default());
-        self.step(mark, HandoverStep::Define { xml, rewriting, trusted })?;
-        self.take(mark)
+    /// Makes the guest from the record, off and sealed: at the source from its own, at the target from what the peer sent, with
+    /// the names that were granted.
+    fn define(&self, mark: &Mark) -> Result<(), Answer> {
+        let xml = self.order.definition.clone();
+        let (rewriting, trusted) = match &self.order.rewrites {
+            Some(rewrites) => (rewriting(rewrites), false),
+            None => (Rewriting::default(), true),
+        };
+        self.step(mark, HandoverStep::Define { xml, rewriting, trusted })
     }
 
-    fn resume(&self, mark: &Mark, force: bool) -> Result<(), Answer> {
+    fn resume(&self, mark: &Mark, start: bool, force: bool) -> Result<(), Answer> {
         let Some(seen) = self.look().map_err(failed)? else {
-            return if force { self.define(mark, false) } else { Err(self.gone()) };
+            if !force {
+                return Err(self.gone());
+            }
+            self.define(mark)?;
+            return self.take(mark, false);
         };
         match seen.mark {
             Some(carries) if carries != *mark && !force => {
                 let text = format!("the copy carries the mark of {}, epoch {}", carries.plane, carries.epoch);
                 Err(Answer::Failed(OrderFault::Marked, text.into()))
             }
-            _ => self.take(mark),
+            _ => self.take(mark, start),
         }
     }
 
@@ -216,7 +231,7 @@ impl AtHost<'_> {
         let transfer = Transfer {
             destination,
             limits: self.catalog.migration,
-            resume: ResumedBy::default(),
+            resume: ResumeBy::default(),
             rewriting: Rewriting::default(),
         };
         let joined = step_of(self.order, mark, self.catalog, HandoverStep::Move(Box::new(transfer)));

@@ -20,6 +20,8 @@ pub struct Setting {
     pub name: &'static str,
     pub way: Way,
     pub resume: ResumeBy,
+    /// Does the guest run at first?
+    pub runs: bool,
     /// The target lacks a module when it permits, and finds another one lacking when it reads the state.
     pub lacks: bool,
     /// The target's policy says no.
@@ -191,7 +193,7 @@ fn digest(number: u8) -> Digest {
 pub fn offer(setting: &Setting) -> Offer {
     let guest = GuestOffer {
         name: "g".into(),
-        state: VmState::Running,
+        state: if setting.runs { VmState::Running } else { VmState::Off },
         vcpus: 1,
         memory_mib: 1,
         labels: BTreeMap::new(),

@@ -1,7 +1,7 @@
 //! Guests that go to another plane's host, as the hypervisor sees it.
 
 use super::*;
-use embot::hypervisor::{Handover, HandoverStep, ResumedBy, Rewriting, Transfer};
+use embot::hypervisor::{Handover, HandoverStep, ResumeBy, Rewriting, Transfer};
 use embot::model::{Mark, Standing, Timestamp};
 use std::path::PathBuf;
 use std::process::Command;
@@ -17,7 +17,7 @@ fn step(vm: VmId, number: u64, epoch: u64, step: HandoverStep) -> Handover {
     Handover { id, plane: "home".into(), vm, mark: mark("home", epoch), step }
 }
 
-fn transfer(destination: Destination, resume: ResumedBy) -> Box<Transfer> {
+fn transfer(destination: Destination, resume: ResumeBy) -> Box<Transfer> {
     let limits = MigrationLimits::default();
     Box::new(Transfer { destination, limits, resume, rewriting: Rewriting::default() })
 }
@@ -54,7 +54,7 @@ fn a_guest_goes_over_without_missing_a_beat_and_its_pause_is_told() {
             lab.virsh(names[from], &[&arguments[..], &[&lab.destination(names[to]).uri]].concat()).unwrap();
         } else {
             let becomes = mark("home", epoch);
-            let resume = if way == "by manager" { ResumedBy::ByManager } else { ResumedBy::ByHypervisor };
+            let resume = if way == "by manager" { ResumeBy::Manager } else { ResumeBy::Hypervisor };
             let seal = step(vm, round, epoch - 1, HandoverStep::Seal { becomes: becomes.clone() });
             source.hand_over(&seal, &Waiting::default()).unwrap();
             let moves = HandoverStep::Move(transfer(lab.destination(names[to]), resume));
@@ -118,7 +118,7 @@ fn files_of_a_guest_that_is_off_are_copied_and_verified() {
     do_step(&b, HandoverStep::Define { xml: definition.xml, rewriting: rewriting.clone(), trusted: false }).unwrap();
     let here = Destination { host: "host-b".into(), uri: lab.uri("host-b").into(), migration_uri: None };
     let copy = || {
-        HandoverStep::Copy(Box::new(Transfer { rewriting: rewriting.clone(), ..*transfer(here.clone(), ResumedBy::ByManager) }))
+        HandoverStep::Copy(Box::new(Transfer { rewriting: rewriting.clone(), ..*transfer(here.clone(), ResumeBy::Manager) }))
     };
     let arrived = image("host-b").with_file_name("arrived.qcow2");
 

@@ -10,7 +10,7 @@
 use super::failure::{Trouble, is_missing};
 use super::handover::{Hand, judge_here};
 use super::session::{ACT_LONG, ANSWER, Door, Session};
-use crate::hypervisor::{ErrorKind, HypervisorError, Transfer, Verdict, portrait};
+use crate::hypervisor::{ErrorKind, HypervisorError, SAVED, Transfer, Verdict, portrait};
 use crate::model::Progress;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use sha2::{Digest, Sha256};
@@ -80,7 +80,7 @@ pub fn copy(hand: &Hand<'_>, transfer: &Transfer) -> Result<(), HypervisorError>
     Ok(())
 }
 
-/// The files to be copied: disks that the guest writes, and its firmware's variables.
+/// The files to be copied: disks that the guest writes, where they are not shared, and its firmware's variables.
 fn files(hand: &Hand<'_>, transfer: &Transfer) -> Result<Vec<File>, HypervisorError> {
     let (host, handover) = (hand.door.host.clone(), Arc::new(hand.handover.clone()));
     let what = format!("read the files of guest {}", handover.vm);
@@ -89,6 +89,11 @@ fn files(hand: &Hand<'_>, transfer: &Transfer) -> Result<Vec<File>, HypervisorEr
             let what = format!("{host}: another job works on guest {}; wait for its end", handover.vm);
             return Err(Trouble::refuse(ErrorKind::Failed, what));
         };
+        // libvirt may have forgotten why it is off.
+        if here.domain.has_managed_save(0)? {
+            let what = format!("guest {} on {host} {SAVED}", here.found.name);
+            return Err(Trouble::refuse(ErrorKind::Precondition, what));
+        }
         Ok(here.domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?)
     })?;
     let no = |kind, why: &str| {
@@ -100,11 +105,12 @@ fn files(hand: &Hand<'_>, transfer: &Transfer) -> Result<Vec<File>, HypervisorEr
         let why = "the state of its TPM cannot be read through libvirt; move it live, or without its TPM";
         return Err(no(ErrorKind::Unsupported, why));
     }
-    if let Some((target, kind)) = portrait.remote_disks.first().filter(|(_, kind)| **kind != *"network") {
+    let copied = transfer.limits.copy_storage;
+    if let Some((target, kind)) = portrait.remote_disks.first().filter(|(_, kind)| copied && **kind != *"network") {
         let why = format!("its disk {target} is of type {kind}; only files and devices are copied");
         return Err(no(ErrorKind::Unsupported, &why));
     }
-    let disks = portrait.disks.iter().filter(|disk| !disk.read_only).map(|disk| disk.path.clone());
+    let disks = portrait.disks.iter().filter(|disk| copied && !disk.read_only).map(|disk| disk.path.clone());
     let file = |from: Arc<str>| File {
         to: transfer.rewriting.path(&from).unwrap_or_else(|| from.to_string()),
         from: from.to_string(),

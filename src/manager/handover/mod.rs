@@ -39,7 +39,7 @@ use std::sync::Arc;
 /// Migrations that are over and are kept for those who look back, and for peers who ask late.
 const KEPT: usize = 1_000;
 /// The version of a machine's bytes in its row.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// One end of a migration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,7 +102,7 @@ impl Machine {
     /// Its phase in one stable word.
     fn word(&self) -> &'static str {
         match self {
-            Machine::Source(machine) => leaving::word(&machine.phase),
+            Machine::Source(machine) => machine.phase.name(),
             Machine::Target(machine) => machine.phase.name(),
         }
     }

@@ -27,7 +27,7 @@ fn arrival(host: &str, memory_mib: u64) -> Arrival {
 }
 
 fn handover(number: u128, plane: &str) -> ActionKind {
-    ActionKind::Handover { vm: id(number), plane: plane.into(), host: None, live: true }
+    ActionKind::Handover { vm: id(number), plane: plane.into(), host: None, live: true, force_after: None }
 }
 
 #[test]
