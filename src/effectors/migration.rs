@@ -250,3 +250,90 @@ impl Watch for Withdrawn {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hypervisor::{Fate, MigrationLimits, NoticeSink, Order as ActionOrder};
+    use crate::model::{HostReport, MigrationId, Timestamp};
+    use std::sync::Mutex;
+
+    /// A host that does not know the guest, and notes the steps that it is told to take.
+    #[derive(Default)]
+    struct Empty(Mutex<Vec<HandoverStep>>);
+
+    impl Hypervisor for Empty {
+        fn report(&self, _: Timestamp) -> Result<HostReport, HypervisorError> {
+            Err(HypervisorError::new(ErrorKind::Unsupported, "it only takes steps"))
+        }
+
+        fn subscribe(&self, _: NoticeSink) {}
+
+        fn mark(&self, _: VmId) -> Result<Option<Mark>, HypervisorError> {
+            Ok(None)
+        }
+
+        fn execute(&self, _: &ActionOrder, _: &dyn Watch) -> Result<(), HypervisorError> {
+            Err(HypervisorError::new(ErrorKind::Unsupported, "it only takes steps"))
+        }
+
+        fn recover(&self, _: &ActionOrder, _: &dyn Watch) -> Result<Fate, HypervisorError> {
+            Err(HypervisorError::new(ErrorKind::Unsupported, "it only takes steps"))
+        }
+
+        fn look(&self, _: VmId) -> Result<Option<Sighting>, HypervisorError> {
+            Ok(None)
+        }
+
+        fn hand_over(&self, handover: &Handover, _: &dyn Watch) -> Result<(), HypervisorError> {
+            self.0.lock().unwrap().push(handover.step.clone());
+            Ok(())
+        }
+    }
+
+    fn steps(order: Order, rewrites: Option<Vec<Rewrite>>) -> (Option<Answer>, Vec<HandoverStep>) {
+        let order = MigrationOrder {
+            migration: MigrationId { plane: "a".into(), number: 1 },
+            number: 1,
+            vm: VmId(uuid::Uuid::from_u128(7)),
+            host: "h".into(),
+            offered: Mark { plane: "a".into(), epoch: 1 },
+            coming: Mark { plane: "b".into(), epoch: 2 },
+            definition: "<domain/>".into(),
+            rewrites,
+            order,
+        };
+        let catalog = Catalog { plane: "b".into(), destinations: BTreeMap::new(), migration: MigrationLimits::default() };
+        let host = Empty::default();
+        let answer = carry_out(&host, &order, &catalog, &Withdrawn);
+        (answer, host.0.into_inner().unwrap())
+    }
+
+    /// What another plane sent is defined with the names that it was granted, so that it can be defined at all; a plane's own
+    /// record as it is.
+    #[test]
+    fn the_record_is_defined_with_the_names_of_the_move() {
+        let mark = Mark { plane: "b".into(), epoch: 4 };
+        let granted = Some(vec![
+            Rewrite::File { from: "/images/".into(), to: "/data/".into() },
+            Rewrite::Network { from: "br0".into(), to: "lan".into() },
+            Rewrite::Listen { from: "".into(), to: "10.0.0.1".into() },
+        ]);
+        let resumed = HandoverStep::Resume { becomes: mark.clone(), start: false };
+        let define = |rewriting, trusted| HandoverStep::Define { xml: "<domain/>".into(), rewriting, trusted };
+        let named = |from: &str, to: &str| BTreeMap::from([(from.into(), to.into())]);
+        let there = Rewriting {
+            paths: named("/images/", "/data/"),
+            bridges: named("br0", "lan"),
+            networks: named("br0", "lan"),
+            listen: Some("10.0.0.1".into()),
+        };
+        let force = Order::Resume { mark: mark.clone(), start: true, force: true };
+        let expected = vec![define(there.clone(), false), resumed.clone()];
+        assert_eq!(steps(force, granted.clone()), (Some(Answer::Done), expected), "and is not started: it may not be whole");
+        assert_eq!(steps(Order::Define(mark.clone()), granted), (Some(Answer::Done), vec![define(there, false)]));
+        let redefine = Order::Reclaim { mark, start: false, redefine: true };
+        let expected = vec![define(Rewriting::default(), true), resumed];
+        assert_eq!(steps(redefine, None), (Some(Answer::Done), expected));
+    }
+}

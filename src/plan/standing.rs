@@ -126,7 +126,7 @@ pub(super) fn peer<'w>(world: &'w World, vm: &Vm, plane: &str) -> Decided<&'w Pe
         return No::because("peer", format!("the plane has no peer {plane}; `peers` in its configuration names those it has"));
     };
     if !peer.sends {
-        return No::because("peer", format!("guests are not offered to {plane}; its `direction` under `peers` says so"));
+        return No::because("peer", format!("guests are not offered to {plane}; its `allow` under `peers` says so"));
     }
     if !peer.reachable {
         return No::because("peer", format!("there is no connection to plane {plane}; `embot peers` says why"));

@@ -3,5 +3,6 @@
 mod cases;
 mod cold;
 mod crash;
+mod decided;
 mod kit;
 mod modules;

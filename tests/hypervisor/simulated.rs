@@ -7,9 +7,9 @@ use embot::hypervisor::simulated::{
     Outcome, SimulatedHost, Trouble,
 };
 use embot::hypervisor::{
-    Destination, ErrorKind, Handover, HandoverStep, Hypervisor, HypervisorError, MigrationLimits, Order, ResumeBy, Rewriting,
-    Transfer,
+    Destination, ErrorKind, Handover, HandoverStep, Hypervisor, HypervisorError, MigrationLimits, Order, Rewriting, Transfer,
 };
+use embot::migration::ResumeBy;
 use embot::model::{ActionKind, HostId, Mark, Span, Standing, Timestamp, VmId};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};

@@ -1,7 +1,8 @@
 //! Guests that go to another plane's host, as the hypervisor sees it.
 
 use super::*;
-use embot::hypervisor::{Handover, HandoverStep, ResumeBy, Rewriting, Transfer};
+use embot::hypervisor::{Handover, HandoverStep, Rewriting, Transfer};
+use embot::migration::ResumeBy;
 use embot::model::{Mark, Standing, Timestamp};
 use std::path::PathBuf;
 use std::process::Command;
