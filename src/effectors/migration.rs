@@ -18,10 +18,20 @@ use crate::model::{Mark, Mode, Progress, Sighting, Standing, VmId, VmState};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What a peer must know of a guest, as its host tells it. Name, size and labels the plane knows better, and fills in.
-pub fn describe(hypervisor: &dyn Hypervisor, vm: VmId, catalog: &Catalog) -> Result<GuestOffer, String> {
+/// What a peer must know of a guest, as its host tells it. Name, size and labels the plane knows better, and fills in. An error
+/// where it cannot go in this way.
+pub fn describe(hypervisor: &dyn Hypervisor, vm: VmId, way: Way, catalog: &Catalog) -> Result<GuestOffer, String> {
     let definition = hypervisor.definition(vm).map_err(|error| error.what)?;
     let portrait = portrait(&definition.xml)?;
+    let passed =
+        portrait.passthrough.first().map(|device| format!("it has {device}, which does not come along: take it out first"));
+    let obstacle = match way {
+        Way::Live => passed,
+        Way::Cold => passed.or_else(|| portrait.obstacle_to_a_copy(catalog.migration.copy_storage)),
+    };
+    if let Some(why) = obstacle {
+        return Err(why);
+    }
     let bytes: BTreeMap<&Arc<str>, u64> = definition.disk_bytes.iter().map(|(target, bytes)| (target, *bytes)).collect();
     let disk = |disk: &crate::hypervisor::DiskFile| DiskOffer {
         target: disk.target.clone(),

@@ -228,8 +228,7 @@ pub enum Order {
         /// without starting it.
         force: bool,
     },
-    /// Target: remove the copy with this or an older mark, its volumes with it where the move made them.
-    /// -> `Done`, also where there is none
+    /// Target: remove the copy with this or an older mark; files that have come stay. -> `Done`, also where there is none
     DestroyCopy {
         /// The newest mark it may carry.
         mark: Mark,

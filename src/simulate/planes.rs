@@ -450,9 +450,9 @@ impl Planes {
                     self.wire.push_back(OnTheWay { due: self.now + self.delay, from: plane, to, bytes });
                 }
             }
-            Output::Describe { migration, vm, host } => {
+            Output::Describe { migration, vm, host, way } => {
                 let at = At { fleet: &self.fleet, host: &host, now: self.now };
-                let guest = describe(&at, vm, &self.planes[plane].catalog).map_err(Arc::from);
+                let guest = describe(&at, vm, way, &self.planes[plane].catalog).map_err(Arc::from);
                 let guest = guest.and_then(|guest| postcard::to_stdvec(&guest).map_err(|error| error.to_string().into()));
                 let guest = guest.map(Bytes::from);
                 self.planes[plane].inbox.push_back(Input::Migration(MigrationInput::Described { migration, guest }));

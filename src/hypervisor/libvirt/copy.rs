@@ -101,13 +101,8 @@ fn files(hand: &Hand<'_>, transfer: &Transfer) -> Result<Vec<File>, HypervisorEr
         HypervisorError::new(kind, what)
     };
     let portrait = portrait(&xml).map_err(|why| no(ErrorKind::Failed, &why))?;
-    if portrait.tpm {
-        let why = "the state of its TPM cannot be read through libvirt; move it live, or without its TPM";
-        return Err(no(ErrorKind::Unsupported, why));
-    }
     let copied = transfer.limits.copy_storage;
-    if let Some((target, kind)) = portrait.remote_disks.first().filter(|(_, kind)| copied && **kind != *"network") {
-        let why = format!("its disk {target} is of type {kind}; only files and devices are copied");
+    if let Some(why) = portrait.obstacle_to_a_copy(copied) {
         return Err(no(ErrorKind::Unsupported, &why));
     }
     let disks = portrait.disks.iter().filter(|disk| copied && !disk.read_only).map(|disk| disk.path.clone());

@@ -17,9 +17,11 @@ use std::sync::Arc;
 impl Manager {
     /// The planner has accepted that a guest is handed over: its host is asked what the peer must know of it.
     pub(in crate::manager) fn begin_handover(&mut self, action: &Action) {
-        let (Some(vm), Some(host)) = (action.proposal.kind.vm(), action.host.clone()) else { return };
+        let ActionKind::Handover { vm, live, .. } = action.proposal.kind else { return };
+        let Some(host) = action.host.clone() else { return };
         let migration = self.migration_of(action.id);
-        self.turn.outputs.push(Output::Describe { migration, vm, host });
+        let way = if live { Way::Live } else { Way::Cold };
+        self.turn.outputs.push(Output::Describe { migration, vm, host, way });
     }
 
     /// A host has described a guest that is to go: now it can be offered.
@@ -64,9 +66,6 @@ impl Manager {
         };
         let world = self.world.borrow();
         let known = world.vm(*vm).ok_or("the plane no longer knows the guest")?;
-        if let (Some(device), true) = (guest.passthrough.first(), *live) {
-            return Err(format!("it has {device}, which does not move: take it out, or hand the guest over cold").into());
-        }
         (guest.name, guest.state) = (known.name.clone(), known.state);
         (guest.vcpus, guest.memory_mib) = (known.vcpus, known.memory_mib);
         (guest.labels, guest.mode) = (known.labels.clone(), known.mode);
