@@ -7,6 +7,8 @@
 //!
 //! `cargo bench --bench policy`
 
+mod bare;
+
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use embot::model::{
@@ -15,7 +17,6 @@ use embot::model::{
 };
 use embot::policy::{Engine, Limits, State, StepInput};
 use embot::usage::Usage;
-use rhai::packages::{Package, StandardPackage};
 use rhai::{CallFnOptions, Dynamic, FuncArgs, Scope};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,18 +105,7 @@ impl FuncArgs for Arguments {
 }
 
 fn bare_engine(world: &Rc<RefCell<World>>) -> rhai::Engine {
-    let mut engine = rhai::Engine::new_raw();
-    let limits = Limits::default();
-    engine
-        .set_max_operations(limits.operations)
-        .set_max_call_levels(limits.depth)
-        .set_max_variables(limits.variables)
-        .set_max_string_size(limits.string_bytes)
-        .set_max_array_size(limits.array)
-        .set_max_map_size(limits.map)
-        .set_strict_variables(true)
-        .set_fail_on_invalid_map_property(true);
-    StandardPackage::new().register_into_engine(&mut engine);
+    let mut engine = bare::engine();
     engine.register_type_with_name::<Bare>("vm");
     let here = world.clone();
     engine.register_get("cpu", move |vm: &mut Bare| here.borrow().vm(vm.0).map_or(f64::NAN, Vm::cpu));
@@ -127,8 +117,8 @@ fn bare_engine(world: &Rc<RefCell<World>>) -> rhai::Engine {
     engine
 }
 
-#[divan::bench(args = HANDLERS.map(|(name, _)| name))]
-fn bare(bencher: Bencher, name: &str) {
+#[divan::bench(args = HANDLERS.map(|(name, _)| name), name = "bare")]
+fn bare_calls(bencher: Bencher, name: &str) {
     let world = world();
     let engine = bare_engine(&world);
     let ast = engine.compile(text(name)).expect("it compiles");

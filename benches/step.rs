@@ -10,6 +10,8 @@
 //!
 //! `cargo bench --bench step`
 
+mod bare;
+
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use embot::manager::{HostSettings, Manager, Settings};
@@ -243,20 +245,8 @@ struct Plain {
     cpu_wait: f64,
 }
 
-fn bare(bencher: Bencher, policy: &str, settings: rhai::Map) {
-    let mut engine = rhai::Engine::new_raw();
-    // Nobody runs scripts of others without limits.
-    let limits = embot::policy::Limits::default();
-    engine
-        .set_max_operations(limits.operations)
-        .set_max_call_levels(limits.depth)
-        .set_max_variables(limits.variables)
-        .set_max_string_size(limits.string_bytes)
-        .set_max_array_size(limits.array)
-        .set_max_map_size(limits.map)
-        .set_strict_variables(true)
-        .set_fail_on_invalid_map_property(true);
-    rhai::packages::Package::register_into_engine(&rhai::packages::StandardPackage::new(), &mut engine);
+fn bare_calls(bencher: Bencher, policy: &str, settings: rhai::Map) {
+    let mut engine = bare::engine();
     engine.register_type_with_name::<Plain>("Plain");
     engine.register_get("cpu", |vm: &mut Plain| vm.cpu);
     engine.register_get("memory", |vm: &mut Plain| vm.memory);
@@ -283,11 +273,11 @@ fn bare(bencher: Bencher, policy: &str, settings: rhai::Map) {
 #[divan::bench(sample_count = 20)]
 fn five_comparisons_bare(bencher: Bencher) {
     let values = [("cpu", 0.95), ("memory", 0.98), ("iops", 9000.0), ("net", 1.0e9), ("wait", 0.5)];
-    bare(bencher, COMPARE, values.map(|(key, value)| (key.into(), value.into())).into_iter().collect());
+    bare_calls(bencher, COMPARE, values.map(|(key, value)| (key.into(), value.into())).into_iter().collect());
 }
 
 #[divan::bench(sample_count = 20)]
 fn stateful_bare(bencher: Bencher) {
     let values = [("alpha", 0.2), ("hot", 0.95)];
-    bare(bencher, REMEMBER, values.map(|(key, value)| (key.into(), value.into())).into_iter().collect());
+    bare_calls(bencher, REMEMBER, values.map(|(key, value)| (key.into(), value.into())).into_iter().collect());
 }

@@ -28,7 +28,7 @@ fn fact(seq: u64) -> (Input, Record, [Change; 3]) {
         ("last".to_owned(), Value::Int(seq as i64)),
         ("mean".to_owned(), Value::Float(0.25)),
     ]);
-    let state = BTreeMap::from([("restart-crashed-guest".into(), Value::Map(memory))]);
+    let state = BTreeMap::from([("restart-crashed-guest".into(), Value::Map(memory).into())]);
     let embot = EmbotId { module: "restart-crashed-guest".into(), element };
     let changes = [
         Change::Pending(seq, Some(Box::new(event.clone()))),

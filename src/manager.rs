@@ -31,7 +31,7 @@ mod views;
 pub use handover::{HandoverSettings, MigrationView, PeerView};
 pub use output::Output;
 pub use run::{Handle, Message, Outlet, RunError, run};
-pub use views::{EmbotView, Figures, ModuleView, RefusalView};
+pub use views::{EmbotView, Figures, IdleModule, ModuleView, RefusalView};
 
 use crate::embot::Roster;
 use crate::model::{
@@ -142,7 +142,8 @@ struct Turn {
     changes: Vec<Change>,
     actions: BTreeSet<ActionId>,
     migrations: BTreeSet<MigrationId>,
-    embots: BTreeSet<usize>,
+    /// Places of embots that changed, some perhaps more than once.
+    embots: Vec<usize>,
     /// Facts taken in or made, that may still wait at the end of the turn.
     facts: BTreeSet<u64>,
     /// Facts handled that an earlier batch keeps as pending.
@@ -413,7 +414,7 @@ impl Manager {
         }
         for id in made {
             if let Some(slot) = self.roster.slot(&id) {
-                self.turn.embots.insert(slot);
+                self.turn.embots.push(slot);
             }
             self.event(self.now, id.element.clone(), Some(id), EventBody::Loaded);
         }
@@ -482,7 +483,7 @@ impl Manager {
         let Some((embot, module)) = self.roster.at(slot) else { return Vec::new() };
         let stepped = embot.step(&mut self.engine, module, event, self.now);
         if std::mem::take(&mut embot.dirty) {
-            self.turn.embots.insert(slot);
+            self.turn.embots.push(slot);
         }
         if !stepped.handled {
             return Vec::new();
@@ -587,6 +588,8 @@ impl Manager {
     fn finish(&mut self, inputs: Vec<Input>) -> Option<(Batch, Vec<Output>)> {
         let mut turn = std::mem::take(&mut self.turn);
         self.changed_elements(&mut turn);
+        turn.embots.sort_unstable();
+        turn.embots.dedup();
         for slot in &turn.embots {
             if let Some((embot, module)) = self.roster.at(*slot) {
                 turn.changes.push(Change::Embot(embot.id.clone(), Some(embot.row(module))));

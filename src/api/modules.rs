@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A module.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ModuleView {
     /// Its name.
     pub module: String,
@@ -19,7 +19,7 @@ pub struct ModuleView {
     pub version: String,
     /// What it does.
     pub description: String,
-    /// How far it may go now.
+    /// How far it may go now; `unloaded` or `broken` where it is not in force.
     pub mode: String,
     /// Did an admin set the mode, in place of the manifest's?
     pub mode_set: bool,
@@ -84,6 +84,17 @@ impl ModuleView {
     }
 }
 
+impl From<manager::IdleModule> for ModuleView {
+    /// A module that is not in force has little to show: what became of it, and what to do.
+    fn from(idle: manager::IdleModule) -> ModuleView {
+        let (mode, why) = match idle.unloaded {
+            true => ("unloaded", format!("its file {} is left alone until it changes", idle.file)),
+            false => ("broken", format!("{} no longer checks; `embot check` says why", idle.file)),
+        };
+        ModuleView { module: idle.module.to_string(), mode: mode.to_owned(), description: why, ..ModuleView::default() }
+    }
+}
+
 fn json(settings: &BTreeMap<String, crate::model::Value>) -> BTreeMap<String, serde_json::Value> {
     settings.iter().map(|(key, value)| (key.clone(), value.to_json())).collect()
 }
@@ -101,13 +112,23 @@ pub(crate) fn detail(module: &manager::ModuleView) -> ModuleDetail {
 }
 
 pub(super) async fn get_list(State(api): State<Api>) -> Result<Json<Vec<ModuleView>>, ApiError> {
-    api.ask(|manager| manager.modules().iter().map(ModuleView::new).collect()).await.map(Json)
+    api.ask(|manager| {
+        let in_force = manager.modules();
+        in_force.iter().map(ModuleView::new).chain(manager.idle_modules().into_iter().map(ModuleView::from)).collect()
+    })
+    .await
+    .map(Json)
 }
 
 pub(super) async fn get_one(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<ModuleDetail>, ApiError> {
-    let modules = api.ask(|manager| manager.modules()).await?;
-    let found = modules.iter().find(|module| *module.module == *name);
-    found.map(|module| Json(detail(module))).ok_or_else(|| unknown(&name, modules.iter().map(|module| &*module.module)))
+    let (modules, idle) = api.ask(|manager| (manager.modules(), manager.idle_modules())).await?;
+    if let Some(found) = modules.iter().find(|module| *module.module == *name) {
+        return Ok(Json(detail(found)));
+    }
+    let names = modules.iter().map(|module| &module.module).chain(idle.iter().map(|module| &module.module));
+    let unknown = unknown(&name, names.map(|name| &**name));
+    let found = idle.iter().find(|module| *module.module == *name).ok_or(unknown)?;
+    Ok(Json(ModuleDetail { module: found.clone().into(), versions: Vec::new() }))
 }
 
 /// No module has this name.

@@ -235,7 +235,10 @@ fn manager_with(actions: Vec<Action>) -> Manager {
         .map(|host| HostSettings { id: host.id.clone(), site: host.site.clone(), labels: host.labels.clone() })
         .collect();
     let embot = EmbotRow {
-        state: BTreeMap::from([("relieve-hot-host".into(), Value::Map(BTreeMap::from([("since".into(), Value::Int(5))])))]),
+        state: BTreeMap::from([(
+            "relieve-hot-host".into(),
+            Value::Map(BTreeMap::from([("since".into(), Value::Int(5))])).into(),
+        )]),
         faults: 3,
         fault_at: before(30),
         suspended: Some("three faults within a minute, the last: relieve-hot-host.rhai:7:9: division by zero".into()),

@@ -5,9 +5,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::effectors::Catalog;
 use crate::manager::{Handle, HandoverSettings};
-use crate::migration::link::{Heard, Link};
+use crate::migration::link::{Heard, Link, PeerSettings};
 use crate::migration::message;
-use crate::model::{Bytes, Input, MigrationInput, Peer};
+use crate::model::{Bytes, Input, MigrationInput};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(super) fn settings(config: &Config, catalog: &Catalog) -> Result<HandoverSet
         (host.clone(), (destination.uri.clone(), address))
     });
     Ok(HandoverSettings {
-        peers: config.peers.iter().map(|peer| Peer::new(&peer.name, peer.sends(), peer.receives())).collect(),
+        peers: config.peers.iter().map(PeerSettings::peer).collect(),
         destinations: destinations.collect(),
         timing: config.handover.timing(),
         resume: config.handover.resume,

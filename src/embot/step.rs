@@ -51,8 +51,9 @@ impl Embot {
     pub fn new(id: EmbotId, module: &Module, row: Option<EmbotRow>) -> Embot {
         let dirty = row.is_none();
         let row = row.unwrap_or_default();
-        let state =
-            |policy: &crate::policy::Bound| row.state.get(policy.policy().name()).map(State::from_value).unwrap_or_default();
+        let state = |policy: &crate::policy::Bound| {
+            row.state.get(policy.policy().name()).cloned().map(State::from_value).unwrap_or_default()
+        };
         let states = module.policies.iter().map(state).collect();
         Embot { id, states, faults: row.faults, fault_at: row.fault_at, suspended: row.suspended, dirty }
     }

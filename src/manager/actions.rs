@@ -270,8 +270,16 @@ impl Manager {
         self.decide(wanted.collect())
     }
 
+    /// A guest that runs on two hosts is left alone: which of the two an order would reach is anybody's guess.
+    pub(super) fn runs_once(&self, vm: VmId) -> Result<(), String> {
+        let Some(other) = self.inventory.also_on(vm).next() else { return Ok(()) };
+        let name = self.world.borrow().label(&ElementId::Vm(vm));
+        Err(format!("{name}: it runs on {other} as well; stop it by hand on one of its hosts first"))
+    }
+
     /// Would this be planned, if an admin asked for it now? The action as it would be, or why not. Nothing is changed by it.
     pub fn try_out(&self, kind: ActionKind, by: &Arc<str>) -> Result<Action, String> {
+        kind.vm().map_or(Ok(()), |vm| self.runs_once(vm))?;
         let (world, usage) = (self.world.borrow(), self.usage.borrow());
         let situation =
             Situation { world: &world, usage: &usage, guardrails: &self.settings.guardrails, open: &self.open, now: self.now };
@@ -286,6 +294,7 @@ impl Manager {
 
     /// Something an admin wants done, now.
     pub(super) fn act_for_admin(&mut self, kind: ActionKind, reason: Arc<str>, by: &Arc<str>) -> Result<Vec<ActionId>, String> {
+        kind.vm().map_or(Ok(()), |vm| self.runs_once(vm))?;
         let plan = self.decide(vec![(admin_wants(kind, &reason, by), Arc::new(Terms::admin(by)))]);
         match plan.refused.into_iter().next() {
             Some(refusal) => Err(refusal.reason),
@@ -311,11 +320,31 @@ impl Manager {
         world.edit_host(host, |host| host.maintenance = if on { Maintenance::On(now) } else { Maintenance::Off });
         drop(world);
         self.event(now, ElementId::Host(host.clone()), None, EventBody::Maintenance { on });
+        let mover = self.mover();
         Ok(if on {
-            format!("{host} is in maintenance: no guest is placed there; a module that evacuates moves away what runs there")
+            format!("{host} is in maintenance: no guest is placed there; {mover}")
         } else {
             format!("{host} is back in service")
         })
+    }
+
+    /// Who moves guests away from a host in maintenance: the module that may go furthest.
+    fn mover(&self) -> String {
+        let body = EventBody::Maintenance { on: true };
+        let evacuates = |module: &&std::rc::Rc<crate::embot::Module>| {
+            module.manifest.permits.contains(&crate::model::Verb::Migrate)
+                && module.policies.iter().any(|policy| policy.policy().handles(&body))
+        };
+        let Some(module) = self.roster.modules().filter(evacuates).max_by_key(|module| module.mode()) else {
+            return "what runs there stays: no module that is loaded moves guests away (evacuate-maintenance does)".to_owned();
+        };
+        let name = &module.manifest.module;
+        let acts = format!("`embot modules mode {name} act` lets it act");
+        match module.mode() {
+            Mode::Act => format!("module {name} moves away what runs there"),
+            Mode::Advise => format!("module {name} only advises: `embot plan` shows what waits for your approval, {acts}"),
+            Mode::Observe => format!("what runs there stays: module {name} only observes; {acts}"),
+        }
     }
 }
 

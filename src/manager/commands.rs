@@ -126,13 +126,11 @@ impl Manager {
                 trouble.push(format!("there is no guest {vm}"));
                 continue;
             };
-            match self.inventory.also_on(vm).next() {
-                Some(other) if mode > Mode::Observe => {
-                    let name = &guest.name;
-                    trouble.push(format!("{name}: it runs on {other} as well; stop it by hand on one of its hosts first"));
-                }
-                _ if mode > Mode::Observe && guest.epoch_of(&world.plane).is_none() => unmarked.push(vm),
-                _ => ready.push(vm),
+            match self.runs_once(vm) {
+                _ if mode == Mode::Observe => ready.push(vm),
+                Err(why) => trouble.push(why),
+                Ok(()) if guest.epoch_of(&world.plane).is_none() => unmarked.push(vm),
+                Ok(()) => ready.push(vm),
             }
         }
         if !unmarked.is_empty() {

@@ -47,6 +47,17 @@ pub struct ModuleView {
     pub versions: Vec<ModuleVersion>,
 }
 
+/// A module that is known and not in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdleModule {
+    /// Its name.
+    pub module: Arc<str>,
+    /// Its file, or that of its last version.
+    pub file: Arc<str>,
+    /// Did an admin unload it? Else it was in force in the last run and does not check now.
+    pub unloaded: bool,
+}
+
 /// An embot.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EmbotView {
@@ -59,7 +70,7 @@ pub struct EmbotView {
     /// Why it is suspended, where it is.
     pub suspended: Option<Arc<str>>,
     /// State of its policies.
-    pub state: BTreeMap<Arc<str>, Value>,
+    pub state: BTreeMap<Arc<str>, Arc<Value>>,
     /// Its timers: name and when they are due.
     pub timers: Vec<(Arc<str>, Timestamp)>,
 }
@@ -161,6 +172,17 @@ impl Manager {
             });
         }
         views
+    }
+
+    /// Modules that are not in force, although they were and their file may still be there.
+    pub fn idle_modules(&self) -> Vec<IdleModule> {
+        let idle = self.unrestored.iter().map(|(name, row)| {
+            let declared = row.declared.as_ref().map(|declared| &declared.file);
+            let file = declared.or_else(|| row.versions.last().map(|version| &version.file));
+            let file = file.cloned().unwrap_or_default();
+            IdleModule { module: name.clone(), file, unloaded: row.versions.is_empty() }
+        });
+        idle.collect()
     }
 
     /// The embots, of one module or of all.

@@ -199,6 +199,8 @@ pub struct Source {
     /// The order that will be answered, if any; the job is apart.
     waiting: Option<u32>,
     job: JobState,
+    /// Why the hypervisor's job failed, where it told.
+    failure: Option<Reason>,
     /// It was undecided while the guest moved: an admin may have given it to the target.
     asks_first: bool,
     /// Does the target know that it is given up? What was said may not have arrived.
@@ -255,6 +257,7 @@ impl Source {
             orders: 0,
             waiting: None,
             job: JobState::None,
+            failure: None,
             asks_first: false,
             told: false,
             agreed: false,

@@ -111,7 +111,7 @@ pub enum Effect {
     },
     /// What the target's own hosts said of the guest is dispatched, after all that came from the source.
     ReleaseSensed,
-    /// What was kept aside is dropped, the reservation is given back.
+    /// What was kept aside is dropped. (The room stays reserved until the machine is final: a copy may be there.)
     Discard,
     /// An admin gave the guest back to the source: its embots are retired, a tombstone says where it went.
     Retire {

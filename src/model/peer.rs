@@ -40,6 +40,8 @@ pub struct Peer {
     pub sends: bool,
     /// May it offer guests to this plane?
     pub receives: bool,
+    /// Guests that may be on their way at a time, in both directions together.
+    pub migrations: u32,
     /// Is there a connection?
     pub reachable: bool,
     /// What it last said of itself.
@@ -49,10 +51,13 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// So many guests may be on their way at a time, unless the configuration says otherwise.
+    pub const MIGRATIONS: u32 = 8;
+
     /// A peer that nothing is known of yet.
     pub fn new(name: &str, sends: bool, receives: bool) -> Peer {
-        let summary_at = Timestamp::default();
-        Peer { name: name.into(), sends, receives, reachable: false, summary: None, summary_at }
+        let (migrations, summary_at) = (Peer::MIGRATIONS, Timestamp::default());
+        Peer { name: name.into(), sends, receives, migrations, reachable: false, summary: None, summary_at }
     }
 
     /// Its summary, where it is younger than this.

@@ -41,7 +41,7 @@ pub struct PlaneRow {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct EmbotRow {
     /// State of each of its policies, by the policy's name.
-    pub state: BTreeMap<Arc<str>, Value>,
+    pub state: BTreeMap<Arc<str>, Arc<Value>>,
     /// Faults since the last good hour.
     pub faults: u32,
     /// When the last fault was.

@@ -4,9 +4,9 @@
 //! after overcommit and reserve, CPU load. Pace is not limited here; that is for the source, which proposes.
 
 use super::fleet::{Fleet, Promised};
-use super::planner::{Planner, Situation};
+use super::planner::{Planner, Situation, in_plane, with_peer};
 use super::target::{Obstacle, percent};
-use crate::model::{Affinity, Host, HostId, OfferedGuest, OfferedHost, Summary};
+use crate::model::{Affinity, Host, HostId, OfferedGuest, OfferedHost, Peer, Summary};
 use std::sync::Arc;
 
 /// A guest that is on its way to a host of this plane: its place is taken already.
@@ -23,6 +23,13 @@ pub struct Arrival {
 }
 
 impl Planner {
+    /// May one more guest of this peer be on its way? If not, why.
+    pub fn admits(&self, situation: &Situation, peer: &Peer) -> Result<(), Arc<str>> {
+        let fleet = Fleet::new(*situation, self.memory());
+        let free = in_plane(&fleet, situation.guardrails).and_then(|()| with_peer(&fleet, peer));
+        free.map_err(|no| no.reason.into())
+    }
+
     /// All hosts as places for an offered guest: those that can take it first, the best of them in front; then the others, each
     /// with what stands in the way. `arriving` are the guests that have been promised a place and are not here yet.
     pub fn places(&self, situation: &Situation, guest: &OfferedGuest, live: bool, arriving: &[Arrival]) -> Vec<OfferedHost> {

@@ -13,6 +13,7 @@ use crate::model::{Action, ActionKind, ElementId, Host, HostId, Vm, VmId};
 use crate::usage::Metric;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Processor time in cores: at least, at most.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -48,8 +49,8 @@ pub(super) struct Fleet<'a> {
     pub(super) seats: Vec<Seat<'a>>,
     /// Guests that are moving: from where to where.
     pub(super) moving: BTreeMap<VmId, (usize, usize)>,
-    /// Guests that are on their way to another plane.
-    leaving: u32,
+    /// Guests that are on their way to other planes, or come from them, by the plane.
+    abroad: BTreeMap<Arc<str>, u32>,
     /// Guests that something is being done with.
     busy: BTreeSet<VmId>,
     /// Guests that are being started.
@@ -70,12 +71,13 @@ impl<'a> Fleet<'a> {
             going: Cores::default(),
         };
         let seats = situation.world.hosts().map(seat).collect();
-        let (moving, leaving, busy, starting, placed) = Default::default();
-        let mut fleet = Fleet { situation, seats, moving, leaving, busy, starting, placed };
+        let (moving, abroad, busy, starting, placed) = Default::default();
+        let mut fleet = Fleet { situation, seats, moving, abroad, busy, starting, placed };
         for action in situation.open.values().filter(|action| action.state.is_open()) {
             fleet.reserve(action);
         }
-        for room in situation.world.reserved.values() {
+        for (migration, room) in &situation.world.reserved {
+            *fleet.abroad.entry(migration.plane.clone()).or_default() += 1;
             fleet.arrives(&room.host, Promised { vcpus: u64::from(room.vcpus), memory_mib: room.memory_mib }, room.cores);
         }
         for (vm, moved) in memory.settling() {
@@ -112,8 +114,8 @@ impl<'a> Fleet<'a> {
                     self.seats[target].reserved.add(own);
                 }
             }
-            ActionKind::Handover { .. } => {
-                self.leaving += 1;
+            ActionKind::Handover { plane, .. } => {
+                *self.abroad.entry(plane.clone()).or_default() += 1;
                 if let Some(source) = self.seat(action.host.as_ref().unwrap_or(&vm.host)) {
                     self.seats[source].migrations += 1;
                 }
@@ -190,9 +192,15 @@ impl<'a> Fleet<'a> {
         vm.is_active() || self.starting.contains(&vm.id)
     }
 
-    /// Migrations under way in the whole plane.
+    /// Migrations under way in the whole plane, to and from other planes included.
     pub(super) fn migrations(&self) -> u32 {
-        u32::try_from(self.moving.len()).unwrap_or(u32::MAX).saturating_add(self.leaving)
+        let abroad: u32 = self.abroad.values().sum();
+        u32::try_from(self.moving.len()).unwrap_or(u32::MAX).saturating_add(abroad)
+    }
+
+    /// Guests that are on their way to a peer or come from it.
+    pub(super) fn migrations_with(&self, peer: &str) -> u32 {
+        self.abroad.get(peer).copied().unwrap_or(0)
     }
 
     /// What a host has promised: to those who are there, and to those who come.

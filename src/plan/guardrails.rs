@@ -48,7 +48,7 @@ pub struct Guardrails {
     pub blast_window: Span,
     /// Migrations at a time, in and out of one host together.
     pub migrations_per_host: u32,
-    /// Migrations at a time in the whole plane.
+    /// Migrations at a time in the whole plane, to and from other planes included.
     pub migrations: u32,
     /// A balancing move must gain at least so many times its cost (both in core-seconds).
     pub minimum_gain: f64,

@@ -18,8 +18,8 @@ use super::target::{Candidate, Obstacle};
 use super::terms::Terms;
 use super::{Decided, No, affinity::Ties, placement, standing};
 use crate::model::{
-    Action, ActionId, ActionKind, ActionState, EmbotId, Event, EventBody, EventClass, HostId, Mode, Plan, Proposal, Refusal,
-    Timestamp, Verb, Vm, VmId, VmState, World,
+    Action, ActionId, ActionKind, ActionState, EmbotId, Event, EventBody, EventClass, HostId, Mode, Peer, Plan, Proposal,
+    Refusal, Timestamp, Verb, Vm, VmId, VmState, World,
 };
 use crate::usage::Usage;
 use std::collections::BTreeMap;
@@ -263,6 +263,7 @@ impl Planner {
                 if let Some(source) = fleet.seat(&host.id) {
                     concurrency(fleet, source, guardrails)?;
                 }
+                with_peer(fleet, peer)?;
                 settled.weighed.push(standing::room_there(peer));
             }
             ActionKind::Start { .. } | ActionKind::Restore { .. } => {
@@ -327,6 +328,20 @@ impl Planner {
 
 /// Migrations at a time, as far as the target does not matter.
 fn concurrency(fleet: &Fleet, source: usize, guardrails: &Guardrails) -> Decided<()> {
+    in_plane(fleet, guardrails)?;
+    let (source, limit) = (&fleet.seats[source], guardrails.migrations_per_host);
+    if source.migrations >= limit {
+        let reason = format!(
+            "{} of {limit} migrations (in and out) are under way on {}; wait for one to end, or raise `guardrails.migrations_per_host`",
+            source.migrations, source.host.id
+        );
+        return No::because("migrations", reason);
+    }
+    Ok(())
+}
+
+/// Migrations at a time in the whole plane.
+pub(super) fn in_plane(fleet: &Fleet, guardrails: &Guardrails) -> Decided<()> {
     let (running, limit) = (fleet.migrations(), guardrails.migrations);
     if running >= limit {
         let reason = format!(
@@ -334,11 +349,16 @@ fn concurrency(fleet: &Fleet, source: usize, guardrails: &Guardrails) -> Decided
         );
         return No::because("migrations", reason);
     }
-    let (source, limit) = (&fleet.seats[source], guardrails.migrations_per_host);
-    if source.migrations >= limit {
+    Ok(())
+}
+
+/// Migrations at a time to and from one peer.
+pub(super) fn with_peer(fleet: &Fleet, peer: &Peer) -> Decided<()> {
+    let (running, limit, name) = (fleet.migrations_with(&peer.name), peer.migrations, &peer.name);
+    if running >= limit {
         let reason = format!(
-            "{} of {limit} migrations (in and out) are under way on {}; wait for one to end, or raise `guardrails.migrations_per_host`",
-            source.migrations, source.host.id
+            "{running} of {limit} migrations to and from plane {name} are under way; wait for one to end, or raise \
+             `limits.migrations` of {name} under `peers`"
         );
         return No::because("migrations", reason);
     }

@@ -7,7 +7,7 @@ use super::functions::{self, EventView, HostView, OfferView, PlaneView, VmView, 
 use super::limits::{Limits, Meter, Stop};
 use super::runtime::{LEVELS, Runtime};
 use super::script::{Compiled, Handler, Parameter, Policy, Read, assignment, read};
-use super::state::{State, Unstorable, holds_shared, same, stored_bytes, to_dynamic, to_value};
+use super::state::{State, Unstorable, stored_bytes, to_dynamic, to_value};
 use super::step::{Fault, Sheet, Step, StepInput};
 use super::surface::REFUSED;
 use super::witness::Witness;
@@ -234,14 +234,14 @@ impl Engine {
         self.context.meter.reset();
         self.context.sheet.borrow_mut().begin(&policy.file, Some(input));
         let args = self.args(handler, bound, &input);
-        let mut after = handler.stateful.then(|| state.0.clone());
-        if let Err(fault) = self.call(policy, handler, after.as_mut(), args) {
+        if let Err(fault) = self.call(policy, handler, handler.stateful.then_some(&mut state.live), args) {
+            state.restore();
             return Err(self.located(fault, policy, handler, state, || self.args(handler, bound, &input)));
         }
-        let after = after.filter(|after| !same(&state.0, after));
-        let changed = after.is_some();
-        if let Some(after) = after {
-            state.0 = self.keepable(policy, handler, after)?;
+        let changed = handler.stateful && state.is_changed();
+        if changed && let Err(fault) = self.keep(policy, handler, state) {
+            state.restore();
+            return Err(fault);
         }
         Ok(self.result(changed))
     }
@@ -320,7 +320,7 @@ impl Engine {
         self.context.sheet.borrow_mut().restart();
         self.context.meter.reset();
         self.context.meter.end_after(operations);
-        let this = handler.stateful.then(|| state.0.clone());
+        let this = handler.stateful.then(|| state.live.clone());
         let place = self.witness().last_place(policy, handler, this, args());
         let error =
             Diagnostic { line: place.line().unwrap_or(0) as u32, column: place.position().unwrap_or(0) as u32, ..fault.error };
@@ -331,8 +331,8 @@ impl Engine {
         self.witness.get_or_init(|| Witness::new(&self.context))
     }
 
-    /// A changed state, where it can be kept.
-    fn keepable(&self, policy: &Compiled, handler: &Handler, state: Dynamic) -> Result<Dynamic, Fault> {
+    /// Keeps a changed state, where it can be kept.
+    fn keep(&self, policy: &Compiled, handler: &Handler, state: &mut State) -> Result<(), Fault> {
         let limit = self.context.limits.state_bytes;
         let refuse = |path: &str, message: String, hint: &str| {
             let error = at(&policy.file, assignment(&policy.ast, path), message).with_hint(hint);
@@ -345,22 +345,17 @@ impl Engine {
                 "keep plain data: numbers, texts, lists and maps; of a guest its `id`, of a host its `name`",
             )
         };
-        if !state.is_map() {
+        if !state.live.is_map() {
             return refuse("", "`this` must remain a map".to_owned(), "set its keys, as in `this.count = 1`");
         }
-        match stored_bytes(&state) {
+        match stored_bytes(&state.live) {
             Err(bad) => unstorable(bad),
             Ok(bytes) if bytes > limit => refuse(
                 "",
                 format!("the state has grown to {bytes} bytes, more than the {limit} it may have"),
                 "forget what is old: `this.list.shift()`, `this.map.remove(key)`; usage history is kept for you (`vm.usage`)",
             ),
-            // A closure that still holds a part of the state could change it later.
-            Ok(_) if holds_shared(&state) => match to_value(&state) {
-                Ok(value) => Ok(to_dynamic(&value)),
-                Err(bad) => unstorable(bad),
-            },
-            Ok(_) => Ok(state),
+            Ok(_) => state.keep().or_else(unstorable),
         }
     }
 

@@ -7,31 +7,64 @@
 use crate::model::Value;
 use crate::model::value::MAX_DEPTH;
 use rhai::{Array, Blob, Dynamic, FnPtr, ImmutableString, Map};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
-/// The live state of one policy of one embot: always a map.
+/// The state of one policy of one embot: always a map. A handler works on the live form; the kept one is what a failed step
+/// goes back to, and what is stored.
 #[derive(Debug, Clone)]
-pub struct State(pub(super) Dynamic);
+pub struct State {
+    pub(super) live: Dynamic,
+    kept: Arc<Value>,
+}
 
 impl Default for State {
     fn default() -> State {
-        State(Dynamic::from_map(Map::new()))
+        State::from_value(Arc::new(Value::Map(BTreeMap::new())))
     }
 }
 
 impl State {
     /// The state as it was stored. What is no map (there is none such but by damage) begins anew.
-    pub fn from_value(value: &Value) -> State {
-        match value {
-            Value::Map(_) => State(to_dynamic(value)),
+    pub fn from_value(kept: Arc<Value>) -> State {
+        match *kept {
+            Value::Map(_) => State { live: to_dynamic(&kept), kept },
             _ => State::default(),
         }
     }
 
     /// The state as it is stored.
-    pub fn to_value(&self) -> Value {
-        // Every way into a `State` checks, so nothing is lost by the default.
-        to_value(&self.0).unwrap_or_else(|_| Value::Map(Default::default()))
+    pub fn to_value(&self) -> Arc<Value> {
+        self.kept.clone()
+    }
+
+    /// Has a handler changed the live form?
+    pub(super) fn is_changed(&self) -> bool {
+        !same(&self.live, &self.kept)
+    }
+
+    /// Puts the live form back to what is kept.
+    pub(super) fn restore(&mut self) {
+        self.live = to_dynamic(&self.kept);
+    }
+
+    /// Keeps what the live form is now, of which [`stored_bytes`] says that it can be stored.
+    pub(super) fn keep(&mut self) -> Result<(), Unstorable> {
+        match Arc::get_mut(&mut self.kept).zip(self.live.read_lock::<Map>()) {
+            // Most steps change the values of keys that are there; those are written in place.
+            Some((Value::Map(kept), live)) if kept.keys().eq(live.keys()) => {
+                for (kept, live) in kept.values_mut().zip(live.values()).filter(|(kept, live)| !same(live, kept)) {
+                    *kept = to_value(live)?;
+                }
+            }
+            _ => self.kept = Arc::new(to_value(&self.live)?),
+        }
+        if holds_shared(&self.live) {
+            // A closure that still holds a part of the state could change it later.
+            self.restore();
+        }
+        Ok(())
     }
 }
 
@@ -126,34 +159,26 @@ impl Unstorable {
     }
 }
 
-/// The same in every bit?
-pub(super) fn same(left: &Dynamic, right: &Dynamic) -> bool {
-    if let (Ok(left), Ok(right)) = (left.as_int(), right.as_int()) {
-        return left == right;
-    }
-    if let (Ok(left), Ok(right)) = (left.as_float(), right.as_float()) {
-        return left.to_bits() == right.to_bits();
-    }
-    if left.type_id() != right.type_id() || left.is_shared() || right.is_shared() || left.tag() != right.tag() {
+/// Is the live value the same in every bit as the stored one?
+fn same(live: &Dynamic, kept: &Value) -> bool {
+    if live.is_shared() || live.tag() != 0 {
         return false;
     }
-    if let (Some(left), Some(right)) = (left.read_lock::<ImmutableString>(), right.read_lock::<ImmutableString>()) {
-        return *left == *right;
-    }
-    if let (Some(left), Some(right)) = (left.read_lock::<Map>(), right.read_lock::<Map>()) {
-        return left.len() == right.len() && left.iter().zip(right.iter()).all(|((k, a), (l, b))| k == l && same(a, b));
-    }
-    if let (Some(left), Some(right)) = (left.read_lock::<Array>(), right.read_lock::<Array>()) {
-        return left.len() == right.len() && left.iter().zip(right.iter()).all(|(a, b)| same(a, b));
-    }
-    if let (Some(left), Some(right)) = (left.read_lock::<Blob>(), right.read_lock::<Blob>()) {
-        return *left == *right;
-    }
-    match (left.as_bool(), right.as_bool(), left.as_char(), right.as_char()) {
-        (Ok(left), Ok(right), ..) => left == right,
-        (_, _, Ok(left), Ok(right)) => left == right,
-        // Host objects and functions count as changed: whoever looks closer refuses them.
-        _ => left.is_unit() && right.is_unit(),
+    match kept {
+        Value::Unit => live.is_unit(),
+        Value::Bool(kept) => live.as_bool() == Ok(*kept),
+        Value::Int(kept) => live.as_int() == Ok(*kept),
+        Value::Float(kept) => live.as_float().is_ok_and(|live| live.to_bits() == kept.to_bits()),
+        Value::Char(kept) => live.as_char() == Ok(*kept),
+        Value::Text(kept) => live.read_lock::<ImmutableString>().is_some_and(|live| *live == *kept),
+        Value::Blob(kept) => live.read_lock::<Blob>().is_some_and(|live| *live == *kept),
+        Value::Array(kept) => live
+            .read_lock::<Array>()
+            .is_some_and(|live| live.len() == kept.len() && live.iter().zip(kept).all(|(live, kept)| same(live, kept))),
+        Value::Map(kept) => live.read_lock::<Map>().is_some_and(|live| {
+            let both = || live.iter().zip(kept);
+            live.len() == kept.len() && both().all(|((left, live), (right, kept))| left == right && same(live, kept))
+        }),
     }
 }
 
@@ -196,8 +221,8 @@ fn estimate(value: &Value) -> usize {
     }
 }
 
-/// Does it hold what a closure captured? Such a value must be rebuilt before it is kept: the closure could still change it.
-pub(super) fn holds_shared(value: &Dynamic) -> bool {
+/// Does it hold what a closure captured?
+fn holds_shared(value: &Dynamic) -> bool {
     value.is_shared()
         || value.read_lock::<Map>().is_some_and(|map| map.values().any(holds_shared))
         || value.read_lock::<Array>().is_some_and(|items| items.iter().any(holds_shared))
@@ -232,7 +257,7 @@ mod tests {
         fn values_survive_the_engine_and_the_store_exactly(value in value()) {
             let live = to_dynamic(&value);
             prop_assert_eq!(to_value(&live), Ok(value.clone()));
-            prop_assert!(same(&live, &to_dynamic(&value)));
+            prop_assert!(same(&live, &value));
             let bytes = postcard::to_stdvec(&value).unwrap();
             prop_assert_eq!(postcard::from_bytes::<Value>(&bytes).unwrap(), value.clone());
             // The estimate that limits states is near what is stored.
@@ -242,7 +267,7 @@ mod tests {
 
         #[test]
         fn values_are_the_same_only_if_they_are_equal(left in value(), right in value()) {
-            prop_assert_eq!(same(&to_dynamic(&left), &to_dynamic(&right)), left == right);
+            prop_assert_eq!(same(&to_dynamic(&left), &right), left == right);
         }
     }
 

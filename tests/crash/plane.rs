@@ -1,60 +1,56 @@
-//! A plane in a folder of its own, and its fleet in a process of its own that outlives the daemon.
+//! A plane in a folder of its own, over hosts of a fleet that outlives its daemon.
 
 use crate::door::Door;
+use crate::fleet::{Fleet, LONG};
 use crate::process::{Process, within};
-use embot::clock::SystemClock;
-use embot::hypervisor::simulated::{Fault, RemoteFleet};
-use embot::model::Timestamp;
+use embot::model::VmId;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tempfile::TempDir;
 
-/// Long enough for anything that is to happen at all, on a machine that has much else to do.
-pub const LONG: Duration = Duration::from_secs(90);
-
-/// The plane's folder, and its fleet.
+/// A plane's folder, and the fleet that its hosts are of.
 pub struct Plane {
-    // Fields are dropped in this order: no process outlives the folder.
-    fleet: Process,
-    remote: Arc<RemoteFleet>,
-    folder: TempDir,
+    fleet: Arc<Fleet>,
+    folder: PathBuf,
 }
 
-const MODULES: [(&str, &str, &str); 2] = [
+const MODULES: [(&str, &str, &str); 3] = [
     ("count", include_str!("count.yaml"), include_str!("count.rhai")),
     ("listen", include_str!("listen.yaml"), include_str!("listen.rhai")),
+    ("admit-offers", include_str!("../../embots/admit-offers.yaml"), include_str!("../../policies/admit-offers.rhai")),
 ];
 
 impl Plane {
-    /// A plane over a fleet that runs from now on. No module is there yet.
+    /// The only plane of a fleet with the hosts `host-1` to `host-3`.
     pub fn new(fleet: &str) -> Plane {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = |name: &str| folder.path().join(name);
-        let text = |name: &str| path(name).display().to_string();
-        fs::write(path("fleet.yaml"), fleet).expect("a file");
+        Plane::on(&Arc::new(Fleet::new(fleet)), "crash", &["host-1", "host-2", "host-3"], "")
+    }
+
+    /// A plane of these hosts, with more in its configuration. No module is there yet.
+    pub fn on(fleet: &Arc<Fleet>, name: &str, hosts: &[&str], more: &str) -> Plane {
+        let folder = fleet.path(name);
         for name in ["embots", "policies"] {
-            fs::create_dir(path(name)).expect("a folder");
+            fs::create_dir_all(folder.join(name)).expect("a folder");
         }
-        let socket = text("fleet.sock");
-        let hosts = (1..=3).map(|number| format!("  - {{ name: host-{number}, uri: \"simulated:unix:{socket}\" }}\n"));
-        let plane = include_str!("plane.yaml").replace("hosts: []\n", &format!("hosts:\n{}", hosts.collect::<String>()));
-        fs::write(path("plane.yaml"), plane).expect("a file");
-        let listen = format!("unix:{socket}");
-        let (description, log) = (text("fleet.yaml"), text("effects.jsonl"));
-        let arguments = ["hypervisor", "--listen", &listen, "--fleet", &description, "--effects-log", &log];
-        let fleet = Process::start(&arguments, &path("fleet.log"));
-        let remote = RemoteFleet::new(&path("fleet.sock"), SystemClock::start(Timestamp(0)));
-        within(LONG, || remote.hosts().ok()).expect("the fleet answers");
-        Plane { fleet, remote, folder }
+        let hosts = hosts.iter().map(|host| format!("  - {{ name: {host}, uri: \"{}\" }}\n", fleet.uri()));
+        let hosts = format!("hosts:\n{}", hosts.collect::<String>());
+        let config = include_str!("plane.yaml").replace("plane: crash", &format!("plane: {name}"));
+        let config = config.replace("hosts: []\n", &hosts) + more;
+        fs::write(folder.join("plane.yaml"), config).expect("a file");
+        Plane { fleet: fleet.clone(), folder }
+    }
+
+    /// The fleet that its hosts are of.
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
     }
 
     /// A path in its folder.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.join(name)
     }
 
     /// Puts a module where the daemon finds it.
@@ -96,30 +92,29 @@ impl Plane {
         seen.unwrap_or_else(|| panic!("never {what}: {:?}\n{}", self.status(), self.log()))
     }
 
-    /// Lets something go wrong in the fleet.
-    pub fn inject(&self, fault: &Fault) {
-        self.remote.inject(fault).expect("the fleet answers");
+    /// The guests that the daemon knows.
+    pub fn guests(&self) -> Vec<VmId> {
+        let elements = self.door().get("/v1/elements?kind=vm").unwrap_or_default();
+        let ids = elements.as_array().into_iter().flatten().filter_map(|guest| guest["id"].as_str());
+        ids.map(|id| VmId(id.parse().expect("a UUID"))).collect()
     }
 
-    /// Stops the fleet's process where it stands, or lets it go on.
-    pub fn freeze(&self, on: bool) {
-        self.fleet.signal(if on { Signal::SIGSTOP } else { Signal::SIGCONT });
+    /// What `embot journal export` writes while a daemon runs.
+    pub fn export(&self) -> Vec<u8> {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_embot"))
+            .args(["journal", "export", "--config"])
+            .arg(self.path("plane.yaml"))
+            .output()
+            .expect("embot starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
     }
 
-    /// Takes the fleet's socket away, or puts it back.
-    pub fn hide(&self, on: bool) {
-        let (here, away) = (self.path("fleet.sock"), self.path("fleet.away"));
-        let (from, to) = if on { (here, away) } else { (away, here) };
-        fs::rename(from, to).expect("a socket can be moved");
-    }
-
-    /// Leaves a copy of everything in this folder.
-    pub fn keep(&self, folder: &Path) {
-        fs::create_dir_all(folder).expect("a folder");
-        for name in ["embot.redb", "effects.jsonl", "daemon.log", "fleet.log", "plane.yaml"] {
-            // What is not there yet cannot be kept.
-            let _ = fs::copy(self.path(name), folder.join(name));
-        }
+    /// Tells a daemon to stop; did it, by itself and with exit code 0?
+    pub fn stop(&self, mut daemon: Process) -> bool {
+        daemon.signal(Signal::SIGTERM);
+        let status = daemon.end_within(Duration::from_secs(20));
+        status.is_some_and(|status| status.code() == Some(0))
     }
 
     /// The end of what the daemons said.

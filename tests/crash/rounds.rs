@@ -4,8 +4,8 @@
 use crate::door::Answer;
 use crate::plane::Plane;
 use crate::process::{Process, within};
-use embot::hypervisor::simulated::{Fault, Mishap, Trouble};
-use embot::model::{Span, VmId};
+use crate::trouble::trouble;
+use embot::model::VmId;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -88,8 +88,8 @@ impl<'a> Rounds<'a> {
         if let Some(left) = self.left.take() {
             self.pause(1_500);
             match left {
-                Moment::Frozen => self.plane.freeze(false),
-                _ => self.plane.hide(false),
+                Moment::Frozen => self.plane.fleet().freeze(false),
+                _ => self.plane.fleet().hide(false),
             }
         }
         daemon
@@ -136,7 +136,7 @@ impl<'a> Rounds<'a> {
                 self.pause(300);
             }
             Moment::Frozen => {
-                self.plane.freeze(true);
+                self.plane.fleet().freeze(true);
                 self.left = Some(moment);
             }
             Moment::Burst => {}
@@ -151,7 +151,7 @@ impl<'a> Rounds<'a> {
             self.trouble();
         }
         if moment == Moment::Hidden {
-            self.plane.hide(true);
+            self.plane.fleet().hide(true);
             self.left = Some(moment);
         }
         *self.kills.entry(moment).or_default() += 1;
@@ -159,33 +159,15 @@ impl<'a> Rounds<'a> {
 
     fn learn_guests(&mut self) {
         if self.guests.is_empty() {
-            let elements = self.plane.door().get("/v1/elements?kind=vm").unwrap_or_default();
-            let ids = elements.as_array().into_iter().flatten().filter_map(|guest| guest["id"].as_str());
-            self.guests = ids.filter_map(|id| id.strip_prefix("vm:")?.parse().ok().map(VmId)).collect();
+            self.guests = self.plane.guests();
         }
     }
 
     /// Something goes wrong, or not.
     fn trouble(&mut self) {
-        if self.guests.is_empty() {
-            return;
+        if let Some(fault) = trouble(&mut self.dice, &["host-1", "host-2", "host-3"], &self.guests) {
+            self.plane.fleet().inject(&fault);
         }
-        let host = format!("host-{}", 1 + self.roll(3)).as_str().into();
-        let vm = self.roll(self.guests.len() as u64) as usize;
-        let vm = self.guests[vm];
-        let lasts = Span(200 + self.roll(1_500));
-        let fault = match self.roll(12) {
-            0 | 1 => Fault::Host { host, trouble: Trouble::Hangs, lasts },
-            2 => Fault::Host { host, trouble: Trouble::Lost, lasts },
-            3 => Fault::Host { host, trouble: Trouble::MigrationsFail(50), lasts },
-            4 => Fault::Host { host, trouble: Trouble::Refuses, lasts },
-            5 => Fault::Guest { vm, mishap: Mishap::Crashes },
-            6 => Fault::Guest { vm, mishap: Mishap::IoError { disk: None } },
-            7 => Fault::Guest { vm, mishap: Mishap::Stops },
-            8 => Fault::Host { host, trouble: Trouble::Dies, lasts },
-            _ => return,
-        };
-        self.plane.inject(&fault);
     }
 
     /// A command by chance: its path, its body and its reason.
@@ -252,10 +234,8 @@ impl<'a> Rounds<'a> {
         let disarmed = plane.door().post("disarm", &json!({})).expect("an answer");
         assert_eq!(disarmed.code, 200, "{disarmed:?}");
         plane.wait_until("nothing is open", &mut daemon, |status| status["open"] == 0);
-        let exported = export(plane);
-        daemon.signal(nix::sys::signal::Signal::SIGTERM);
-        let status = daemon.end_within(Duration::from_secs(20));
-        Conclusion { exported, stopped: status.is_some_and(|status| status.code() == Some(0)) }
+        let exported = plane.export();
+        Conclusion { exported, stopped: plane.stop(daemon) }
     }
 }
 
@@ -265,15 +245,4 @@ pub struct Conclusion {
     pub exported: Vec<u8>,
     /// Did the daemon stop by itself, with exit code 0?
     pub stopped: bool,
-}
-
-fn export(plane: &Plane) -> Vec<u8> {
-    let config = plane.path("plane.yaml");
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_embot"))
-        .args(["journal", "export", "--config"])
-        .arg(config)
-        .output()
-        .expect("embot starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
 }

@@ -1,6 +1,7 @@
 //! Starting, stopping, and getting in each other's way.
 
-use crate::plane::{LONG, Plane};
+use crate::fleet::LONG;
+use crate::plane::Plane;
 use crate::process::{Process, within};
 use embot::hypervisor::simulated::{Fault, Trouble};
 use embot::model::Span;
@@ -69,7 +70,7 @@ fn it_stops_while_a_host_hangs_and_a_guest_moves_and_goes_on_where_it_stopped() 
     let action = answer.body["actions"][0].as_u64().expect("an action");
     let moves = || plane.door().get("/v1/actions?state=started").filter(|started| started[0]["progress"].is_object());
     within(LONG, moves).expect("the guest is on its way");
-    plane.inject(&Fault::Host { host: "host-3".into(), trouble: Trouble::Hangs, lasts: Span::seconds(12) });
+    plane.fleet().inject(&Fault::Host { host: "host-3".into(), trouble: Trouble::Hangs, lasts: Span::seconds(12) });
     // A poll waits for that host now, and so does an action.
     let answer = plane.door().post("suspend", &json!({ "vm": "guest-3" })).expect("an answer");
     assert_eq!(answer.code, 200, "{answer:?}");

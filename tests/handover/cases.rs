@@ -1,7 +1,8 @@
 //! What must hold of each handover: where the guest runs, whose it is, what its embot knows.
 
 use crate::kit::{self, A, ADMIT, B, DENY};
-use embot::model::{ActionState, ElementId, NoticeBody, Outcome, Span, Timestamp, VmId, VmState};
+use embot::hypervisor::simulated::{Fault, Trouble};
+use embot::model::{ActionState, ActionUpdate, ElementId, NoticeBody, Outcome, Record, Span, Timestamp, VmId, VmState};
 use embot::simulate::planes::Planes;
 
 fn wink(planes: &mut Planes, plane: usize, host: &str, vm: VmId, word: &str) {
@@ -65,4 +66,56 @@ fn a_denied_guest_stays() {
     assert!(planes.manager(B).world().reserved.is_empty());
     wink(&mut planes, A, "a-1", vm, "after");
     assert_eq!(kit::state(&planes, A, vm).as_deref(), Some(r#"{"loaded":1,"seen":"after "}"#));
+}
+
+fn on_host(planes: &Planes, host: &str, trouble: Trouble, lasts: Span) {
+    let (fault, now) = (Fault::Host { host: host.into(), trouble, lasts }, planes.now());
+    planes.fleet().inject(&fault, now);
+}
+
+/// What was said of the last action on a guest.
+fn last_word(planes: &Planes, vm: VmId) -> Option<ActionUpdate> {
+    let manager = planes.manager(A);
+    let id = manager.actions().filter(|action| action.proposal.kind.vm() == Some(vm)).map(|action| action.id).max()?;
+    let records = planes.plane(A).batches().iter().flat_map(|batch| &batch.records);
+    let mut of_it = records.filter_map(|record| match record {
+        Record::Action { action, update } if *action == id => Some(update.clone()),
+        _ => None,
+    });
+    of_it.next_back()
+}
+
+#[test]
+fn a_guest_that_its_host_does_not_describe_stays_and_the_journal_says_so() {
+    let mut planes = kit::ready([0, 0], ADMIT);
+    let vm = kit::guest(&planes, "web-1");
+    on_host(&planes, "a-1", Trouble::Lost, Span::seconds(4));
+    kit::must(&mut planes, A, kit::handover(vm, "b"));
+    planes.run_for(Span::seconds(1)).unwrap();
+    let Some(ActionUpdate::Failed(why)) = last_word(&planes, vm) else { panic!("{:?}", last_word(&planes, vm)) };
+    assert!(why.contains("a-1"), "{why}");
+    assert_eq!(kit::last(&planes, A), None, "it was never offered");
+}
+
+#[test]
+fn room_is_kept_as_long_as_a_copy_takes_it() {
+    let mut planes = kit::ready([0, 0], ADMIT);
+    let vm = kit::guest(&planes, "web-1");
+    let phase = |planes: &Planes, plane| {
+        kit::last(planes, plane).and_then(|one| one.phases.last().map(|phase| phase.word.to_string())).unwrap_or_default()
+    };
+    kit::must(&mut planes, A, kit::handover(vm, "b"));
+    assert!(planes.run_until(Span::minutes(1), |planes| phase(planes, A) == "moving").unwrap());
+    let target = kit::last(&planes, B).unwrap().host;
+    // All of the guest is there when the link breaks; then its host takes no orders.
+    on_host(&planes, "a-1", Trouble::CutAtSwitch, Span::seconds(20));
+    assert!(planes.run_until(Span::minutes(1), |planes| phase(planes, A) == "telling_peer").unwrap(), "{}", phase(&planes, A));
+    on_host(&planes, target.as_str(), Trouble::Refuses, Span::seconds(20));
+    planes.run_for(Span::seconds(10)).unwrap();
+    assert_eq!((phase(&planes, A), phase(&planes, B)), ("ended".to_owned(), "aborted".to_owned()));
+    assert!(planes.fleet().look(&target, vm).unwrap().is_some(), "the copy is there");
+    assert_eq!(planes.manager(B).world().reserved.len(), 1);
+    planes.run_for(Span::seconds(30)).unwrap();
+    assert!(planes.fleet().look(&target, vm).unwrap().is_none());
+    assert!(planes.manager(B).world().reserved.is_empty());
 }

@@ -209,7 +209,7 @@ fn every_misdeed_ends_in_a_fault_at_its_line_in_bounded_memory() {
         let text = format!("fn again(n) {{ this.again(n); }}\nfn on_loaded(plane) {{ this.before = 2;\n{body}\n}}");
         let text = text.replace("again(1)", "this.again(1)");
         let bound = plane.bound(&text);
-        let mut state = State::from_value(&Value::Map([("before".to_owned(), Value::Int(1))].into()));
+        let mut state = State::from_value(Value::Map([("before".to_owned(), Value::Int(1))].into()).into());
         let before = state.to_value();
         PEAK.set(LIVE.get());
         let held = LIVE.get();
@@ -236,7 +236,7 @@ fn every_misdeed_ends_in_a_fault_at_its_line_in_bounded_memory() {
         plane.step(&good, &mut good_state).expect("other policies go on");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(good_state.to_value(), Value::Map([("n".to_owned(), Value::Int(steps))].into()));
+    assert_eq!(good_state.to_value(), Value::Map([("n".to_owned(), Value::Int(steps))].into()).into());
 }
 
 #[test]

@@ -154,3 +154,23 @@ fn a_receiver_without_room_holds_the_sender_up_and_loses_nothing() {
 fn large(number: u64) -> Envelope {
     Envelope { message: Message::State(vec![7; 1 << 20].into()), ..inquiry("site-a", number) }
 }
+
+#[test]
+fn a_peer_that_dials_is_dialled_at_once() {
+    let world = World::new();
+    let b = world.plane("site-b", vec![peer("site-a", None, &BOTH)], |_| {});
+    let address = b.address();
+    let patient = |settings: &mut embot::migration::link::Settings| {
+        (settings.limits.again_first, settings.limits.again_most) = (DAY, DAY);
+    };
+    let a = world.plane("site-a", vec![peer("site-b", Some(address), &BOTH)], patient);
+    eventually("a stream", || a.peer("site-b").outgoing);
+    drop(b);
+    eventually("it is lost", || a.peer("site-b").outgoing.is_none().then_some(()));
+    // By itself it would be dialled tomorrow.
+    let b = world.plane("site-b", vec![peer("site-a", Some(a.address()), &BOTH)], |settings| {
+        settings.listen = Some(address.to_string().into());
+    });
+    eventually("its own stream", || b.peer("site-a").outgoing);
+    eventually("a stream again", || a.peer("site-b").outgoing);
+}

@@ -110,7 +110,7 @@ fn bundle() -> Bundle {
     };
     let inner = Value::Map([("b".to_owned(), Value::Bool(true))].into());
     let list = Value::Array(vec![Value::Text("a".into()), Value::Float(0.5), inner]);
-    let state = [("count".into(), Value::Int(7)), ("list".into(), list)].into();
+    let state = [("count".into(), Value::Int(7).into()), ("list".into(), list.into())].into();
     let timer = TravellingTimer { embot: embot(), remaining: Span(5_000), name: "check".into(), content: Value::Unit };
     Bundle {
         captured_at: NOW,
@@ -190,7 +190,7 @@ pub fn parcels() -> Vec<Vec<u8>> {
 /// A bundle whose embot's state is a list of so many values.
 pub fn broad_bundle(values: usize) -> Vec<u8> {
     let mut broad = bundle();
-    broad.embots[0].1.state.insert("list".into(), Value::Array(vec![Value::Unit; values]));
+    broad.embots[0].1.state.insert("list".into(), Value::Array(vec![Value::Unit; values]).into());
     broad.to_bytes()
 }
 

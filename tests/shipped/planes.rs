@@ -1,7 +1,7 @@
 //! What the shipped policies do between planes: whom they let in, and whom they offer.
 
 use super::stage::Stage;
-use embot::model::{ActionId, EventBody, Grant, Mode, Offer, Verb, Verdict};
+use embot::model::{ActionId, EventBody, Grant, Mode, Offer, Value, Verb, Verdict};
 
 fn denied(stage: &mut Stage, change: impl FnOnce(&mut Offer)) -> String {
     let mut offer = Stage::offer();
@@ -133,4 +133,60 @@ fn a_guest_that_is_to_stay_stays() {
     let mut stage = hot();
     stage.label("big", "stay", "licence");
     assert_eq!(stage.next_timer("look"), ["hand small to far: plane home at 91 % of its cores, far at 25 %"]);
+}
+
+/// Host `a` in maintenance, with guests for which the planner finds no place: they stay, and are not busy.
+fn full(settings: &[(&str, bool)]) -> Stage {
+    let settings = settings.iter().map(|(name, value)| ((*name).into(), Value::Bool(*value))).collect();
+    let mut stage = Stage::with("evacuate-maintenance", "host:a", settings);
+    for name in ["plain", "first", "last"] {
+        stage.guest(name, "a", 2, 1_024, 0.5);
+    }
+    stage.label("first", "priority", "high");
+    stage.label("last", "priority", "low");
+    stage.peer("near", 4.0, 16_384);
+    stage.peer("far", 4.0, 65_536);
+    stage.maintenance("a", true);
+    stage
+}
+
+#[test]
+fn who_finds_no_place_in_the_plane_is_offered_to_another_where_that_is_allowed() {
+    let mut stage = full(&[("to_peers", true)]);
+    let mut told = stage.about_host("a", EventBody::Maintenance { on: true });
+    while !told.iter().any(|one| one.starts_with("hand")) {
+        assert!(told.len() < 12, "{told:?}");
+        told.extend(stage.next_timer("look"));
+    }
+    let here = |name: &str| format!("migrate {name}: maintenance of a, guests left: 3");
+    // Each is tried here three times, the one that matters most first and the one that matters least last.
+    let mut expected: Vec<String> = ["first", "plain", "last"].repeat(3).into_iter().map(here).collect();
+    expected.push("hand first to far: maintenance of a, guests left: 3; far has room".to_owned());
+    assert_eq!(told, expected);
+    // The other plane has it, and it is not fetched back.
+    stage.left("first");
+    stage.moved("plain", "b");
+    stage.moved("last", "b");
+    assert_eq!(stage.next_timer("look"), ["info: a is empty: maintenance can begin"]);
+    stage.maintenance("a", false);
+    stage.host_load("a", 1.0);
+    stage.about_host("a", EventBody::Maintenance { on: false });
+    let back = stage.next_timer("look");
+    assert_eq!(back, ["migrate last to a: a is back from maintenance", "migrate plain to a: a is back from maintenance"]);
+}
+
+#[test]
+fn guests_stay_in_the_plane_unless_an_admin_lets_them_go() {
+    let never = |settings: &[(&str, bool)], change: fn(&mut embot::model::Peer)| {
+        let mut stage = full(settings);
+        ["near", "far"].iter().for_each(|name| stage.edit_peer(name, change));
+        let mut told = stage.about_host("a", EventBody::Maintenance { on: true });
+        (0..10).for_each(|_| told.extend(stage.next_timer("look")));
+        assert!(told.len() >= 20 && told.iter().all(|one| one.starts_with("migrate")), "{told:?}");
+    };
+    never(&[], |_| ());
+    never(&[("to_peers", true)], |peer| peer.reachable = false);
+    never(&[("to_peers", true)], |peer| peer.sends = false);
+    never(&[("to_peers", true)], |peer| peer.summary_at = embot::model::Timestamp(0));
+    never(&[("to_peers", true)], |peer| peer.summary.as_mut().unwrap().largest_free_mib = 512);
 }

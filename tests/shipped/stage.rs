@@ -39,6 +39,11 @@ pub fn word(level: Level) -> &'static str {
 impl Stage {
     /// Hosts `a` and `b` of 8 cores, no guests, and an embot for `element`: `host:a` or `vm:NAME`.
     pub fn new(policy: &str, element: &str) -> Stage {
+        Stage::with(policy, element, BTreeMap::new())
+    }
+
+    /// The same, with settings that differ from the policy's own.
+    pub fn with(policy: &str, element: &str, settings: BTreeMap<String, Value>) -> Stage {
         let mut world = World::new("home");
         for name in ["a", "b"] {
             world.put_host(Host {
@@ -61,7 +66,7 @@ impl Stage {
         let file = format!("policies/{policy}.rhai");
         let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&file)).expect("a shipped policy");
         let compiled = engine.compile(&file, &text).unwrap_or_else(|errors| panic!("{}", errors[0]));
-        let bound = engine.bind(compiled, &BTreeMap::new()).expect("its own defaults");
+        let bound = engine.bind(compiled, &settings).expect("settings that it has");
         let (state, now) = (State::default(), Timestamp(1_000_000_000));
         Stage {
             world,
@@ -222,6 +227,11 @@ impl Stage {
     pub fn moved(&mut self, name: &str, host: &str) {
         let vm = self.world.borrow().vm(Self::id(name)).cloned().expect("a guest");
         self.world.borrow_mut().put_vm(Vm { host: host.into(), ..vm });
+    }
+
+    /// A guest has gone to another plane.
+    pub fn left(&mut self, name: &str) {
+        self.world.borrow_mut().remove_vm(Self::id(name));
     }
 
     pub fn now(&self) -> Timestamp {

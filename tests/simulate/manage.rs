@@ -3,7 +3,8 @@
 use crate::kit::{self, Plane, must};
 use embot::hypervisor::simulated::Fleet;
 use embot::manager::Output;
-use embot::model::{Command, Input, Mode, Reason, Reply, Span, Timestamp, VmState};
+use embot::model::{ActionKind, Command, Input, Mode, Reason, Reply, Span, Timestamp, VmState};
+use embot::simulate::Simulation;
 use embot::store::Recovered;
 
 const FLEET: &str = "
@@ -27,8 +28,7 @@ fn a_guest_that_runs_on_two_hosts_is_not_put_under_management() {
     let vm = twin.vm;
     second.asked_at = Timestamp(2_000);
     second.domains.push(twin);
-    let mut manage = |inputs: Vec<Input>, at: i64| {
-        let command = Command::Manage { vms: vec![vm], mode: Mode::Act };
+    let mut ask = |inputs: Vec<Input>, command: Command, at: i64| {
         let ask = Input::Command { command, by: "ada".into(), ticket: Some(embot::model::Ticket(1)) };
         manager.turn(inputs, Timestamp(at - 1));
         let (_, outputs) = manager.turn(vec![ask], Timestamp(at)).unwrap();
@@ -38,12 +38,17 @@ fn a_guest_that_runs_on_two_hosts_is_not_put_under_management() {
         });
         (reply.unwrap(), manager.world().vm(vm).unwrap().mode)
     };
-    let (reply, mode) = manage(vec![Input::Report("host-2".into(), second.clone())], 2_000);
-    assert!(matches!(&reply, Reply::Refused { reason } if reason.contains("runs on host-2 as well")), "{reply:?}");
-    assert_eq!(mode, Mode::Observe);
+    let manage = || Command::Manage { vms: vec![vm], mode: Mode::Act };
+    let stop = Command::Act { kind: ActionKind::Shutdown { vm, force_after: None }, reason: "it is late".into() };
+    let report = vec![Input::Report("host-2".into(), second.clone())];
+    for (reports, command) in [(report, manage()), (Vec::new(), stop)] {
+        let (reply, mode) = ask(reports, command, 2_000);
+        assert!(matches!(&reply, Reply::Refused { reason } if reason.contains("runs on host-2 as well")), "{reply:?}");
+        assert_eq!(mode, Mode::Observe);
+    }
     second.asked_at = Timestamp(3_000);
     second.domains.pop();
-    let (reply, mode) = manage(vec![Input::Report("host-2".into(), second)], 3_000);
+    let (reply, mode) = ask(vec![Input::Report("host-2".into(), second)], manage(), 3_000);
     assert!(matches!(reply, Reply::Done { .. }), "{reply:?}");
     assert_eq!(mode, Mode::Act);
 }
@@ -57,4 +62,31 @@ fn all_guests_at_once_are_marked_by_one_decision() {
     simulation.run_for(Span::seconds(10)).unwrap();
     assert_eq!(simulation.fleet().guests().filter(|guest| guest.description.mark.is_some()).count(), 4);
     assert!(simulation.manager().world().vms().all(|vm| vm.mode == Mode::Act));
+}
+
+#[test]
+fn who_empties_a_host_in_maintenance_is_said() {
+    let mut simulation = Plane::default().over(&kit::fleet(FLEET));
+    simulation.run_for(Span::seconds(5)).unwrap();
+    let say = |simulation: &mut Simulation| {
+        let [on, _] = [true, false].map(|on| must(simulation, Command::Maintenance { host: "host-1".into(), on }));
+        on.split_once("there; ").map(|(_, rest)| rest.to_owned()).unwrap()
+    };
+    assert_eq!(
+        say(&mut simulation),
+        "what runs there stays: no module that is loaded moves guests away (evacuate-maintenance does)"
+    );
+    let manifest = "module: empty\nversion: '1'\npolicies: [empty.rhai]\ncovers: { each: host }\npermits: [migrate]\n";
+    must(&mut simulation, kit::module(manifest, &[("empty.rhai", "fn on_maintenance() {}")]));
+    for (mode, said) in [
+        (Mode::Observe, "what runs there stays: module empty only observes; `embot modules mode empty act` lets it act"),
+        (
+            Mode::Advise,
+            "module empty only advises: `embot plan` shows what waits for your approval, `embot modules mode empty act` lets it act",
+        ),
+        (Mode::Act, "module empty moves away what runs there"),
+    ] {
+        must(&mut simulation, Command::ModuleMode { module: "empty".into(), mode });
+        assert_eq!(say(&mut simulation), said);
+    }
 }

@@ -4,6 +4,7 @@ use crate::kit::{self, Plane, act, module, must};
 use embot::api::explain;
 use embot::hypervisor::MigrationLimits;
 use embot::hypervisor::simulated::{Fleet, FleetPlan};
+use embot::manager::IdleModule;
 use embot::model::{ActionState, Command, HostId, Mode, Reply, Span, Verb};
 use embot::plan::Guardrails;
 use embot::simulate::Simulation;
@@ -334,8 +335,11 @@ fn what_an_admin_did_stands_until_the_file_changes() {
     kept.restart();
     kept.declare("count.yaml", Some(2));
     assert_eq!(kept.n(), None, "unloaded it stays");
+    let idle = || IdleModule { module: "count".into(), file: "count.yaml".into(), unloaded: true };
+    assert_eq!(kept.simulation.manager().idle_modules(), [idle()], "and it is shown");
     kept.declare("count.yaml", Some(3));
     assert_eq!(kept.n().as_deref(), Some(r#"{"n":3}"#));
+    assert_eq!(kept.simulation.manager().idle_modules(), []);
 
     must(&mut kept.simulation, load("count", "[]", "fn on_load() { this.n = 4; }"));
     kept.restart();

@@ -60,10 +60,9 @@ impl Manager {
     fn impossible(&self, id: &MigrationId, offer: &message::Offer) -> Option<String> {
         let world = self.world.borrow();
         let plane = &self.settings.plane;
-        let peer = world.peers.get(&offer.from);
-        if peer.is_none_or(|peer| !peer.receives) {
+        let Some(peer) = world.peers.get(&offer.from).filter(|peer| peer.receives) else {
             return Some(format!("plane {plane} takes no guests of plane {}: its `peers` do not say so", offer.from));
-        }
+        };
         if let Some(other) = world.arriving.get(&offer.vm).filter(|other| *other != id) {
             return Some(format!("guest {} is on its way already, in migration {other}", offer.guest.name));
         }
@@ -71,7 +70,10 @@ impl Manager {
         if world.vm(offer.vm).is_some_and(|vm| vm.mark.as_ref().is_some_and(ours)) {
             return Some(format!("plane {plane} has guest {} already, as its own", offer.guest.name));
         }
-        None
+        let usage = self.usage.borrow();
+        let (guardrails, open, now) = (&self.settings.guardrails, &self.open, self.now);
+        let full = self.planner.admits(&Situation { world: &world, usage: &usage, guardrails, open, now }, peer);
+        full.err().map(|why| format!("plane {plane} takes no more guests just now: {why}"))
     }
 
     /// The offer as policies read it, with what this plane finds of its own hosts.

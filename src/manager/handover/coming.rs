@@ -47,7 +47,6 @@ impl Manager {
                     self.queue.release(&entry.vm());
                 }
                 entry.row.staged = crate::model::Staged::default();
-                self.unreserve(id, entry);
                 let is_here = self.world.borrow().vm(entry.row.vm).is_some();
                 if !is_here {
                     self.forget_bringer(entry.row.vm);
@@ -67,7 +66,7 @@ impl Manager {
     }
 
     /// Room that was kept is free again.
-    fn unreserve(&mut self, id: &MigrationId, entry: &mut Entry) {
+    pub(super) fn unreserve(&mut self, id: &MigrationId, entry: &mut Entry) {
         entry.row.reservation = None;
         self.world.borrow_mut().reserved.remove(id);
     }

@@ -55,7 +55,7 @@ impl Manager {
                 self.run_source(id, &mut entry, VecDeque::from([Input::Begin]));
                 self.keep(id.clone(), entry, true);
             }
-            Err(why) => self.end(action, ActionState::Failed { reason: why }),
+            Err(why) => self.update(action, &ActionUpdate::Failed(why)),
         }
     }
 

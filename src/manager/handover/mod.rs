@@ -29,7 +29,7 @@ use crate::migration::source::{self, Source};
 use crate::migration::target::{self, Target};
 use crate::migration::{Answer, JobProgress, Reason, ReasonKind, Resolution, Way};
 use crate::model::{
-    ActionId, ActionKind, ActionState, Bytes, Change, ContentHash, ElementId, HostId, Level, MigrationId, MigrationInput,
+    ActionId, ActionKind, ActionUpdate, Bytes, Change, ContentHash, ElementId, HostId, Level, MigrationId, MigrationInput,
     MigrationRow, Outcome, Phase, Progress, Side, Staged, TimerRow, Tombstone, VmId,
 };
 use serde::{Deserialize, Serialize};
@@ -454,6 +454,10 @@ impl Manager {
 
     /// Puts a migration back after a step; with `write`, as a row.
     fn keep(&mut self, id: MigrationId, mut entry: Entry, write: bool) {
+        if entry.machine.is_final() {
+            // Up to here a copy that is given up may still be there.
+            self.unreserve(&id, &mut entry);
+        }
         let was = entry.row.outcome.is_some();
         entry.row.outcome = entry.machine.outcome();
         let ends = !was && entry.row.outcome.is_some();
@@ -634,6 +638,6 @@ impl Manager {
             let reason = Reason::new(ReasonKind::Cancelled, format!("cancelled by {by}"));
             return self.feed_source(&id, source::Input::Cancel(reason));
         }
-        self.end(action, ActionState::Cancelled { by: by.clone() });
+        self.update(action, &ActionUpdate::Cancelled(by.clone()));
     }
 }

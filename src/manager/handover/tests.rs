@@ -101,7 +101,7 @@ fn remembered() -> impl Strategy<Value = Recovered> {
         recovered.usage.extend(usage.export(&ElementId::Vm(guest())).map(|bytes| (ElementId::Vm(guest()), bytes)));
         recovered.vms.insert(guest(), vm);
         for (name, state) in [("count", one), ("other", other)] {
-            let state = BTreeMap::from([(Arc::from(name), state)]);
+            let state = BTreeMap::from([(Arc::from(name), Arc::new(state))]);
             let suspended = suspended.as_deref().map(Arc::from);
             recovered.embots.insert(embot(name), EmbotRow { state, faults, fault_at: Timestamp(9), suspended });
         }

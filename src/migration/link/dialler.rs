@@ -23,6 +23,7 @@ use tonic::transport::Endpoint;
 /// Dials until the task is ended.
 pub(super) async fn keep(shared: Arc<Shared>, peer: PeerSettings, address: Arc<str>) {
     let mut credentials = shared.credentials.subscribe();
+    let came = shared.peers.came(&peer.name);
     let mut failures = 0_u32;
     loop {
         credentials.mark_unchanged();
@@ -39,6 +40,8 @@ pub(super) async fn keep(shared: Arc<Shared>, peer: PeerSettings, address: Arc<s
         failures = failures.saturating_add(1);
         tokio::select! {
             () = sleep(wait.as_duration()) => {}
+            // It has dialled this plane, so it is there.
+            () = came.notified() => failures = 0,
             // New certificates may be what was missing.
             _ = credentials.changed() => {}
         }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// Messages that may wait to leave on one stream.
 pub(super) const QUEUE: usize = 1_024;
@@ -144,6 +144,8 @@ struct Entry {
     summary: Option<(Summary, Timestamp)>,
     clock: Option<Difference>,
     problem: Option<Arc<str>>,
+    /// Told whenever the peer has dialled this plane.
+    came: Arc<Notify>,
 }
 
 impl Entry {
@@ -152,7 +154,7 @@ impl Entry {
     }
 
     fn peer(&self) -> Peer {
-        let mut peer = Peer::new(&self.settings.name, self.settings.sends(), self.settings.receives());
+        let mut peer = self.settings.peer();
         peer.reachable = if peer.sends { self.outgoing.is_some() } else { self.incoming.is_some() };
         if let Some((summary, at)) = &self.summary {
             (peer.summary, peer.summary_at) = (Some(summary.clone()), *at);
@@ -174,6 +176,7 @@ impl Peers {
             summary: None,
             clock: None,
             problem: None,
+            came: Arc::default(),
         };
         Peers(Mutex::new(peers.iter().map(|peer| (peer.name.clone(), entry(peer))).collect()))
     }
@@ -187,13 +190,19 @@ impl Peers {
         self.table().get(name).map(|entry| entry.settings.clone())
     }
 
+    /// Told whenever the peer has dialled this plane: it is there, and can be dialled.
+    pub(super) fn came(&self, name: &str) -> Arc<Notify> {
+        self.table().get(name).map(|entry| entry.came.clone()).unwrap_or_default()
+    }
+
     /// A stream is open; one that was there before ends, since a peer that dials again has lost it.
     pub(super) fn opened(&self, name: &str, speaker: Speaker, stream: &Arc<Stream>) -> Option<Peer> {
         let mut table = self.table();
         let entry = table.get_mut(name)?;
         let before = entry.line(speaker == Speaker::Dialler).replace(stream.clone());
-        if speaker == Speaker::Listener {
-            entry.problem = None;
+        match speaker {
+            Speaker::Listener => entry.problem = None,
+            Speaker::Dialler => entry.came.notify_one(),
         }
         if let Some(before) = before {
             before.end.send_replace(Some("the peer has opened a newer stream".into()));

@@ -1,6 +1,6 @@
 //! What an admin says about the link and the peers, and the time limits of the link.
 
-use crate::model::Span;
+use crate::model::{Peer, Span};
 use crate::pki::Paths;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -72,13 +72,18 @@ impl PeerSettings {
     pub fn receives(&self) -> bool {
         self.allow.contains(&Direction::Receive)
     }
+
+    /// The peer, with nothing known of it yet.
+    pub fn peer(&self) -> Peer {
+        Peer { migrations: self.limits.migrations, ..Peer::new(&self.name, self.sends(), self.receives()) }
+    }
 }
 
 /// How much one peer may ask of this plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PeerLimits {
-    /// Migrations at once, both ways together.
+    /// Guests that may be on their way at a time, both ways together.
     pub migrations: u32,
     /// Messages a second; what is more waits.
     pub messages_per_s: u32,
@@ -88,7 +93,7 @@ pub struct PeerLimits {
 
 impl Default for PeerLimits {
     fn default() -> PeerLimits {
-        PeerLimits { migrations: 8, messages_per_s: 5_000, mib_per_s: 64 }
+        PeerLimits { migrations: Peer::MIGRATIONS, messages_per_s: 5_000, mib_per_s: 64 }
     }
 }
 

@@ -92,14 +92,15 @@ impl Source {
                     }
                     self.job = JobState::Over;
                 }
-                if self.reason.is_none() {
+                let failure = self.failure.take().unwrap_or_else(|| {
                     let text = match (self.job, self.offer.way) {
                         (JobState::Copied, _) => "the guest was started while its files were copied",
                         (_, Way::Cold) => "nobody can tell whether its files have arrived: the daemon ended in the midst",
                         (_, Way::Live) => "the hypervisor's job ended, and the guest is still here",
                     };
-                    self.reason = Some(Reason::new(ReasonKind::Hypervisor, text));
-                }
+                    Reason::new(ReasonKind::Hypervisor, text)
+                });
+                self.reason.get_or_insert(failure);
                 // A guest whose memory is here never ran there: by the manager it runs there only after the commit. By the
                 // hypervisor it may, once it was paused here. One that was switched off may have been fenced.
                 let is_ours = match (self.offer.way, self.offer.resume, activity) {
@@ -190,7 +191,7 @@ impl Source {
     /// The guest has left: from here on only forward.
     pub(super) fn moved(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.enter(Phase::LastRound, now);
-        self.reason = None;
+        (self.reason, self.failure) = (None, None);
         self.epoch = self.offer.epoch;
         if self.out.is_some() {
             return self.say_again(now, effects);

@@ -47,6 +47,9 @@ impl Source {
                 let text = format!("plane {} has no record of it: was it restored from a backup?", self.offer.to);
                 self.give_up(Reason::new(ReasonKind::Peer, text), now, effects);
             }
+            Message::Status(Record::Unknown) if matches!(self.phase, Phase::Retiring | Phase::Retired) => {
+                self.late_refused("has no record of it any more", effects);
+            }
             Message::Status(Record::Unknown) if matches!(self.phase, Phase::LastRound | Phase::HandingOver) => {
                 let text = format!("the guest has left, but plane {} has no record of it", self.offer.to);
                 self.cannot_go_on(Reason::new(ReasonKind::Peer, text), now, effects);
@@ -83,7 +86,8 @@ impl Source {
                 let text = format!("the guest has left, but plane {} has given it up: {reason}", self.offer.to);
                 self.cannot_decide(Reason::new(ReasonKind::Peer, text), effects);
             }
-            Phase::Retiring | Phase::Retired | Phase::Ended => {}
+            Phase::Retiring | Phase::Retired => self.late_refused(&format!("has given it up: {reason}"), effects),
+            Phase::Ended => {}
         }
     }
 
@@ -100,7 +104,7 @@ impl Source {
             _ => {}
         }
         if !matches!(self.phase, Phase::LastRound | Phase::HandingOver) {
-            let text = format!("{} gives its guest up: plane {} owns it by an admin's word", self.id, self.offer.to);
+            let text = format!("the guest is given up: plane {} owns it by an admin's word", self.offer.to);
             effects.push(Effect::Alarm(text.into()));
         }
         self.enter(Phase::Retiring, now);
@@ -152,6 +156,17 @@ impl Source {
         self.retired();
     }
 
+    /// The target, which owned the guest, takes no more facts of it: those that are out stay here on hold and are not sent again.
+    fn late_refused(&mut self, why: &str, effects: &mut Vec<Effect>) {
+        if self.out.take().is_none() {
+            return;
+        }
+        self.times.again_at = None;
+        let text = format!("facts that came late are kept here, since plane {} {why}", self.offer.to);
+        self.alarm(text, effects);
+        self.retired();
+    }
+
     /// Sends what is late, where nothing else is out.
     pub(super) fn send_late(&mut self, effects: &mut Vec<Effect>) {
         if self.late && self.out.is_none() && matches!(self.phase, Phase::Retiring | Phase::Retired) {
@@ -161,7 +176,7 @@ impl Source {
 
     /// Is that all?
     pub(super) fn retired(&mut self) {
-        if self.phase == Phase::Retiring && self.removed && self.lots > 0 && self.out.is_none() {
+        if self.phase == Phase::Retiring && self.removed && !self.late && self.out.is_none() {
             self.phase = Phase::Retired;
             self.times.again_at = None;
         }

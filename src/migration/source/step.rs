@@ -19,9 +19,7 @@ impl Source {
             Input::Answer(number, Answer::JobEnded(result)) if self.job == JobState::Ordered(number) => {
                 let is_copied = self.offer.way == Way::Cold && result.is_ok();
                 self.job = if is_copied { JobState::Copied } else { JobState::Over };
-                if let Err(reason) = result {
-                    self.reason.get_or_insert(reason);
-                }
+                self.failure = result.err();
                 self.order(Order::Look, effects);
             }
             Input::Answer(number, answer) if self.waiting == Some(number) => {
@@ -207,7 +205,7 @@ impl Source {
 
     pub(super) fn alarm(&mut self, text: String, effects: &mut Vec<Effect>) {
         if !std::mem::replace(&mut self.alarmed, true) {
-            effects.push(Effect::Alarm(format!("migration {}: {text}", self.id).into()));
+            effects.push(Effect::Alarm(text.into()));
         }
     }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::migration::message::{Grants, LateFacts, Round};
+use crate::migration::message::{Grants, LateFacts, Record, Round};
 use crate::migration::testing::{grants, id, offer};
 use crate::migration::{Activity, Guest, ReasonKind, Side};
 use crate::model::Span;
@@ -215,4 +215,36 @@ fn a_restart_goes_on_where_it_was() {
     assert_eq!(bench.answer(Answer::Guest(goes_on)), Vec::<String>::new(), "the job outlives the daemon");
     assert_eq!(bench.pass(Timing::default().look)[..1], ["capture Dirty { round: 1, last: false }"]);
     assert_eq!(bench.source.phase, Phase::Moving);
+}
+
+#[test]
+fn what_the_hypervisor_said_of_a_failed_job_is_the_reason() {
+    let mut bench = Bench::moving();
+    bench.answer(Answer::JobEnded(Err(Reason::new(ReasonKind::Hypervisor, "no route to the target"))));
+    bench.answer(Answer::Guest(here(Activity::Running)));
+    assert_eq!(bench.source.reason.as_ref().map(|reason| &*reason.text), Some("no route to the target"));
+
+    let mut bench = Bench::moving();
+    bench.answer(Answer::JobEnded(Err(Reason::new(ReasonKind::Hypervisor, "the connection broke in the last moment"))));
+    bench.answer(Answer::Guest(Guest::Gone));
+    assert_eq!((&bench.source.phase, &bench.source.reason), (&Phase::LastRound, &None), "it has moved all the same");
+}
+
+#[test]
+fn late_facts_that_the_target_no_longer_takes_stay_here_and_are_not_sent_for_ever() {
+    let given_up = || Message::Aborted(Reason::new(ReasonKind::Resolved, "ops gave it back"));
+    for refusal in [Message::Status(Record::Unknown), given_up()] {
+        let mut bench = Bench::moving();
+        bench.looked(Guest::Gone);
+        bench.hear(Message::DirtyAccepted(1));
+        bench.hear(Message::CompleteAck { epoch: 8, rounds: 1 });
+        bench.answer(Answer::Done);
+        assert_eq!(bench.hear(refusal.clone()), ["alarm"]);
+        assert!(bench.source.is_final(), "{:?}", bench.source);
+        assert_eq!((bench.source.wake_at(), bench.hear(refusal.clone())), (None, Vec::new()));
+        // A fact that comes later still is tried once; admins know already.
+        assert_eq!(bench.give(Input::LateFacts), ["capture Late(1)", "say Late"]);
+        assert_eq!(bench.hear(refusal), Vec::<String>::new());
+        assert!(bench.source.is_final());
+    }
 }

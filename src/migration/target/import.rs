@@ -99,11 +99,7 @@ impl Target {
                 self.last = round.last;
                 effects.push(Effect::Send(Message::DirtyAccepted(round.round)));
             }
-            (Imported::Accepted, Import::Late(late)) => {
-                self.lots = late.lot;
-                effects.push(Effect::Send(Message::LateAck(late.lot)));
-                self.release_sensed(effects);
-            }
+            (Imported::Accepted, Import::Late(late)) => self.late_done(late.lot, effects),
         }
     }
 
@@ -114,13 +110,24 @@ impl Target {
         effects.push(Effect::Send(Message::EventsAccepted));
     }
 
-    /// A payload cannot be read: before it is bound the target gives up, after it the source decides.
+    fn late_done(&mut self, lot: u32, effects: &mut Vec<Effect>) {
+        self.lots = lot;
+        effects.push(Effect::Send(Message::LateAck(lot)));
+        self.release_sensed(effects);
+    }
+
+    /// A payload cannot be read: before it is bound the target gives up, after it the source decides; after the commit it is
+    /// left out.
     pub(super) fn refuse(&mut self, import: &Import, reason: Reason, now: Timestamp, effects: &mut Vec<Effect>) {
         match import {
             Import::State(_) | Import::Events(_) => self.give_up(reason, now, effects),
             Import::Dirty(round) => effects.push(Effect::Send(Message::DirtyFailed(round.round, reason))),
+            // They will not become readable by being sent again: what they were stands in the source's journal.
             Import::Late(late) => {
-                self.alarm(format!("facts that came late (lot {}) cannot be read: {reason}", late.lot), effects);
+                effects.push(Effect::Alarm(
+                    format!("facts that came late (lot {}) cannot be read, and are left out: {reason}", late.lot).into(),
+                ));
+                self.late_done(late.lot, effects);
             }
         }
     }

@@ -160,7 +160,7 @@ impl Target {
 
     pub(super) fn alarm(&mut self, text: String, effects: &mut Vec<Effect>) {
         if !std::mem::replace(&mut self.alarmed, true) {
-            effects.push(Effect::Alarm(format!("migration {}: {text}", self.id).into()));
+            effects.push(Effect::Alarm(text.into()));
         }
     }
 }

@@ -14,6 +14,8 @@ struct Bench {
     order: u32,
     /// Modules that the next payload lacks, in turn.
     lacks: Vec<u8>,
+    /// Is what comes unreadable?
+    refuses: bool,
 }
 
 fn word(thing: &impl std::fmt::Debug) -> String {
@@ -24,7 +26,7 @@ fn word(thing: &impl std::fmt::Debug) -> String {
 impl Bench {
     fn first(message: Message) -> (Bench, Vec<String>) {
         let (target, effects) = Target::first(id(), message, Timing::default(), Timestamp(0)).unwrap();
-        let mut bench = Bench { target, now: Timestamp(0), order: 0, lacks: Vec::new() };
+        let mut bench = Bench { target, now: Timestamp(0), order: 0, lacks: Vec::new(), refuses: false };
         let words = bench.perform(effects);
         (bench, words)
     }
@@ -39,7 +41,11 @@ impl Bench {
                 }
                 Effect::Import(_) | Effect::Install(_) => {
                     let lacks = self.lacking();
-                    let imported = if lacks.is_empty() { Imported::Accepted } else { Imported::Lacks(lacks) };
+                    let imported = match self.refuses {
+                        true => Imported::Refused(Reason::new(ReasonKind::Import, "it is damaged")),
+                        false if lacks.is_empty() => Imported::Accepted,
+                        false => Imported::Lacks(lacks),
+                    };
                     let is_import = matches!(effect, Effect::Import(_));
                     words.push(word(&effect).to_lowercase());
                     words.extend(self.give(if is_import { Input::Imported(imported) } else { Input::Installed(imported) }));
@@ -182,4 +188,17 @@ fn modules_are_asked_for_as_often_as_it_takes_but_not_for_ever() {
     let rounds = (0..100).take_while(|_| bench.hear(Message::Parcel(payload())).contains(&"say ModuleRequest".to_owned()));
     assert!(rounds.count() < 40);
     assert_eq!(bench.target.phase, Phase::Aborted);
+}
+
+#[test]
+fn late_facts_that_cannot_be_read_are_told_of_once_and_left_out() {
+    let mut bench = Bench::whole();
+    bench.hear(Message::Complete { epoch: 8, rounds: 1 });
+    bench.give(Input::Answer(bench.order, copy(8)));
+    let late = |lot| Message::Late(LateFacts { lot, payload: payload() });
+    bench.refuses = true;
+    assert_eq!(bench.hear(late(1)), ["import", "alarm", "say LateAck", "releasesensed"]);
+    assert_eq!(bench.hear(late(1)), ["say LateAck"]);
+    bench.refuses = false;
+    assert_eq!(bench.hear(late(2)), ["import", "say LateAck"], "those after them are taken");
 }

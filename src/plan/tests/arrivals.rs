@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::model::testing::{offer, peer};
-use crate::model::{Abilities, Affinity, AffinityRule, Maintenance, OfferedGuest, OfferedHost, Reason, VmState};
+use crate::model::{
+    Abilities, Affinity, AffinityRule, Maintenance, MigrationId, OfferedGuest, OfferedHost, Peer, Reason, Reservation, VmState,
+};
 use crate::plan::Arrival;
 
 impl Plane {
@@ -134,4 +136,38 @@ fn a_guest_goes_live_while_it_runs_and_cold_otherwise() {
         [true, false].map(|live| format!("{state} ({reason}), live: {live}: {}", told(*state, *reason, live)))
     });
     insta::assert_snapshot!(all.collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn guests_on_their_way_to_a_peer_and_from_it_are_counted_together() {
+    let mut plane = Plane::new();
+    plane.guardrails.blast_radius = 1.0;
+    plane.guardrails.migrations_per_host = 100;
+    for name in ["site-b", "site-c"] {
+        plane.world.peers.insert(name.into(), Peer { migrations: 2, ..peer(name) });
+    }
+    let coming = MigrationId { plane: "site-b".into(), number: 7 };
+    let room = Reservation { host: "b".into(), vcpus: 1, memory_mib: 1_024, cores: 1.0 };
+    plane.world.reserved.insert(coming.clone(), room);
+    plane.start(handover(1, "site-b"));
+    let full = "2 of 2 migrations to and from plane site-b are under way; wait for one to end, or raise `limits.migrations` of site-b under `peers`";
+    let refused = plane.propose(handover(2, "site-b")).unwrap_err();
+    assert_eq!((&*refused.guardrail, &*refused.reason), ("migrations", full));
+    let admits = |plane: &Plane, from: &str| {
+        let Plane { world, usage, guardrails, open, now, planner, .. } = plane;
+        planner.admits(&Situation { world, usage, guardrails, open, now: *now }, &world.peers[from])
+    };
+    assert_eq!(admits(&plane, "site-b").unwrap_err().as_ref(), full, "the other plane hears the same");
+    admits(&plane, "site-c").unwrap();
+    plane.start(handover(2, "site-c"));
+
+    // All of them count for the plane, its own migrations as well.
+    plane.guardrails.migrations = 3;
+    let full = "3 of 3 migrations are under way in the plane";
+    assert!(plane.propose(migrate(3, Some("c"))).unwrap_err().reason.starts_with(full));
+    assert!(admits(&plane, "site-c").unwrap_err().starts_with(full));
+    plane.world.reserved.remove(&coming);
+    admits(&plane, "site-c").unwrap();
+    admits(&plane, "site-b").unwrap();
+    plane.propose(migrate(3, Some("c"))).unwrap();
 }

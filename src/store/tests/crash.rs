@@ -15,7 +15,7 @@ fn script() -> Vec<Vec<Batch>> {
         let size = if seq.is_multiple_of(7) { 60_000 } else { 40 };
         let text = "0123456789abcdef".repeat(size / 16);
         let embot = samples::embot(ElementId::Vm(samples::guest(u128::from(seq % 5))));
-        let row = EmbotRow { state: [("p".into(), Value::Text(text))].into(), ..EmbotRow::default() };
+        let row = EmbotRow { state: [("p".into(), Value::Text(text).into())].into(), ..EmbotRow::default() };
         let mut changes = vec![
             Change::Plane(samples::plane(seq)),
             Change::Pending(seq, Some(Box::new(samples::event(seq, EventBody::Appeared)))),

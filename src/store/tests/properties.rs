@@ -77,7 +77,12 @@ fn action() -> impl Strategy<Value = Action> {
 
 fn change() -> impl Strategy<Value = Change> {
     let number = 0_u64..5;
-    let embot_row = (prop::collection::btree_map(text(), value(), 0..3), any::<u32>(), any::<i64>(), prop::option::of(text()))
+    let embot_row = (
+        prop::collection::btree_map(text(), value().prop_map(Arc::new), 0..3),
+        any::<u32>(),
+        any::<i64>(),
+        prop::option::of(text()),
+    )
         .prop_map(|(state, faults, at, suspended)| EmbotRow { state, faults, fault_at: Timestamp(at), suspended });
     let timer_row = (embot(), any::<i64>(), text(), value()).prop_map(|(embot, due, name, content)| TimerRow {
         embot,

@@ -305,7 +305,7 @@ fn changes() -> Vec<Change> {
     let mut web = vm(7, "web-1", "host-a");
     web.load = load();
     web.labels = BTreeMap::from([("tier".into(), "web".into())]);
-    let state = BTreeMap::from([("relieve-hot-host".into(), value())]);
+    let state = BTreeMap::from([("relieve-hot-host".into(), value().into())]);
     let mut changes = vec![
         Change::Plane(plane(1)),
         Change::Host("host-a".into(), Some(Box::new(host("host-a")))),
