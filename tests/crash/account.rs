@@ -293,7 +293,7 @@ impl Account {
 
 /// The only state of an embot, as JSON.
 fn state(row: &EmbotRow) -> serde_json::Value {
-    row.state.values().next().map(embot::model::Value::to_json).unwrap_or_default()
+    row.state.values().next().map(|state| state.to_json()).unwrap_or_default()
 }
 
 /// Every fact of the journals that does not wait was handled once by each embot that hears it, wherever that was.

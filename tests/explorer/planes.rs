@@ -161,7 +161,7 @@ pub struct Turn {
     pub said: Vec<u32>,
     /// Facts that took effect, in order.
     pub handled: Vec<u8>,
-    /// Facts of the copy that never became a guest's.
+    /// Facts of the copy that never became a guest's, and those that could not be read.
     pub dropped: Vec<u8>,
     /// Ownership was taken under this epoch.
     pub owned: Option<u64>,
@@ -464,6 +464,10 @@ impl TargetPlane {
 
     fn import(&mut self, setting: &Setting, import: Import, turn: &mut Turn) -> Imported {
         if std::mem::take(&mut self.refuses) {
+            // After the commit what cannot be read is left out, and admins are told.
+            if let Import::Late(late) = &import {
+                turn.dropped.extend_from_slice(&late.payload.0);
+            }
             return Imported::Refused(no());
         }
         match import {
