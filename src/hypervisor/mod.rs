@@ -40,7 +40,7 @@ pub struct Destination {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MigrationLimits {
-    /// At most so many MiB a second.
+    /// At most so many MiB a second. (libvirt's streams of a cold copy are not slowed.)
     pub bandwidth_mib_per_s: Option<u64>,
     /// The pause at the end may last so long.
     pub max_downtime: Option<Span>,

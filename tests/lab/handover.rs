@@ -118,10 +118,17 @@ fn files_of_a_guest_that_is_off_are_copied_and_verified() {
     rewriting.paths.insert("/var/lib/libvirt/images/cold.qcow2".into(), "/var/lib/libvirt/images/arrived.qcow2".into());
     do_step(&b, HandoverStep::Define { xml: definition.xml, rewriting: rewriting.clone(), trusted: false }).unwrap();
     let here = Destination { host: "host-b".into(), uri: lab.uri("host-b").into(), migration_uri: None };
-    let copy = || {
-        HandoverStep::Copy(Box::new(Transfer { rewriting: rewriting.clone(), ..*transfer(here.clone(), ResumeBy::Manager) }))
+    let copies = |copy_storage| {
+        let limits = MigrationLimits { copy_storage, ..MigrationLimits::default() };
+        let transfer = *transfer(here.clone(), ResumeBy::Manager);
+        HandoverStep::Copy(Box::new(Transfer { rewriting: rewriting.clone(), limits, ..transfer }))
     };
+    let copy = || copies(true);
     let arrived = image("host-b").with_file_name("arrived.qcow2");
+
+    // Were its disks shared, they would be there.
+    do_step(&a, copies(false)).unwrap();
+    assert!(!arrived.exists());
 
     // Something else lies there: not touched.
     std::fs::write(&arrived, "precious").unwrap();

@@ -10,7 +10,7 @@
 use super::failure::{Trouble, is_missing};
 use super::handover::{Hand, judge_here};
 use super::session::{ACT_LONG, ANSWER, Door, Session};
-use crate::hypervisor::{ErrorKind, HypervisorError, SAVED, Transfer, Verdict, portrait};
+use crate::hypervisor::{ErrorKind, HypervisorError, Portrait, SAVED, Transfer, Verdict, portrait};
 use crate::model::Progress;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use sha2::{Digest, Sha256};
@@ -101,16 +101,20 @@ fn files(hand: &Hand<'_>, transfer: &Transfer) -> Result<Vec<File>, HypervisorEr
         HypervisorError::new(kind, what)
     };
     let portrait = portrait(&xml).map_err(|why| no(ErrorKind::Failed, &why))?;
-    let copied = transfer.limits.copy_storage;
-    if let Some(why) = portrait.obstacle_to_a_copy(copied) {
+    if let Some(why) = portrait.obstacle_to_a_copy(transfer.limits.copy_storage) {
         return Err(no(ErrorKind::Unsupported, &why));
     }
-    let disks = portrait.disks.iter().filter(|disk| copied && !disk.read_only).map(|disk| disk.path.clone());
-    let file = |from: Arc<str>| File {
-        to: transfer.rewriting.path(&from).unwrap_or_else(|| from.to_string()),
+    Ok(files_of(&portrait, transfer))
+}
+
+fn files_of(portrait: &Portrait, transfer: &Transfer) -> Vec<File> {
+    let copied = transfer.limits.copy_storage;
+    let disks = portrait.disks.iter().filter(|disk| copied && !disk.read_only).map(|disk| &disk.path);
+    let file = |from: &Arc<str>| File {
+        to: transfer.rewriting.path(from).unwrap_or_else(|| from.to_string()),
         from: from.to_string(),
     };
-    Ok(disks.chain(portrait.nvram).map(file).collect())
+    disks.chain(&portrait.nvram).map(file).collect()
 }
 
 /// Finds the volume at a path, by a pool over its folder; where there is none, by one that lives as long as the work.
@@ -282,5 +286,32 @@ fn wait<T>(
             told = done;
             tell(done);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hypervisor::{Destination, DiskFile, MigrationLimits, Rewriting};
+    use crate::migration::ResumeBy;
+
+    #[test]
+    fn disks_are_copied_where_they_are_not_shared_and_the_firmware_s_variables_always() {
+        let disk = |path: &str, read_only| DiskFile { target: "vda".into(), path: path.into(), read_only };
+        let portrait = Portrait {
+            disks: vec![disk("/pool/web.qcow2", false), disk("/iso/boot.iso", true)],
+            nvram: Some("/nvram/web.fd".into()),
+            ..Portrait::default()
+        };
+        let destination = Destination { host: "b".into(), uri: "".into(), migration_uri: None };
+        let rewriting = Rewriting { paths: [("/pool/".into(), "/data/".into())].into(), ..Rewriting::default() };
+        let limits = MigrationLimits::default();
+        let mut transfer = Transfer { destination, limits, resume: ResumeBy::Manager, rewriting };
+        let told = |transfer: &Transfer| -> Vec<String> {
+            files_of(&portrait, transfer).into_iter().map(|file| format!("{} -> {}", file.from, file.to)).collect()
+        };
+        assert_eq!(told(&transfer), ["/nvram/web.fd -> /nvram/web.fd"]);
+        transfer.limits.copy_storage = true;
+        assert_eq!(told(&transfer), ["/pool/web.qcow2 -> /data/web.qcow2", "/nvram/web.fd -> /nvram/web.fd"]);
     }
 }
