@@ -5,6 +5,7 @@ mod folder;
 mod idle;
 mod metered;
 mod plane;
+mod planes;
 mod process;
 mod progress;
 mod sandbox;
@@ -17,16 +18,18 @@ use crate::daemon::DaemonError;
 use crate::error::Diagnostic;
 use idle::IdleFigures;
 use plane::PlaneFigures;
+use planes::PlanesFigures;
 use progress::Progress;
 use sandbox::SandboxFigures;
 use serde::Serialize;
 use std::io;
 use std::time::Duration;
 
-/// Measure what a plane costs on this machine: a large one at work, an idle one, and misbehaving policies among good ones.
+/// Measure what a plane costs on this machine: a large one at work, an idle one, misbehaving policies among good ones, and two
+/// that exchange guests.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Examples:\n  embot bench                                  all of it, in about two and a half minutes\n  embot bench plane --hosts 100 --guests 2000\n  embot bench sandbox --seconds 60 --output json\n\nThe store is written to the folder for temporary files (TMPDIR): name one on the disk that you want to know about. For small ones\nof the same figures see `cargo bench`."
+    after_help = "Examples:\n  embot bench                                  all of it, in about three minutes\n  embot bench plane --hosts 100 --guests 2000\n  embot bench sandbox --seconds 60 --output json\n\nThe store is written to the folder for temporary files (TMPDIR): name one on the disk that you want to know about. For small ones\nof the same figures see `cargo bench`."
 )]
 pub struct Bench {
     /// What is measured; without it, everything.
@@ -43,6 +46,9 @@ pub struct Bench {
     guests: u32,
 }
 
+/// Guests that two planes exchange.
+const EXCHANGED: usize = 1_000;
+
 /// The parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum What {
@@ -52,6 +58,8 @@ enum What {
     Idle,
     /// Misbehaving embots among good ones.
     Sandbox,
+    /// Two planes that hand all their guests to each other.
+    Planes,
 }
 
 /// What was measured.
@@ -62,6 +70,7 @@ struct Measured {
     plane: Option<PlaneFigures>,
     idle: Option<IdleFigures>,
     sandbox: Option<SandboxFigures>,
+    planes: Option<PlanesFigures>,
 }
 
 /// Why something cannot be measured.
@@ -101,7 +110,9 @@ impl Bench {
         let plane = wanted(What::Plane).then(|| plane::run(hosts, guests, seconds, progress)).transpose()?;
         let idle = wanted(What::Idle).then(|| idle::run(seconds, progress)).transpose()?;
         let sandbox = wanted(What::Sandbox).then(|| sandbox::run(seconds, progress)).transpose()?;
-        Ok(Measured { processors: std::thread::available_parallelism().map_or(0, usize::from), plane, idle, sandbox })
+        let planes = wanted(What::Planes).then(|| planes::run(EXCHANGED, progress)).transpose()?;
+        let processors = std::thread::available_parallelism().map_or(0, usize::from);
+        Ok(Measured { processors, plane, idle, sandbox, planes })
     }
 }
 
@@ -121,8 +132,14 @@ fn render(measured: &Measured, screen: &Screen) -> String {
         text += &part("Idle daemon", &about, idle_rows(idle), screen);
     }
     if let Some(sandbox) = &measured.sandbox {
-        let about = format!("{} good embots and 3 others, twice {:.0} s", sandbox.embots, sandbox.seconds);
+        let about = format!("{} good embots and {} others, twice {:.0} s", sandbox.embots, sandbox.others, sandbox.seconds);
         text += &part("Sandbox", &about, sandbox_rows(sandbox), screen);
+    }
+    if let Some(planes) = &measured.planes {
+        let about = format!("{} guests change places {} times, {:.0} s", planes.guests, planes.exchanges, planes.seconds);
+        text += &part("Two planes", &about, planes_rows(planes), screen);
+        text += "Both planes and the fleet are one process, in real time, with stores on disk and TLS between them. The simulated\n\
+                 hypervisor's processor time is taken out, and from a guest's wait the move itself.\n";
     }
     text
 }
@@ -201,7 +218,22 @@ fn sandbox_rows(sandbox: &SandboxFigures) -> Vec<Row> {
             format!("{} of {}", ms(bad.max_ms), bad.count),
             Some(bad.max_ms <= 10.0),
         ),
-        Row("suspended", "3", sandbox.suspended.to_string(), Some(sandbox.suspended == 3)),
+        Row("suspended", "all the others", sandbox.suspended.to_string(), Some(sandbox.suspended == sandbox.others)),
+    ]
+}
+
+fn planes_rows(planes: &PlanesFigures) -> Vec<Row> {
+    let (wait, rate) = (&planes.wait, planes.handovers_per_s);
+    let (first, last) = (planes.resident_first_mib, planes.resident_last_mib);
+    vec![
+        Row("handovers", "over 500 a second", format!("{rate:.0} a second"), Some(rate > 500.0)),
+        Row("processor, both planes", "", format!("{:.2} ms a handover", planes.cpu_ms), None),
+        Row("facts wait, p50", "", ms(wait.p50_ms), None),
+        Row("facts wait, p99", "", format!("{} of {}", ms(wait.p99_ms), wait.count), None),
+        Row("memory", "flat", format!("{first:.0} MiB, then {last:.0} MiB"), Some(last < first * 1.1)),
+        Row("a guest after a day", "under 16 KiB", format!("{} bytes", planes.day_bytes), Some(planes.day_bytes < 16_384)),
+        Row("tried again", "", format!("{} of {}", planes.stayed, planes.handovers + planes.stayed), None),
+        Row("simulated hypervisor", "", share(planes.simulation_of_core), None),
     ]
 }
 
@@ -235,13 +267,29 @@ mod tests {
         let idle = IdleFigures { hosts: 4, guests: 40, seconds: 30.0, cpu_of_core: 0.004, resident_mib: 51.0, threads: 14 };
         let sandbox = SandboxFigures {
             embots: 1_000,
+            others: 3,
             seconds: 30.0,
             before: delays(0.02),
             misbehaving: delays(1.0),
             after: delays(0.021),
             suspended: 3,
         };
-        let measured = Measured { processors: 2, plane: Some(plane), idle: Some(idle), sandbox: Some(sandbox) };
+        let planes = PlanesFigures {
+            guests: 1_000,
+            exchanges: 4,
+            handovers: 4_000,
+            stayed: 3,
+            seconds: 9.0,
+            handovers_per_s: 512.4,
+            cpu_ms: 2.71,
+            simulation_of_core: 0.4,
+            wait: delays(12.0),
+            resident_first_mib: 80.0,
+            resident_last_mib: 82.0,
+            day_bytes: 14_200,
+        };
+        let (plane, idle, sandbox, planes) = (Some(plane), Some(idle), Some(sandbox), Some(planes));
+        let measured = Measured { processors: 2, plane, idle, sandbox, planes };
         insta::assert_snapshot!(render(&measured, &plain(100)));
     }
 }

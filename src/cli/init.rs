@@ -2,7 +2,9 @@
 
 use super::context::Context;
 use super::failure::Failure;
-use crate::model::Mode;
+use crate::clock::{Clock, SystemClock};
+use crate::model::{Mode, Timestamp};
+use crate::pki::{Authority, PkiError, Request};
 use std::path::{Path, PathBuf};
 
 /// The modules that ship, and their policies.
@@ -23,11 +25,17 @@ pub(super) const SHIPPED: &[(&str, &str)] = &[
 
 const REAL: &str = include_str!("init/plane.yaml");
 const DEMO: &str = include_str!("init/demo.yaml");
+const PAIR: &str = include_str!("init/pair.yaml");
+
+/// The two planes of a demo, with the ports they listen at: each has the hosts of its site.
+const PLANES: [(&str, u16); 2] = [("north", 7401), ("south", 7402)];
+/// Hosts of a site of the fleet that ships.
+const HOSTS: usize = 4;
 
 /// Make a folder with a configuration, the modules that ship and their policies. Files that are there already are kept.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Examples:\n  embot init plane                          for this machine's libvirt, modules in mode advise\n  embot init demo --demo --mode act         for the embedded simulated fleet, modules act at once\n  embot run --config demo/plane.yaml --follow"
+    after_help = "Examples:\n  embot init plane                          for this machine's libvirt, modules in mode advise\n  embot init demo --demo --mode act         for the embedded simulated fleet, modules act at once\n  embot init demo --demo --two-planes       two planes that share the fleet and hand guests to each other\n  embot run --config demo/plane.yaml --follow"
 )]
 pub struct Init {
     /// The folder; made where it is not there.
@@ -35,6 +43,9 @@ pub struct Init {
     /// For the simulated fleet that ships, in place of this machine's libvirt.
     #[arg(long)]
     demo: bool,
+    /// Two planes that share the simulated fleet, with certificates for each other.
+    #[arg(long, requires = "demo")]
+    two_planes: bool,
     /// The mode that the modules start in.
     #[arg(long, default_value = "advise", value_parser = mode)]
     mode: Mode,
@@ -51,7 +62,7 @@ impl Init {
     /// Writes the files, and says which.
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         let (mut written, mut kept) = (Vec::new(), Vec::new());
-        for (name, text) in self.files() {
+        for (name, text) in self.files()? {
             let path = self.directory.join(name);
             match write_new(&path, &text) {
                 Ok(true) => written.push(path.display().to_string()),
@@ -59,18 +70,29 @@ impl Init {
                 Err(error) => return Err(Failure::wrong(format!("cannot write {}: {error}", path.display()))),
             }
         }
+        if self.two_planes {
+            self.vouch().map_err(|error| Failure::of(&error))?;
+        }
         let report = serde_json::json!({ "written": written, "kept": kept });
-        let next = format!("embot run --config {} --follow", self.directory.join("plane.yaml").display());
+        let next = self.next();
         context.show(&report, |_| {
             let kept = if kept.is_empty() { String::new() } else { format!(", {} kept as they were", kept.len()) };
             format!("{} files written in {}{kept}; next: {next}\n", written.len(), self.directory.display())
         })
     }
 
-    fn files(&self) -> Vec<(&'static str, String)> {
-        let plane = if self.demo { DEMO } else { REAL };
+    /// What to type next.
+    fn next(&self) -> String {
+        let folder = self.directory.display();
+        if !self.two_planes {
+            return format!("embot run --config {folder}/plane.yaml --follow");
+        }
+        let runs = PLANES.map(|(plane, _)| format!("embot run --config {folder}/{plane}/plane.yaml"));
+        format!("embot hypervisor --listen unix:{folder}/fleet.sock --fleet demo, {}", runs.join(", "))
+    }
+
+    fn files(&self) -> Result<Vec<(String, String)>, Failure> {
         let new_modules = format!("new_modules: {}", self.mode);
-        let mut files = vec![("plane.yaml", plane.replace("new_modules: advise", &new_modules))];
         let mode = format!("mode: {}", self.mode);
         let mut changes = vec![("mode: advise", mode.as_str())];
         if self.demo {
@@ -78,8 +100,46 @@ impl Init {
             changes.extend([("wait: 2m", "wait: 20s"), ("cooldown: 10m", "cooldown: 1m")]);
         }
         let changed = |text: &str| changes.iter().fold(text.to_owned(), |text, (old, new)| text.replace(old, new));
-        files.extend(SHIPPED.iter().map(|(name, text)| (*name, changed(text))));
-        files
+        let mut files = Vec::new();
+        for (folder, plane) in self.planes()? {
+            files.push((format!("{folder}plane.yaml"), plane.replace("new_modules: advise", &new_modules)));
+            files.extend(SHIPPED.iter().map(|(name, text)| (format!("{folder}{name}"), changed(text))));
+        }
+        Ok(files)
+    }
+
+    /// The configurations, with the folders they belong in.
+    fn planes(&self) -> Result<Vec<(String, String)>, Failure> {
+        if !self.two_planes {
+            return Ok(vec![(String::new(), if self.demo { DEMO } else { REAL }.to_owned())]);
+        }
+        let socket = std::path::absolute(self.directory.join("fleet.sock"));
+        let socket = socket.map_err(|error| Failure::wrong(format!("{}: {error}", self.directory.display())))?;
+        let socket = socket.display().to_string();
+        let plane = |own: usize| {
+            let ((name, port), (peer, peer_port)) = (PLANES[own], PLANES[1 - own]);
+            let host = |number| format!("  - {{ name: {name}-{number}, uri: \"simulated:unix:{socket}\", site: {name} }}\n");
+            let hosts: String = (1..=HOSTS).map(host).collect();
+            let text = PAIR.replace("{own}", name).replace("{peer}", peer).replace("{socket}", &socket);
+            let text = text.replace("{port}", &port.to_string()).replace("{peer_port}", &peer_port.to_string());
+            (format!("{name}/"), text.replace("{hosts}\n", &hosts))
+        };
+        Ok(vec![plane(0), plane(1)])
+    }
+
+    /// An authority, and a certificate for each plane that has none yet.
+    fn vouch(&self) -> Result<(), PkiError> {
+        let (folder, now) = (self.directory.join("pki"), SystemClock::start(Timestamp(0)).now());
+        let authority = match Authority::open(&folder) {
+            Err(PkiError::NoAuthority(_)) => Authority::init(&folder, "demo", now)?,
+            opened => opened?,
+        };
+        for (plane, _) in PLANES {
+            if !folder.join("planes").join(plane).join("plane.crt").exists() {
+                authority.issue(&Request::new(plane), now)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -100,19 +160,49 @@ fn write_new(path: &Path, text: &str) -> std::io::Result<bool> {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::hypervisor::simulated::FleetPlan;
+    use crate::pki::Credentials;
+
+    fn init(folder: &Path, demo: bool, two_planes: bool, mode: Mode) -> Init {
+        let init = Init { directory: folder.to_owned(), demo, two_planes, mode };
+        for (name, text) in init.files().unwrap() {
+            assert!(write_new(&folder.join(&name), &text).unwrap(), "{name}");
+        }
+        init
+    }
 
     #[test]
     fn modules_go_as_far_as_was_asked() {
         for demo in [false, true] {
             for mode in [Mode::Observe, Mode::Advise, Mode::Act] {
                 let folder = tempfile::tempdir().unwrap();
-                let init = Init { directory: folder.path().to_owned(), demo, mode };
-                for (name, text) in init.files() {
-                    assert!(write_new(&folder.path().join(name), &text).unwrap(), "{name}");
-                }
+                init(folder.path(), demo, false, mode);
                 let config = Config::load(&folder.path().join("plane.yaml")).unwrap();
                 assert_eq!(config.new_modules, mode, "demo: {demo}");
             }
         }
+    }
+
+    #[test]
+    fn two_planes_share_the_fleet_that_ships_and_know_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let init = init(folder.path(), true, true, Mode::Act);
+        init.vouch().unwrap();
+        // A second time what is there stays.
+        let before = std::fs::read(folder.path().join("pki/planes/north/plane.crt")).unwrap();
+        init.vouch().unwrap();
+        assert_eq!(std::fs::read(folder.path().join("pki/planes/north/plane.crt")).unwrap(), before);
+        let fleet = FleetPlan::named(FleetPlan::DEMO_NAME).unwrap();
+        let mut hosts = Vec::new();
+        for (own, peer) in [("north", "south"), ("south", "north")] {
+            let config = Config::load(&folder.path().join(own).join("plane.yaml")).unwrap();
+            assert_eq!((&*config.plane, &*config.peers[0].name), (own, peer));
+            let link = config.link_settings().unwrap();
+            Credentials::load(&link.paths, own, SystemClock::start(Timestamp(0)).now()).unwrap();
+            hosts.extend(config.hosts.iter().map(|host| host.name.to_string()));
+        }
+        let shipped =
+            fleet.hosts.iter().flat_map(|host| (1..=host.count).map(|number| host.name.replace("{n}", &number.to_string())));
+        assert_eq!(hosts, shipped.collect::<Vec<_>>());
     }
 }

@@ -225,7 +225,7 @@ struct Moment {
 }
 
 /// Threads of the simulation and of the measuring, by the names that [`Process::cpu_by_thread`] gives.
-const SIMULATION: &str = "simulated";
+pub(super) const SIMULATION: &str = "simulated";
 const MEASURING: [&str; 2] = ["embot", "bench"];
 
 impl Moment {
@@ -303,11 +303,14 @@ fn answers(batch: &Batch, meter: &Meter) -> Vec<Duration> {
     starts.filter_map(|vm| meter.take_crash(vm)).map(|crashed_at| crashed_at.elapsed()).collect()
 }
 
-fn look<T: Send + 'static>(handle: &Handle, question: impl FnOnce(&Manager) -> T + Send + 'static) -> Result<T, BenchError> {
+pub(super) fn look<T: Send + 'static>(
+    handle: &Handle,
+    question: impl FnOnce(&Manager) -> T + Send + 'static,
+) -> Result<T, BenchError> {
     handle.ask(question).blocking_recv().map_err(|_| BenchError::Silent)
 }
 
-fn load(handle: &Handle, module: &Module) -> Result<(), BenchError> {
+pub(super) fn load(handle: &Handle, module: &Module) -> Result<(), BenchError> {
     let command =
         Command::LoadModule { file: module.file.clone(), manifest: module.manifest.clone(), policies: module.policies.clone() };
     match handle.command(command, "bench".into()).blocking_recv() {
@@ -317,6 +320,6 @@ fn load(handle: &Handle, module: &Module) -> Result<(), BenchError> {
     }
 }
 
-fn mib(bytes: u64) -> f64 {
+pub(super) fn mib(bytes: u64) -> f64 {
     bytes as f64 / 1_048_576.0
 }

@@ -67,6 +67,11 @@ impl Manager {
         }
     }
 
+    /// How many bytes of management a guest has: what a handover would send of it now.
+    pub fn management_bytes(&self, vm: VmId) -> Option<usize> {
+        self.bundle(vm, true).ok().map(|bundle| bundle.to_bytes().len())
+    }
+
     /// The migrations of this plane, the oldest first.
     pub fn migrations(&self) -> Vec<MigrationView> {
         let mut views: Vec<MigrationView> =
