@@ -47,6 +47,7 @@ pub fn describe(hypervisor: &dyn Hypervisor, vm: VmId, way: Way, catalog: &Catal
         state: VmState::Off,
         vcpus: 0,
         memory_mib: 0,
+        cpu_millicores: 0,
         labels: BTreeMap::new(),
         mode: Mode::Observe,
         cpu_model: portrait.cpu.clone(),

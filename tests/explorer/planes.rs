@@ -196,6 +196,7 @@ pub fn offer(setting: &Setting) -> Offer {
         state: if setting.runs { VmState::Running } else { VmState::Off },
         vcpus: 1,
         memory_mib: 1,
+        cpu_millicores: 500,
         labels: BTreeMap::new(),
         mode: Mode::Act,
         cpu_model: "".into(),
