@@ -4,8 +4,11 @@
 //! Unknown keys, values that do not fit, and values that contradict each other are all reported at once, each with its place
 //! and what to write instead. The [`SHAPE`] says what the file may contain; a test holds it and the types below together.
 
+mod handover;
 mod link;
 mod trust;
+
+pub use handover::{HandoverConfig, Names};
 
 use crate::embot::package::TrustedKey;
 use crate::error::Diagnostic;
@@ -80,6 +83,9 @@ pub struct Config {
     /// The other planes.
     #[serde(default)]
     pub peers: Vec<PeerSettings>,
+    /// How guests go to them and come from them.
+    #[serde(default)]
+    pub handover: HandoverConfig,
     /// The limits that hold whatever a script says.
     #[serde(default)]
     pub guardrails: Guardrails,
@@ -236,6 +242,7 @@ const MIGRATION: Shape = Shape::Keys(&[
     Key::optional("auto_converge", Shape::Bool),
     Key::optional("compression", Shape::Bool),
     Key::optional("copy_storage", Shape::Bool),
+    Key::optional("tls", Shape::Bool),
 ]);
 
 const POLICY: Shape = Shape::Keys(&[
@@ -263,6 +270,7 @@ pub const SHAPE: Shape = Shape::Keys(&[
     Key::optional("trust", trust::SHAPE),
     Key::optional("link", link::LINK),
     Key::optional("peers", link::PEERS),
+    Key::optional("handover", handover::SHAPE),
     Key::optional("guardrails", GUARDRAILS),
     Key::optional("migration", MIGRATION),
     Key::optional("policy", POLICY),
@@ -330,6 +338,7 @@ impl Config {
         self.check_numbers(&mut check);
         self.check_trust(&mut check);
         self.check_link(&mut check);
+        self.check_handover(&mut check);
         for (key, path) in
             [("store", &self.store), ("socket", &self.socket), ("modules", &self.modules), ("policies", &self.policies)]
         {
@@ -497,7 +506,8 @@ link: { listen: "0.0.0.0:7400", certificate: tls/plane.crt, key: tls/plane.key, 
 peers:
   - { name: site-b, address: "b.example:7400", limits: { migrations: 2 } }
   - { name: site-c, allow: [receive] }
-migration: { max_downtime: 300ms, auto_converge: true }
+handover: { step_timeout: 10s, names: { paths: { /images/: /data/images/ }, networks: { br0: lan }, listen: "10.0.0.1" } }
+migration: { max_downtime: 300ms, auto_converge: true, tls: true }
 policy: { operations: 20000 }
 "#;
 

@@ -285,7 +285,7 @@ impl Outlet for Outside {
             Output::Dispatch(action) => self.effectors.dispatch(*action),
             Output::Cancel(action) => self.effectors.cancel(action),
             Output::Reply(..) => {}
-            Output::Describe { migration, vm, host } => self.lanes.describe(migration, vm, host),
+            Output::Describe { migration, vm, host, way } => self.lanes.describe(migration, vm, host, way),
             Output::Order(order) => self.lanes.order(*order),
             Output::Send { peer, bytes } => self.send(&peer, &bytes),
         }

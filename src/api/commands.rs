@@ -27,6 +27,10 @@ pub struct Migrate {
     /// While it runs, or while it is off; without it, as the guest is now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<bool>,
+    /// To another plane and not live: a guest that runs is switched off where it has not shut down after this time; without it,
+    /// never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force_after: Option<Span>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -216,7 +220,9 @@ impl Request for Migrate {
         let kind = match self.to.as_deref().map(|to| destination(&world, to)).transpose()? {
             None => ActionKind::Migrate { vm, to: None, live },
             Some(Destination::Host(host)) => ActionKind::Migrate { vm, to: Some(host), live },
-            Some(Destination::Plane(plane, host)) => ActionKind::Handover { vm, plane, host, live },
+            Some(Destination::Plane(plane, host)) => {
+                ActionKind::Handover { vm, plane, host, live, force_after: self.force_after }
+            }
         };
         Ok(act(kind, self.reason))
     }

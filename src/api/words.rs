@@ -30,9 +30,13 @@ pub fn action(kind: &ActionKind, from: Option<&HostId>, label: Label<'_>) -> Str
             let cold = if *live { "" } else { " (cold)" };
             format!("{verb} {}{from} -> {to}{cold}", guest(vm))
         }
-        ActionKind::Handover { vm, plane, host, live } => {
+        ActionKind::Handover { vm, plane, host, live, force_after } => {
             let host = host.as_ref().map(|host| format!("/{host}")).unwrap_or_default();
-            let cold = if *live { "" } else { " (cold)" };
+            let cold = match force_after {
+                _ if *live => String::new(),
+                None => " (cold)".to_owned(),
+                Some(span) => format!(" (cold, switched off after {span})"),
+            };
             format!("{verb} {} to {plane}{host}{cold}", guest(vm))
         }
         ActionKind::SetVcpus { vm, vcpus } => format!("{verb} {} to {vcpus}", guest(vm)),
@@ -164,8 +168,8 @@ mod tests {
             ActionKind::Shutdown { vm, force_after: None },
             ActionKind::Migrate { vm, to: Some("host-c".into()), live: true },
             ActionKind::Migrate { vm, to: None, live: false },
-            ActionKind::Handover { vm, plane: "site-b".into(), host: Some("host-x".into()), live: true },
-            ActionKind::Handover { vm, plane: "site-b".into(), host: None, live: false },
+            ActionKind::Handover { vm, plane: "site-b".into(), host: Some("host-x".into()), live: true, force_after: None },
+            ActionKind::Handover { vm, plane: "site-b".into(), host: None, live: false, force_after: Some(Span::minutes(2)) },
             ActionKind::SetVcpus { vm, vcpus: 4 },
             ActionKind::Balloon { vm, memory_mib: 512 },
             ActionKind::Notify { level: Level::Alarm, text: "web-3 gave up".into() },

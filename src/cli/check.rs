@@ -17,12 +17,12 @@ use std::path::{Path, PathBuf};
 /// Check the configuration, modules and policies, without a daemon.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Examples:\n  embot check                                the configuration and all it names\n  embot check embots/relieve-hot-host.yaml   one module with its policies\n  embot check site/                          every module and policy below a folder\n  embot check --effective                    print every value in force, defaults included\n\nExit codes: 0 all is right (warnings count as right), 1 there are errors, 2 nothing could be checked."
+    after_help = "Examples:\n  embot check                                the configuration and all it names\n  embot check embots/relieve-hot-host.yaml   one module with its policies\n  embot check site/                          every module and policy below a folder\n  embot check --effective                    print every value in force, defaults included\n  embot check --effective embots/            the same of these modules only\n\nExit codes: 0 all is right (warnings count as right), 1 there are errors, 2 nothing could be checked."
 )]
 pub struct Check {
     /// Manifests, policies, configurations (plane.yaml) or folders; without any, what the configuration names.
     paths: Vec<PathBuf>,
-    /// Print the configuration with every value in force.
+    /// Print the configuration and the modules with every value in force. (As JSON: the configuration.)
     #[arg(long)]
     effective: bool,
 }
@@ -31,19 +31,9 @@ impl Check {
     /// Checks and shows.
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         if self.effective {
-            let config = context.config()?;
-            return match context.output {
-                Output::Table => print(&config.effective()),
-                Output::Json => context.show(&config, |_| String::new()),
-            };
+            return self.show_effective(context);
         }
-        let mut files = Files::default();
-        if self.paths.is_empty() {
-            files.configured(context)?;
-        }
-        for path in &self.paths {
-            files.add(path)?;
-        }
+        let files = self.files(context)?;
         if files.texts.is_empty() && files.complaints.is_empty() && files.configurations == 0 {
             return Err(Failure::wrong("there is nothing to check")
                 .with_hint("name manifests (`*.yaml`), policies (`*.rhai`) or folders of them"));
@@ -52,6 +42,34 @@ impl Check {
         let (report, texts) = files.check();
         context.show(&report, |screen| rendered(&report, &texts, configurations, screen))?;
         if report.errors > 0 { Err(Failure::Said(1)) } else { Ok(()) }
+    }
+
+    fn files(&self, context: &Context) -> Result<Files, Failure> {
+        let mut files = Files::default();
+        if self.paths.is_empty() {
+            files.configured(context)?;
+        }
+        for path in &self.paths {
+            files.add(path)?;
+        }
+        Ok(files)
+    }
+
+    fn show_effective(&self, context: &Context) -> Result<(), Failure> {
+        let config = context.config()?;
+        if context.output == Output::Json {
+            return context.show(&config, |_| String::new());
+        }
+        let files = self.files(context)?;
+        let is_wanted = |file: &str| files.wanted.contains(file) || files.is_inside(file);
+        let mut texts = files.texts.clone();
+        texts.retain(|file, _| !is_manifest(Path::new(file)) || is_wanted(file));
+        let modules = crate::embot::effective(&texts, &config.guardrails);
+        match (self.paths.is_empty(), modules.is_empty()) {
+            (true, true) => print(&config.effective()),
+            (true, false) => print(&format!("{}---\n{modules}", config.effective())),
+            (false, _) => print(&modules),
+        }
     }
 }
 
@@ -197,14 +215,18 @@ impl Files {
         Ok(())
     }
 
+    /// Is it in a folder that is wanted whole?
+    fn is_inside(&self, file: &str) -> bool {
+        self.whole.iter().any(|folder| folder == "." || Path::new(file).starts_with(folder))
+    }
+
     /// The report on what is wanted, and the texts it is about.
     fn check(mut self) -> (Report, BTreeMap<String, String>) {
         let mut report = check_tree(&self.texts);
         let unreadable: BTreeSet<&str> = self.complaints.iter().map(|complaint| &*complaint.file).collect();
-        let inside = |file: &str| self.whole.iter().any(|folder| folder == "." || Path::new(file).starts_with(folder));
         let all = self.wanted.is_empty();
         report.diagnostics.retain(|found| {
-            (all || self.wanted.contains(&*found.file) || inside(&found.file)) && !unreadable.contains(&*found.file)
+            (all || self.wanted.contains(&*found.file) || self.is_inside(&found.file)) && !unreadable.contains(&*found.file)
         });
         for found in &mut report.diagnostics {
             if let Some(real) = self.elsewhere.get(&*found.file) {
@@ -213,7 +235,10 @@ impl Files {
         }
         if !all {
             let shown = |is: fn(&Path) -> bool| {
-                self.texts.keys().filter(|file| is(Path::new(file)) && (self.wanted.contains(*file) || inside(file))).count()
+                self.texts
+                    .keys()
+                    .filter(|file| is(Path::new(file)) && (self.wanted.contains(*file) || self.is_inside(file)))
+                    .count()
             };
             (report.modules, report.policies) = (shown(is_manifest), shown(is_policy));
         }

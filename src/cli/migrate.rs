@@ -6,11 +6,12 @@ use super::waiting::wait;
 use crate::api::commands::Migrate as Request;
 use crate::api::migrations::DryRunView;
 use crate::api::state::ReplyView;
+use crate::model::Span;
 
 /// Move a guest to another host of the plane, or to another plane with all that manages it.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Examples:\n  embot migrate web-3                    to the host that suits best\n  embot migrate web-3 --to host-c --wait and show how far it is\n  embot migrate web-3 --to site-b        to another plane, with its embots and what they know\n  embot migrate web-3 --to site-b/host-9 --dry-run\n  embot plan cancel 17                   end it: the guest stays where it was"
+    after_help = "Examples:\n  embot migrate web-3                    to the host that suits best\n  embot migrate web-3 --to host-c --wait and show how far it is\n  embot migrate web-3 --to site-b        to another plane, with its embots and what they know\n  embot migrate web-3 --to site-b --cold --force-after 2m\n  embot migrate web-3 --to site-b/host-9 --dry-run\n  embot plan cancel 17                   end it: the guest stays where it was"
 )]
 pub struct Migrate {
     /// The guest: its name, UUID, or a beginning only one guest has.
@@ -27,9 +28,12 @@ pub struct Migrate {
     /// Why, for the journal.
     #[arg(long)]
     reason: Option<String>,
-    /// While it is off (it must be).
+    /// While it is off. To a host of this plane it must be; to another plane it is shut down first, and started there again.
     #[arg(long, conflicts_with = "live")]
     cold: bool,
+    /// With `--cold` and another plane: switch it off if it still runs after this time (`30s`, `2m`); without it, never.
+    #[arg(long, value_name = "SPAN", requires = "cold")]
+    force_after: Option<Span>,
     /// While it runs (it must). Without either, as it is now.
     #[arg(long)]
     live: bool,
@@ -40,7 +44,7 @@ impl Migrate {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.client()?;
         let live = if self.cold { Some(false) } else { self.live.then_some(true) };
-        let request = Request { vm: self.vm, to: self.to, live, reason: self.reason };
+        let request = Request { vm: self.vm, to: self.to, live, force_after: self.force_after, reason: self.reason };
         if self.dry_run {
             let view: DryRunView = client.post("/v1/migrate/dry-run", &request).await?;
             context.show(&view, |_| tried(&view))?;

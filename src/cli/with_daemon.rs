@@ -135,9 +135,20 @@ async fn what_cannot_be_done_is_said() {
         get("/v1/modules/relieve-hot-hosts").await,
         get("/v1/usage/host-a?metric=heat").await,
         get("/v1/commands/arm").await,
-        post("migrate", json!(Migrate { vm: "web".into(), to: None, live: None, reason: None })).await,
-        post("migrate", json!(Migrate { vm: "web-1".into(), to: Some("hostb".into()), live: None, reason: None })).await,
-        post("migrate", json!(Migrate { vm: "web-1".into(), to: Some("host-b".into()), live: None, reason: None })).await,
+        post("migrate", json!(Migrate { vm: "web".into(), to: None, live: None, force_after: None, reason: None })).await,
+        post(
+            "migrate",
+            json!(Migrate { vm: "web-1".into(), to: Some("hostb".into()), live: None, force_after: None, reason: None }),
+        )
+        .await,
+        post(
+            "migrate",
+            json!(Migrate { vm: "web-1".into(), to: Some("host-b".into()), live: None, force_after: None, reason: None }),
+        )
+        .await,
+        post("cancel_migration", json!({ "migration": "site-a" })).await,
+        post("cancel_migration", json!({ "migration": "site-a/7" })).await,
+        post("resolve_migration", json!({ "migration": "site-a/7", "owner": "site-b", "fenced": "host-x" })).await,
         post("start", json!({ "vm": "web-1", "force": true })).await,
         post("approve", json!(Settle { action: 9 })).await,
         post("manage", json!({ "mode": "act" })).await,

@@ -28,9 +28,12 @@ pub(super) fn settings(config: &Config, catalog: &Catalog) -> Result<HandoverSet
     Ok(HandoverSettings {
         peers: config.peers.iter().map(PeerSettings::peer).collect(),
         destinations: destinations.collect(),
+        timing: config.handover.timing(),
+        resume: config.handover.resume,
+        lease: config.handover.lease,
+        rewrites: config.handover.names.rewrites(),
         trust,
         module_key,
-        ..HandoverSettings::default()
     })
 }
 

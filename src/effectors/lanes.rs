@@ -8,7 +8,7 @@ use super::job::lock;
 use super::migration::{carry_out, describe};
 use crate::hypervisor::{Hypervisor, Watch};
 use crate::migration::order::MigrationOrder;
-use crate::migration::{Answer, Order, OrderFault};
+use crate::migration::{Answer, Order, OrderFault, Way};
 use crate::model::{Bytes, HostId, MigrationId, MigrationInput, Progress, VmId};
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,7 +21,7 @@ pub type MigrationSink = Arc<dyn Fn(MigrationInput) + Send + Sync>;
 
 /// What is to be done for a migration.
 enum Errand {
-    Describe { migration: MigrationId, vm: VmId, host: HostId },
+    Describe { migration: MigrationId, vm: VmId, host: HostId, way: Way },
     Order(Box<MigrationOrder>),
 }
 
@@ -70,8 +70,8 @@ impl Lanes {
     }
 
     /// Asks a host what a peer must know of a guest.
-    pub fn describe(&self, migration: MigrationId, vm: VmId, host: HostId) {
-        self.enter(migration.clone(), Errand::Describe { migration, vm, host });
+    pub fn describe(&self, migration: MigrationId, vm: VmId, host: HostId, way: Way) {
+        self.enter(migration.clone(), Errand::Describe { migration, vm, host, way });
     }
 
     /// Carries an order out, after those before it. A job that runs is cancelled at once.
@@ -130,9 +130,9 @@ impl Inner {
 
     fn run(&self, errand: &Errand, cancelled: &AtomicBool) -> Option<MigrationInput> {
         match errand {
-            Errand::Describe { migration, vm, host } => {
+            Errand::Describe { migration, vm, host, way } => {
                 let guest = match self.hosts.get(host) {
-                    Some(hypervisor) => describe(&**hypervisor, *vm, &self.catalog),
+                    Some(hypervisor) => describe(&**hypervisor, *vm, *way, &self.catalog),
                     None => Err(format!("the plane has no host {host}")),
                 };
                 let bytes = guest.and_then(|guest| postcard::to_stdvec(&guest).map_err(|error| error.to_string()));

@@ -9,8 +9,7 @@
 
 use super::Catalog;
 use crate::hypervisor::{
-    Destination, ErrorKind, Handover, HandoverStep, Hypervisor, HypervisorError, ResumedBy, Rewriting, Transfer, Watch,
-    portrait,
+    Destination, ErrorKind, Handover, HandoverStep, Hypervisor, HypervisorError, Rewriting, Transfer, Watch, portrait,
 };
 use crate::migration::message::{DiskOffer, GuestOffer, NicOffer, Rewrite};
 use crate::migration::order::MigrationOrder;
@@ -19,10 +18,20 @@ use crate::model::{Mark, Mode, Progress, Sighting, Standing, VmId, VmState};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What a peer must know of a guest, as its host tells it. Name, size and labels the plane knows better, and fills in.
-pub fn describe(hypervisor: &dyn Hypervisor, vm: VmId, catalog: &Catalog) -> Result<GuestOffer, String> {
+/// What a peer must know of a guest, as its host tells it. Name, size and labels the plane knows better, and fills in. An error
+/// where it cannot go in this way.
+pub fn describe(hypervisor: &dyn Hypervisor, vm: VmId, way: Way, catalog: &Catalog) -> Result<GuestOffer, String> {
     let definition = hypervisor.definition(vm).map_err(|error| error.what)?;
     let portrait = portrait(&definition.xml)?;
+    let passed =
+        portrait.passthrough.first().map(|device| format!("it has {device}, which does not come along: take it out first"));
+    let obstacle = match way {
+        Way::Live => passed,
+        Way::Cold => passed.or_else(|| portrait.obstacle_to_a_copy(catalog.migration.copy_storage)),
+    };
+    if let Some(why) = obstacle {
+        return Err(why);
+    }
     let bytes: BTreeMap<&Arc<str>, u64> = definition.disk_bytes.iter().map(|(target, bytes)| (target, *bytes)).collect();
     let disk = |disk: &crate::hypervisor::DiskFile| DiskOffer {
         target: disk.target.clone(),
@@ -51,22 +60,25 @@ pub fn describe(hypervisor: &dyn Hypervisor, vm: VmId, catalog: &Catalog) -> Res
     })
 }
 
-/// The step that moves a guest.
-pub fn move_step(order: &MigrationOrder, job: &Job, catalog: &Catalog) -> Handover {
+/// The steps of a job, to be carried out one after the other.
+pub fn job_steps(order: &MigrationOrder, job: &Job, catalog: &Catalog) -> Vec<Handover> {
     let grants = &job.grants;
     let migration_uri = Some(grants.migration_uri.clone()).filter(|uri| !uri.is_empty());
     let destination = Destination { host: grants.host.clone(), uri: grants.hypervisor_uri.clone(), migration_uri };
-    let resume = match job.resume {
-        ResumeBy::Manager => ResumedBy::ByManager,
-        ResumeBy::Hypervisor => ResumedBy::ByHypervisor,
+    let transfer = Box::new(Transfer {
+        destination,
+        limits: catalog.migration,
+        resume: job.resume,
+        rewriting: rewriting(&grants.rewrites),
+    });
+    let steps = match job.way {
+        Way::Live => vec![HandoverStep::Move(transfer)],
+        Way::Cold => {
+            let shut_down = job.shut_down.then_some(HandoverStep::ShutDown { force_after: job.force_after });
+            shut_down.into_iter().chain([HandoverStep::Copy(transfer)]).collect()
+        }
     };
-    let transfer =
-        Box::new(Transfer { destination, limits: catalog.migration, resume, rewriting: rewriting(&grants.rewrites) });
-    let step = match job.way {
-        Way::Live => HandoverStep::Move(transfer),
-        Way::Cold => HandoverStep::Copy(transfer),
-    };
-    step_of(order, order.coming.clone(), catalog, step)
+    steps.into_iter().map(|step| step_of(order, order.coming.clone(), catalog, step)).collect()
 }
 
 fn rewriting(rewrites: &[Rewrite]) -> Rewriting {
@@ -116,16 +128,18 @@ pub fn carry_out(hypervisor: &dyn Hypervisor, order: &MigrationOrder, catalog: &
     let done = match &order.order {
         Order::Mark(mark) => at.step(&order.offered, HandoverStep::Seal { becomes: mark.clone() }),
         Order::StartJob(job) => {
-            return Some(job_ended(hypervisor.hand_over(&move_step(order, job, catalog), watch)));
+            let mut steps = job_steps(order, job, catalog).into_iter();
+            return Some(job_ended(steps.try_for_each(|step| hypervisor.hand_over(&step, watch))));
         }
         Order::CancelJob => {
             at.cancel();
             return None;
         }
         Order::Look => return Some(at.look().map_or_else(failed, |seen| Answer::Guest(guest(seen)))),
-        Order::Reclaim { mark, redefine } => at.reclaim(mark, *redefine),
+        Order::Reclaim { mark, start, redefine } => at.reclaim(mark, *start, *redefine),
         Order::Remove(mark) => at.remove(mark, false),
-        Order::Resume { mark, force } => at.resume(mark, *force),
+        Order::Define(mark) => at.define(mark),
+        Order::Resume { mark, start, force } => at.resume(mark, *start, *force),
         Order::DestroyCopy { mark, running } => at.remove(mark, *running),
     };
     Some(done.map_or_else(|answer| answer, |()| Answer::Done))
@@ -168,35 +182,46 @@ impl AtHost<'_> {
 
     /// Makes the guest this plane's own, and lets it run on. The hypervisor sees to it that what is done is not done again, and
     /// that it carries this handover's seal, or an older mark of this plane.
-    fn reclaim(&self, mark: &Mark, redefine: bool) -> Result<(), Answer> {
+    fn reclaim(&self, mark: &Mark, start: bool, redefine: bool) -> Result<(), Answer> {
         if self.look().map_err(failed)?.is_none() {
-            return if redefine { self.define(mark, true) } else { Err(self.gone()) };
+            if !redefine {
+                return Err(self.gone());
+            }
+            self.define(mark)?;
         }
-        self.take(mark)
+        self.take(mark, start)
     }
 
     /// Puts a mark on the guest, lets it run where the move has stopped it, takes the seal away.
-    fn take(&self, mark: &Mark) -> Result<(), Answer> {
-        self.step(mark, HandoverStep::Resume { becomes: mark.clone(), start: false })
+    fn take(&self, mark: &Mark, start: bool) -> Result<(), Answer> {
+        self.step(mark, HandoverStep::Resume { becomes: mark.clone(), start })
     }
 
-    /// Makes the guest anew from the record, off. At the target the record is what the peer sent.
-    fn define(&self, mark: &Mark, trusted: bool) -> Result<(), Answer> {
-        let (xml, rewriting) = (self.order.definition.clone(), Rewriting::default());
-        self.step(mark, HandoverStep::Define { xml, rewriting, trusted })?;
-        self.take(mark)
+    /// Makes the guest from the record, off and sealed: at the source from its own, at the target from what the peer sent, with
+    /// the names that were granted.
+    fn define(&self, mark: &Mark) -> Result<(), Answer> {
+        let xml = self.order.definition.clone();
+        let (rewriting, trusted) = match &self.order.rewrites {
+            Some(rewrites) => (rewriting(rewrites), false),
+            None => (Rewriting::default(), true),
+        };
+        self.step(mark, HandoverStep::Define { xml, rewriting, trusted })
     }
 
-    fn resume(&self, mark: &Mark, force: bool) -> Result<(), Answer> {
+    fn resume(&self, mark: &Mark, start: bool, force: bool) -> Result<(), Answer> {
         let Some(seen) = self.look().map_err(failed)? else {
-            return if force { self.define(mark, false) } else { Err(self.gone()) };
+            if !force {
+                return Err(self.gone());
+            }
+            self.define(mark)?;
+            return self.take(mark, false);
         };
         match seen.mark {
             Some(carries) if carries != *mark && !force => {
                 let text = format!("the copy carries the mark of {}, epoch {}", carries.plane, carries.epoch);
                 Err(Answer::Failed(OrderFault::Marked, text.into()))
             }
-            _ => self.take(mark),
+            _ => self.take(mark, start),
         }
     }
 
@@ -217,7 +242,7 @@ impl AtHost<'_> {
         let transfer = Transfer {
             destination,
             limits: self.catalog.migration,
-            resume: ResumedBy::default(),
+            resume: ResumeBy::default(),
             rewriting: Rewriting::default(),
         };
         let joined = step_of(self.order, mark, self.catalog, HandoverStep::Move(Box::new(transfer)));
@@ -234,5 +259,92 @@ impl Watch for Withdrawn {
 
     fn is_cancelled(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hypervisor::{Fate, MigrationLimits, NoticeSink, Order as ActionOrder};
+    use crate::model::{HostReport, MigrationId, Timestamp};
+    use std::sync::Mutex;
+
+    /// A host that does not know the guest, and notes the steps that it is told to take.
+    #[derive(Default)]
+    struct Empty(Mutex<Vec<HandoverStep>>);
+
+    impl Hypervisor for Empty {
+        fn report(&self, _: Timestamp) -> Result<HostReport, HypervisorError> {
+            Err(HypervisorError::new(ErrorKind::Unsupported, "it only takes steps"))
+        }
+
+        fn subscribe(&self, _: NoticeSink) {}
+
+        fn mark(&self, _: VmId) -> Result<Option<Mark>, HypervisorError> {
+            Ok(None)
+        }
+
+        fn execute(&self, _: &ActionOrder, _: &dyn Watch) -> Result<(), HypervisorError> {
+            Err(HypervisorError::new(ErrorKind::Unsupported, "it only takes steps"))
+        }
+
+        fn recover(&self, _: &ActionOrder, _: &dyn Watch) -> Result<Fate, HypervisorError> {
+            Err(HypervisorError::new(ErrorKind::Unsupported, "it only takes steps"))
+        }
+
+        fn look(&self, _: VmId) -> Result<Option<Sighting>, HypervisorError> {
+            Ok(None)
+        }
+
+        fn hand_over(&self, handover: &Handover, _: &dyn Watch) -> Result<(), HypervisorError> {
+            self.0.lock().unwrap().push(handover.step.clone());
+            Ok(())
+        }
+    }
+
+    fn steps(order: Order, rewrites: Option<Vec<Rewrite>>) -> (Option<Answer>, Vec<HandoverStep>) {
+        let order = MigrationOrder {
+            migration: MigrationId { plane: "a".into(), number: 1 },
+            number: 1,
+            vm: VmId(uuid::Uuid::from_u128(7)),
+            host: "h".into(),
+            offered: Mark { plane: "a".into(), epoch: 1 },
+            coming: Mark { plane: "b".into(), epoch: 2 },
+            definition: "<domain/>".into(),
+            rewrites,
+            order,
+        };
+        let catalog = Catalog { plane: "b".into(), destinations: BTreeMap::new(), migration: MigrationLimits::default() };
+        let host = Empty::default();
+        let answer = carry_out(&host, &order, &catalog, &Withdrawn);
+        (answer, host.0.into_inner().unwrap())
+    }
+
+    /// What another plane sent is defined with the names that it was granted, so that it can be defined at all; a plane's own
+    /// record as it is.
+    #[test]
+    fn the_record_is_defined_with_the_names_of_the_move() {
+        let mark = Mark { plane: "b".into(), epoch: 4 };
+        let granted = Some(vec![
+            Rewrite::File { from: "/images/".into(), to: "/data/".into() },
+            Rewrite::Network { from: "br0".into(), to: "lan".into() },
+            Rewrite::Listen { from: "".into(), to: "10.0.0.1".into() },
+        ]);
+        let resumed = HandoverStep::Resume { becomes: mark.clone(), start: false };
+        let define = |rewriting, trusted| HandoverStep::Define { xml: "<domain/>".into(), rewriting, trusted };
+        let named = |from: &str, to: &str| BTreeMap::from([(from.into(), to.into())]);
+        let there = Rewriting {
+            paths: named("/images/", "/data/"),
+            bridges: named("br0", "lan"),
+            networks: named("br0", "lan"),
+            listen: Some("10.0.0.1".into()),
+        };
+        let force = Order::Resume { mark: mark.clone(), start: true, force: true };
+        let expected = vec![define(there.clone(), false), resumed.clone()];
+        assert_eq!(steps(force, granted.clone()), (Some(Answer::Done), expected), "and is not started: it may not be whole");
+        assert_eq!(steps(Order::Define(mark.clone()), granted), (Some(Answer::Done), vec![define(there, false)]));
+        let redefine = Order::Reclaim { mark, start: false, redefine: true };
+        let expected = vec![define(Rewriting::default(), true), resumed];
+        assert_eq!(steps(redefine, None), (Some(Answer::Done), expected));
     }
 }

@@ -60,6 +60,18 @@ pub struct Portrait {
     pub machine: Arc<str>,
 }
 
+impl Portrait {
+    /// Why a guest cannot go cold, if it cannot: what of it would have to be copied, and cannot be. `copies`: its disks are not
+    /// shared.
+    pub fn obstacle_to_a_copy(&self, copies: bool) -> Option<String> {
+        if self.tpm {
+            return Some("the state of its TPM cannot be read through libvirt; move it live, or without its TPM".to_owned());
+        }
+        let (target, kind) = self.remote_disks.iter().find(|(_, kind)| copies && **kind != *"network")?;
+        Some(format!("its disk {target} is of type {kind}; only files and devices are copied"))
+    }
+}
+
 fn parse(xml: &str) -> Result<Document<'_>, String> {
     let document = Document::parse(xml).map_err(|error| format!("the domain's XML does not parse: {error}"))?;
     match document.root_element().tag_name().name() {
@@ -378,6 +390,17 @@ mod tests {
             ["a pci device of the host".into(), "a folder of the host".into()]
         );
         assert_eq!(with("<interface type='hostdev'/>"), ["a network card of the host".into()]);
+    }
+
+    #[test]
+    fn what_cannot_be_copied_is_known_before() {
+        let whole = portrait(XML).unwrap();
+        assert!(whole.obstacle_to_a_copy(false).is_some_and(|why| why.contains("TPM")));
+        let plain = Portrait { tpm: false, ..whole };
+        assert_eq!(plain.obstacle_to_a_copy(true), None, "disks on the network are where they are for every host");
+        let pooled = Portrait { remote_disks: vec![("vdc".into(), "volume".into())], ..plain };
+        assert!(pooled.obstacle_to_a_copy(true).is_some_and(|why| why.contains("vdc")));
+        assert_eq!(pooled.obstacle_to_a_copy(false), None);
     }
 
     #[test]

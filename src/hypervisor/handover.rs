@@ -11,10 +11,14 @@
 //!   | failed, cancelled: still here                 Remove    the copy that nobody will use
 //! Resume        runs as before, the seal goes
 //!
-//! cold (the guest is off):
-//! Seal                                              Define    off, sealed
-//! Copy ---- disks, with checksums ----------------> files
+//! cold:
+//!                                                   Define    off, sealed
+//! Seal
+//! ShutDown      where it runs
+//! Copy ---- files, with checksums ----------------> files
 //! Remove        the definition goes                 Resume    started if it ran before, the seal goes
+//!   | failed, cancelled                             Remove    the definition goes
+//! Resume        started if it ran before
 //! ```
 //! **The seal** is the handover's id in the guest's own metadata, beside the mark of owner and epoch, and travels with it. While
 //! it is there, ordinary orders of either plane are refused, and so are steps of any other handover: a step that comes late,
@@ -24,7 +28,8 @@
 //! Nothing here decides. Whether a move that ended is *moved*, *aborted* or *undecided* is found by looking at both hosts.
 
 use super::{Destination, ErrorKind, HypervisorError, MigrationLimits, Rewriting};
-use crate::model::{HostId, Mark, Reason, Standing, VmId, VmState};
+use crate::migration::ResumeBy;
+use crate::model::{HostId, Mark, Reason, Span, Standing, VmId, VmState};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -75,10 +80,19 @@ pub enum HandoverStep {
     /// `Ok`: this host knows it no more. Any error: it may still be here, or not; look, and look there. Cancelling is tried as
     /// long as memory is under way, and says [`ErrorKind::Cancelled`] where it succeeded.
     Move(Box<Transfer>),
+    /// Shut the guest down, as far as it runs. What was asked of a guest cannot be taken back: so this is not cancelled, and ends
+    /// when the guest is off or will not hear.
+    ShutDown {
+        /// Switch it off if it still runs after this time; `None`: never.
+        force_after: Option<Span>,
+    },
     /// Copy the files of a guest that is off to another plane's host, which knows it by `Define`; verify each by its SHA-256.
+    /// Disks are copied where [`MigrationLimits::copy_storage`] says that they are not shared, the file of its firmware's
+    /// variables always.
     Copy(Box<Transfer>),
     /// The guest is the asking plane's from here on: write a mark, let it run if it is paused for the move, take the seal away.
     /// This is how a target takes it over, and how a source takes it back. Refused as a precondition while the move is under way.
+    /// Where it is to be started and cannot, it is the asking plane's all the same, off, and the error says why.
     Resume {
         /// The new mark.
         becomes: Mark,
@@ -94,18 +108,6 @@ pub enum HandoverStep {
     },
 }
 
-/// Who lets the guest run at the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ResumedBy {
-    /// The target's manager, after its commit: whatever breaks, the guest runs once.
-    #[default]
-    ByManager,
-    /// The hypervisor, at once: a shorter pause. Where the link breaks in the last moment it may run on both hosts, so only where
-    /// its disks are locked.
-    ByHypervisor,
-}
-
 /// Where to, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Transfer {
@@ -114,7 +116,7 @@ pub struct Transfer {
     /// How fast, how long, with which means.
     pub limits: MigrationLimits,
     /// Who lets it run there.
-    pub resume: ResumedBy,
+    pub resume: ResumeBy,
     /// What is called otherwise there: paths of files, bridges, addresses.
     pub rewriting: Rewriting,
 }
@@ -136,6 +138,7 @@ impl HandoverStep {
             HandoverStep::Seal { .. } => "seal",
             HandoverStep::Define { .. } => "define",
             HandoverStep::Move(_) => "move",
+            HandoverStep::ShutDown { .. } => "shut down",
             HandoverStep::Copy(_) => "copy",
             HandoverStep::Resume { .. } => "resume",
             HandoverStep::Remove { .. } => "remove",
@@ -170,6 +173,9 @@ pub(super) struct Found {
     pub(super) seal: Option<Seal>,
     pub(super) job: Busy,
 }
+
+/// Why a guest that was saved does not go cold.
+pub(super) const SAVED: &str = "is off and its memory is saved, which would be lost; restore it first";
 
 /// What works on a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,7 +221,7 @@ impl Found {
         self.state == VmState::Paused && for_move
     }
 
-    fn is_active(&self) -> bool {
+    pub(super) fn is_active(&self) -> bool {
         matches!(self.state, VmState::Running | VmState::Paused | VmState::Asleep)
     }
 
@@ -288,12 +294,25 @@ pub(super) fn judge(host: &HostId, handover: &Handover, found: Option<&Found>) -
             let new = Seal { handover: id.clone(), stays_paused };
             Ok(Verdict::Seal(found.seal.clone().unwrap_or(new)))
         }
+        HandoverStep::ShutDown { .. } => match found.job {
+            _ if !found.is_active() => Ok(Verdict::Done),
+            Busy::Ours => Ok(Verdict::Follow),
+            Busy::Arriving => refuse(ErrorKind::Precondition, "is only arriving here"),
+            Busy::Other => busy(),
+            Busy::No if found.state != VmState::Running => {
+                refuse(ErrorKind::Precondition, &format!("is {}, and would not hear of it", found.state))
+            }
+            Busy::No => Ok(Verdict::Begin),
+        },
         HandoverStep::Move(_) | HandoverStep::Copy(_) => match found.job {
             Busy::Ours => Ok(Verdict::Follow),
             Busy::Arriving => refuse(ErrorKind::Precondition, "is only arriving here"),
             Busy::Other => busy(),
             Busy::No if matches!(step, HandoverStep::Copy(_)) && found.is_active() => {
                 refuse(ErrorKind::Precondition, &format!("is {}; the files of a guest are copied while it is off", found.state))
+            }
+            Busy::No if matches!(step, HandoverStep::Copy(_)) && found.reason == Reason::Saved => {
+                refuse(ErrorKind::Precondition, SAVED)
             }
             Busy::No if matches!(step, HandoverStep::Move(_)) && !found.is_active() => {
                 refuse(ErrorKind::Precondition, &format!("is {}; there is nothing to be moved while it runs", found.state))
@@ -346,7 +365,7 @@ mod tests {
 
     fn transfer() -> Box<Transfer> {
         let destination = Destination { host: "h".into(), uri: "".into(), migration_uri: None };
-        let (limits, resume) = (MigrationLimits::default(), ResumedBy::ByManager);
+        let (limits, resume) = (MigrationLimits::default(), ResumeBy::Manager);
         Box::new(Transfer { destination, limits, resume, rewriting: Rewriting::default() })
     }
 
@@ -364,6 +383,7 @@ mod tests {
         let seal = step("a", mark("a", 5), HandoverStep::Seal { becomes: becomes() });
         let moves = step("a", theirs(), HandoverStep::Move(transfer()));
         let copies = step("a", theirs(), HandoverStep::Copy(transfer()));
+        let stops = step("a", theirs(), HandoverStep::ShutDown { force_after: None });
         let takes = step("b", theirs(), HandoverStep::Resume { becomes: becomes(), start: false });
         let back = step("a", mark("a", 7), HandoverStep::Resume { becomes: mark("a", 7), start: false });
         let remove = step("b", theirs(), HandoverStep::Remove { running: false });
@@ -386,7 +406,7 @@ mod tests {
             ("theirs, running", guest(running, theirs(), None)),
             ("theirs, paused", guest(paused, theirs(), None)),
         ];
-        let steps = [seal, moves, copies, takes, back, remove, force, define];
+        let steps = [seal, moves, stops, copies, takes, back, remove, force, define];
         let mut table = String::new();
         for step in &steps {
             table += &format!(
@@ -415,6 +435,7 @@ mod tests {
         let steps = [
             of("a", HandoverStep::Seal { becomes: mark("c", 6) }),
             of("a", HandoverStep::Move(transfer())),
+            of("a", HandoverStep::ShutDown { force_after: None }),
             of("b", HandoverStep::Resume { becomes: mark("b", 6), start: false }),
             of("b", HandoverStep::Remove { running: true }),
         ];

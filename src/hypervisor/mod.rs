@@ -15,8 +15,8 @@ pub mod simulated;
 
 pub use adjusted::Adjusted;
 pub use domain_xml::{DiskFile, Portrait, Rewriting, import, portrait, rewrite};
-use handover::{Busy, Found, Verdict, judge};
-pub use handover::{Definition, Handover, HandoverStep, ResumedBy, Seal, Transfer};
+use handover::{Busy, Found, SAVED, Verdict, judge};
+pub use handover::{Definition, Handover, HandoverStep, Seal, Transfer};
 pub use registry::{BEHIND_SOCKET, EMBEDDED, Registry};
 
 use crate::model::{
@@ -40,7 +40,7 @@ pub struct Destination {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MigrationLimits {
-    /// At most so many MiB a second.
+    /// At most so many MiB a second. (libvirt's streams of a cold copy are not slowed.)
     pub bandwidth_mib_per_s: Option<u64>,
     /// The pause at the end may last so long.
     pub max_downtime: Option<Span>,
@@ -50,8 +50,11 @@ pub struct MigrationLimits {
     pub auto_converge: bool,
     /// Send memory pages compressed: pays where the link is slower than a processor.
     pub compression: bool,
-    /// Disks are not shared: copy them along (with the guest's writes mirrored meanwhile).
+    /// Disks are not shared: copy them along (live, with the guest's writes mirrored meanwhile).
     pub copy_storage: bool,
+    /// Encrypt what goes from host to host; the hosts' QEMU needs certificates for that (`default_tls_x509_cert_dir` in
+    /// `qemu.conf`).
+    pub tls: bool,
 }
 
 /// What an effector asks of a hypervisor: an action with all it takes to carry it out.

@@ -1,5 +1,6 @@
 //! What leaves the manager once its batch is durable.
 
+use crate::migration::Way;
 use crate::migration::order::MigrationOrder;
 use crate::model::{Action, ActionId, HostId, MigrationId, Reply, Ticket, VmId};
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub enum Output {
         vm: VmId,
         /// Where it is.
         host: HostId,
+        /// How it is to go.
+        way: Way,
     },
     /// Have a host of this plane do a step of a migration; answered by [`crate::model::MigrationInput::Answer`]. Those about
     /// one guest are carried out one after the other.

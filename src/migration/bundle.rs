@@ -33,6 +33,8 @@ const VERSION: u8 = 1;
 const DECISIONS: usize = 16;
 /// and no more of them than fit in so many bytes.
 const DECISIONS_BYTES: usize = 4_096;
+/// Values in states and messages of one payload; far more than the embots of one guest may keep.
+const VALUES: usize = 200_000;
 /// Timers of one embot; more than an embot may set are not taken.
 const TIMERS: usize = 64;
 
@@ -410,7 +412,7 @@ fn written<T: Serialize>(value: &T) -> Vec<u8> {
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BundleError> {
     match bytes.split_first() {
-        Some((&VERSION, rest)) => match postcard::take_from_bytes(rest) {
+        Some((&VERSION, rest)) => match Value::at_most(VALUES, || postcard::take_from_bytes(rest)) {
             Ok((value, [])) => Ok(value),
             Ok((_, more)) => Err(BundleError::Damaged(format!("{} bytes too many", more.len()))),
             Err(error) => Err(BundleError::Damaged(error.to_string())),

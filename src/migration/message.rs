@@ -184,6 +184,13 @@ pub struct Offer {
     pub modules: Vec<ModuleOffer>,
 }
 
+impl Offer {
+    /// Is it to go cold, and runs: must it be shut down before it goes, and started again after?
+    pub fn stops(&self) -> bool {
+        self.way == Way::Cold && self.guest.state == VmState::Running
+    }
+}
+
 /// What a guest is and needs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct GuestOffer {

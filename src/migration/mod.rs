@@ -10,6 +10,7 @@
 //!  Stating       State -------------------------------> (import)             dispatch to the guest is on hold here
 //!                StateAccepted | StateFailed <--------- Stated
 //!  Queueing      Events ------------------------------> (import)
+//!                                                       Defining             cold only: the guest is defined there, off
 //!                EventsAccepted | EventsFailed <------- Bound                bound: gives up only by the source's word
 //!  Marking       the mark of the target, epoch + 1
 //!  Moving        the hypervisor's job; Dirty rounds --> (import)             the copy is there, and does not run
@@ -20,6 +21,10 @@
 //!                LateAck <-----------------------------                      target-sensed facts, in this order
 //!  Retired                                              Closed
 //! ```
+//! *Moved* means: live, that the guest is gone at the source; cold, that it is off there and its files have arrived. (Its
+//! definition stays at the source until the commit, sealed.) A cold job shuts the guest down first, where it runs; whoever owns
+//! the guest in the end starts it again.
+//!
 //! [`source::Source`] and [`target::Target`] are pure: `step(input, now) -> effects`. How they sit in a manager:
 //!
 //! * A machine's state is a row. Each step's new state is written in the same batch as what its *local* effects change, and
@@ -63,18 +68,20 @@ pub enum Way {
     /// While it runs.
     #[default]
     Live,
-    /// While it is off.
+    /// While it is off; one that runs is shut down first, and started again by whoever owns it in the end.
     Cold,
 }
 
 /// Who lets the guest run on when it has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum ResumeBy {
-    /// It arrives paused; the target's manager resumes it after its commit.
+    /// It arrives paused; the target's manager resumes it after its commit: whatever breaks, the guest runs once.
     #[default]
+    #[serde(rename = "by-manager")]
     Manager,
-    /// The hypervisor, at once. Only where its disks are locked, so that a second copy cannot run.
+    /// The hypervisor, at once: a shorter pause. Where the link breaks in the last moment it may run on both hosts, so only where
+    /// its disks are locked.
+    #[serde(rename = "by-hypervisor")]
     Hypervisor,
 }
 
@@ -200,6 +207,8 @@ pub enum Order {
     Reclaim {
         /// The mark to write.
         mark: Mark,
+        /// If it is off: start it, because the job has shut it down.
+        start: bool,
         /// By an admin's word: where there is no such domain, or its host is the fenced one, define it from the record, without
         /// starting it. (Else: `Failed(Gone)`.)
         redefine: bool,
@@ -207,17 +216,19 @@ pub enum Order {
     /// Source: remove what the move has left of it here, if it carries this or an older mark. Never a running guest.
     /// -> `Done`, also where nothing is left
     Remove(Mark),
-    /// Target: let the guest run if it carries this mark and the migration has stopped it (cold: start it if it ran before).
-    /// -> `Done`
+    /// Target: define the guest as its offer describes it, off, with this mark: its files are about to come. -> `Done`
+    Define(Mark),
+    /// Target: let the guest run if it carries this mark and the migration has stopped it. -> `Done`
     Resume {
         /// The mark it must carry, or be given where `force` says so.
         mark: Mark,
+        /// If it is off: start it, because it ran before it was to go.
+        start: bool,
         /// By an admin's word: write the mark; where there is no copy, or its host is the fenced one, define it from the record,
         /// without starting it.
         force: bool,
     },
-    /// Target: remove the copy with this or an older mark, its volumes with it where the move made them.
-    /// -> `Done`, also where there is none
+    /// Target: remove the copy with this or an older mark; files that have come stay. -> `Done`, also where there is none
     DestroyCopy {
         /// The newest mark it may carry.
         mark: Mark,
@@ -233,6 +244,10 @@ pub struct Job {
     pub way: Way,
     /// Does the guest arrive paused?
     pub resume: ResumeBy,
+    /// Cold: where the guest runs, shut it down first.
+    pub shut_down: bool,
+    /// Cold: switch it off where it has not shut down after this time; `None`: never.
+    pub force_after: Option<Span>,
     /// What the target grants.
     pub grants: message::Grants,
 }
@@ -244,7 +259,8 @@ pub enum Answer {
     Done,
     /// What a look found.
     Guest(Guest),
-    /// The job is over. What is so now, a look tells; this says only what the hypervisor said.
+    /// The job is over. What is so now, a look tells; this says only what the hypervisor said. (That a cold guest's files have
+    /// arrived, nobody but the job can tell.)
     JobEnded(Result<(), Reason>),
     /// It is not so.
     Failed(OrderFault, Arc<str>),

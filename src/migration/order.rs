@@ -1,6 +1,7 @@
 //! An order of a migration, with all that a host needs to carry it out.
 
 use super::Order;
+use super::message::Rewrite;
 use crate::model::{HostId, Mark, MigrationId, VmId};
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ pub struct MigrationOrder {
     pub coming: Mark,
     /// Its definition at the source, where it may have to be made again.
     pub definition: Arc<str>,
+    /// At the target: what of it is called otherwise there. `None`: this is the source, and the definition its own.
+    pub rewrites: Option<Vec<Rewrite>>,
     /// What to do.
     pub order: Order,
 }

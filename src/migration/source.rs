@@ -16,7 +16,7 @@
 //! ```
 //! (Retiring also follows any phase in which the target turns out to own the guest: an admin said so there.)
 //!
-//! Up to *moved* (the guest is gone here) it can be given up, by a cancel, a time-out, a refusal or a failure; from there on
+//! Up to *moved* (live: the guest is gone here; cold: its files are there) it can be given up, by a cancel, a time-out, a refusal or a failure; from there on
 //! only forward. See the module's page for how a manager drives it.
 
 mod guest;
@@ -27,7 +27,7 @@ mod tests;
 
 use super::message::{Digest, Grants, Message, Offer, Payload, Record};
 use super::{Answer, Ending, JobProgress, MigrationId, Order, Reason, Resolution, Timing};
-use crate::model::Timestamp;
+use crate::model::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -159,6 +159,8 @@ pub enum JobState {
     Adopted(u8),
     /// It is over.
     Over,
+    /// It is over, and a cold guest's files have arrived.
+    Copied,
 }
 
 /// A migration as its source has it: the row.
@@ -172,6 +174,8 @@ pub struct Source {
     pub grants: Option<Box<Grants>>,
     /// How long things may take.
     pub timing: Timing,
+    /// Cold: a guest that has not shut down after this time is switched off; `None`: never.
+    pub force_after: Option<Span>,
     /// Where it stands.
     pub phase: Phase,
     /// The source's epoch, at present or once it is given up.
@@ -241,6 +245,7 @@ impl Source {
             offer: Box::new(offer),
             grants: None,
             timing,
+            force_after: None,
             phase: Phase::Offering,
             progress: JobProgress::default(),
             rounds: 0,
@@ -294,6 +299,11 @@ impl Source {
         !matches!(self.phase, Phase::Retiring | Phase::Retired)
     }
 
+    /// Does the job shut the guest down, so that its owner must start it again?
+    fn stops(&self) -> bool {
+        self.offer.stops() && !matches!(self.job, JobState::None)
+    }
+
     /// Is nothing left to do? (A retired one still answers, and sends late facts on.)
     pub fn is_final(&self) -> bool {
         matches!(self.phase, Phase::Retired | Phase::Ended) && self.out.is_none()
@@ -337,7 +347,7 @@ impl Source {
 }
 
 impl Phase {
-    /// Its name, for people.
+    /// Its name: one stable word.
     pub fn name(&self) -> &'static str {
         match self {
             Phase::Offering => "offering",
@@ -345,13 +355,13 @@ impl Phase {
             Phase::Queueing => "queueing",
             Phase::Marking => "marking",
             Phase::Moving => "moving",
-            Phase::LastRound => "last-round",
-            Phase::HandingOver => "handing-over",
+            Phase::LastRound => "last_round",
+            Phase::HandingOver => "handing_over",
             Phase::Retiring => "retiring",
             Phase::Retired => "retired",
             Phase::Asking => "asking",
             Phase::Reclaiming => "reclaiming",
-            Phase::TellingPeer => "telling-peer",
+            Phase::TellingPeer => "telling_peer",
             Phase::Ended => "ended",
         }
     }

@@ -1,11 +1,11 @@
 //! The plane that takes a guest over.
 //!
 //! ```text
-//!  Considering -> Fetching -> Permitted -> Stated -> Bound -> Committing -> Committed -> Closed
-//!       |            |            |           |        |  ^        |
-//!       v            v            v           v        |  +--------+  no copy, or its host is away
-//!     Denied      Denied       Aborted     Aborted     v
-//!                                                  Unmaking -> Aborted     by the source's word only
+//!  Considering -> Fetching -> Permitted -> Stated ------------> Bound -> Committing -> Committed -> Closed
+//!       |            |            |           | cold: Defining ^ |  ^        |
+//!       v            v            v           v           |      |  +--------+  no copy, or its host is away
+//!     Denied      Denied       Aborted     Aborted <------+      v
+//!                                                            Unmaking -> Aborted     by the source's word only
 //! ```
 //! Up to *bound* the target may give up by itself (a lease that ran out, an import that failed). Once it has said
 //! `EventsAccepted` it may not: the guest can be on its way, and must find somebody. `Committed` is the one write that makes
@@ -131,6 +131,8 @@ pub enum Phase {
     Permitted,
     /// The facts are awaited.
     Stated,
+    /// Cold: the facts are in; the guest is being defined here, off.
+    Defining,
     /// Everything is here; the guest is awaited, and dirty rounds.
     Bound,
     /// `Complete` is in; is the copy here?
@@ -312,13 +314,14 @@ impl Target {
 }
 
 impl Phase {
-    /// Its name, for people.
+    /// Its name: one stable word.
     pub fn name(&self) -> &'static str {
         match self {
             Phase::Considering => "considering",
             Phase::Fetching => "fetching",
             Phase::Permitted => "permitted",
             Phase::Stated => "stated",
+            Phase::Defining => "defining",
             Phase::Bound => "bound",
             Phase::Committing => "committing",
             Phase::Committed => "committed",

@@ -234,8 +234,10 @@ pub enum ActionKind {
         plane: Arc<str>,
         /// To which of its hosts; `None`: it chooses.
         host: Option<HostId>,
-        /// While it runs (else it must be off).
+        /// While it runs (else it is shut down first, and started again by whoever has it in the end).
         live: bool,
+        /// Not live: it is switched off where it has not shut down after this time; `None`: never.
+        force_after: Option<Span>,
     },
 }
 

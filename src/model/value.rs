@@ -54,6 +54,17 @@ enum Raw {
 thread_local! {
     /// How many values the reader of this thread is within. Readers recurse, and serde has no place to hand a depth down.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
+    /// How many more values may be read; see [`Value::at_most`].
+    static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// The bound that was in force before; is so again when dropped.
+struct Bound(usize);
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        LEFT.set(self.0);
+    }
 }
 
 /// One level of reading; ends when dropped, errors included.
@@ -78,6 +89,8 @@ impl<'de> Deserialize<'de> for Value {
         if DEPTH.get() > MAX_DEPTH + 1 {
             return Err(serde::de::Error::custom(format!("a value nested more than {MAX_DEPTH} levels deep")));
         }
+        let left = LEFT.get().checked_sub(1).ok_or_else(|| serde::de::Error::custom("too many values"))?;
+        LEFT.set(left);
         Ok(match Raw::deserialize(deserializer)? {
             Raw::Unit => Value::Unit,
             Raw::Bool(b) => Value::Bool(b),
@@ -113,6 +126,13 @@ impl PartialEq for Value {
 impl Eq for Value {}
 
 impl Value {
+    /// Reads with a bound on the number of values. A value takes one byte where it comes from and many in memory, so a bound on
+    /// bytes is none on memory.
+    pub fn at_most<T>(values: usize, read: impl FnOnce() -> T) -> T {
+        let _before = Bound(LEFT.replace(values));
+        read()
+    }
+
     /// The value as people and JSON see it. Not exact: bytes become numbers, a NaN becomes `null`.
     pub fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as Json;
@@ -148,5 +168,15 @@ mod tests {
             assert!(postcard::from_bytes::<Value>(&nested(levels)).is_err(), "{levels}");
         }
         assert!(postcard::from_bytes::<Value>(&nested(MAX_DEPTH)).is_ok(), "an error leaves no trace");
+    }
+
+    #[test]
+    fn the_number_of_values_is_bounded_where_that_is_asked_for() {
+        let list = postcard::to_stdvec(&Value::Array(vec![Value::Unit; 9])).unwrap();
+        let read = || postcard::from_bytes::<Value>(&list).is_ok();
+        assert!(Value::at_most(10, read));
+        assert!(!Value::at_most(9, read));
+        assert!(!Value::at_most(10, || read() && read()), "together");
+        assert!(read(), "and nowhere else");
     }
 }

@@ -126,7 +126,7 @@ pub(super) fn peer<'w>(world: &'w World, vm: &Vm, plane: &str) -> Decided<&'w Pe
         return No::because("peer", format!("the plane has no peer {plane}; `peers` in its configuration names those it has"));
     };
     if !peer.sends {
-        return No::because("peer", format!("guests are not offered to {plane}; its `direction` under `peers` says so"));
+        return No::because("peer", format!("guests are not offered to {plane}; its `allow` under `peers` says so"));
     }
     if !peer.reachable {
         return No::because("peer", format!("there is no connection to plane {plane}; `embot peers` says why"));
@@ -196,15 +196,16 @@ pub(super) fn state(kind: &ActionKind, vm: &Vm) -> Decided<()> {
         (ActionKind::Migrate { live: true, .. }, Paused | Asleep) => not("Only a running guest moves live: resume it first"),
         (ActionKind::Migrate { live: false, .. }, _) => not("A cold move needs it off: move it live, or shut it down first"),
 
-        (ActionKind::Handover { live: true, .. }, Running) => Ok(()),
-        (ActionKind::Handover { .. }, Off | Crashed) => {
-            not("Only a running guest goes to another plane, its disks being shared: start it first")
+        (ActionKind::Handover { live: false, .. }, Off) if vm.reason == Reason::Saved => {
+            not("Its memory is saved, and would be lost: restore it first")
         }
-        (ActionKind::Handover { live: true, .. }, Paused | Asleep) => {
-            not("Only a running guest goes to another plane: resume it first")
+        (ActionKind::Handover { live: true, .. }, Running)
+        | (ActionKind::Handover { live: false, .. }, Running | Off | Crashed) => Ok(()),
+        (ActionKind::Handover { live: true, .. }, Off | Crashed) => {
+            not("Only a running guest goes to another plane live: hand it over cold, or start it first")
         }
-        (ActionKind::Handover { live: false, .. }, _) => {
-            not("A guest goes to another plane while it runs, and not cold: ask for it live")
+        (ActionKind::Handover { .. }, Paused | Asleep) => {
+            not("Only a guest that runs, or is off, goes to another plane: resume it first")
         }
 
         (ActionKind::SetVcpus { vcpus: 0, .. }, _) => {

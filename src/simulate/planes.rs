@@ -12,7 +12,7 @@
 //! be started again on what the store holds.
 
 use crate::effectors::Catalog;
-use crate::effectors::migration::{carry_out, describe, job_ended, move_step};
+use crate::effectors::migration::{carry_out, describe, job_ended, job_steps};
 use crate::hypervisor::simulated::{Begun, Fleet, JobId, OrderState, Seen};
 use crate::hypervisor::{
     Definition, Destination, EMBEDDED, Fate, Handover, Hypervisor, HypervisorError, MigrationLimits, NoticeSink, Watch,
@@ -40,6 +40,15 @@ struct Poll {
     failures: u32,
 }
 
+/// A migration's job: the order it is, and what is left of it.
+struct Job {
+    migration: MigrationId,
+    order: u32,
+    host: HostId,
+    steps: VecDeque<Handover>,
+    is_cancelled: bool,
+}
+
 /// One plane.
 pub struct Plane {
     manager: Manager,
@@ -49,8 +58,8 @@ pub struct Plane {
     catalog: Catalog,
     polls: BTreeMap<HostId, Poll>,
     inbox: VecDeque<Input>,
-    /// Moves that somebody waits for: the order they are.
-    jobs: BTreeMap<JobId, (MigrationId, u32)>,
+    /// Jobs that somebody waits for.
+    jobs: BTreeMap<JobId, Job>,
     replies: BTreeMap<Ticket, Reply>,
     tickets: u64,
     /// What it took in and decided, as it became durable.
@@ -375,9 +384,9 @@ impl Planes {
                     OrderState::Failed(error) => Err(error),
                     _ => Err(HypervisorError::new(ErrorKind::Cancelled, "cancelled on request")),
                 };
-                for plane in &mut self.planes {
-                    if let Some((migration, order)) = plane.jobs.remove(job) {
-                        plane.inbox.push_back(answered(&migration, order, &job_ended(result.clone())));
+                for plane in 0..self.planes.len() {
+                    if let Some(job) = self.planes[plane].jobs.remove(job) {
+                        self.go_on(plane, job, result.clone());
                     }
                 }
             }
@@ -405,7 +414,7 @@ impl Planes {
                 }
             }
         }
-        for (job, (migration, _)) in &plane.jobs {
+        for (job, Job { migration, .. }) in &plane.jobs {
             if let Some(OrderState::Running(progress)) = fleet.poll(job) {
                 let migration = migration.clone();
                 plane.inbox.push_back(Input::Migration(MigrationInput::Progress { migration, progress }));
@@ -441,9 +450,9 @@ impl Planes {
                     self.wire.push_back(OnTheWay { due: self.now + self.delay, from: plane, to, bytes });
                 }
             }
-            Output::Describe { migration, vm, host } => {
+            Output::Describe { migration, vm, host, way } => {
                 let at = At { fleet: &self.fleet, host: &host, now: self.now };
-                let guest = describe(&at, vm, &self.planes[plane].catalog).map_err(Arc::from);
+                let guest = describe(&at, vm, way, &self.planes[plane].catalog).map_err(Arc::from);
                 let guest = guest.and_then(|guest| postcard::to_stdvec(&guest).map_err(|error| error.to_string().into()));
                 let guest = guest.map(Bytes::from);
                 self.planes[plane].inbox.push_back(Input::Migration(MigrationInput::Described { migration, guest }));
@@ -456,18 +465,16 @@ impl Planes {
         let one = &mut self.planes[plane];
         let answer = match &order.order {
             Order::StartJob(job) => {
-                let handover = move_step(order, job, &one.catalog);
-                match lock(&self.fleet).hand_over(&order.host, &handover, self.now) {
-                    Ok(Begun::Done) => Some(job_ended(Ok(()))),
-                    Ok(Begun::Job(job)) => {
-                        one.jobs.insert(job, (order.migration.clone(), order.number));
-                        None
-                    }
-                    Err(error) => Some(job_ended(Err(error))),
-                }
+                let steps = job_steps(order, job, &one.catalog).into();
+                let (migration, host) = (order.migration.clone(), order.host.clone());
+                let job = Job { migration, order: order.number, host, steps, is_cancelled: false };
+                return self.go_on(plane, job, Ok(()));
             }
             Order::CancelJob => {
                 let job = JobId::Handover(order.migration.to_string().into());
+                if let Some(job) = one.jobs.get_mut(&job) {
+                    job.is_cancelled = true;
+                }
                 lock(&self.fleet).cancel(&job, self.now);
                 None
             }
@@ -476,6 +483,27 @@ impl Planes {
         if let Some(answer) = answer {
             one.inbox.push_back(answered(&order.migration, order.number, &answer));
         }
+    }
+
+    /// The next step of a job, until one takes its time, or fails, or none is left.
+    fn go_on(&mut self, plane: usize, mut job: Job, mut result: Result<(), HypervisorError>) {
+        while result.is_ok()
+            && let Some(step) = job.steps.pop_front()
+        {
+            if job.is_cancelled {
+                result = Err(HypervisorError::new(ErrorKind::Cancelled, "cancelled on request"));
+                break;
+            }
+            result = match lock(&self.fleet).hand_over(&job.host, &step, self.now) {
+                Ok(Begun::Done) => Ok(()),
+                Ok(Begun::Job(begun)) => {
+                    self.planes[plane].jobs.insert(begun, job);
+                    return;
+                }
+                Err(error) => Err(error),
+            };
+        }
+        self.planes[plane].inbox.push_back(answered(&job.migration, job.order, &job_ended(result)));
     }
 
     fn begin(&mut self, plane: usize, action: Action) {

@@ -5,9 +5,13 @@
 //! job:      Sending ----------> Switching ----------> Arrived ----------> (over)
 //! source:   runs                paused                paused              gone
 //! target:   paused copy         paused copy           copy complete       copy (by the manager: paused; else: runs)
+//!
+//! cold:     shuts it down       files under way       files complete
+//! source:   runs, or off        off                   off                 off
+//! target:   defined before, and off all the time
 //! ```
 
-use embot::migration::{Activity, Answer, Guest, Order, OrderFault, ResumeBy, Way};
+use embot::migration::{Activity, Answer, Guest, Order, OrderFault, Reason, ReasonKind, ResumeBy, Way};
 use embot::model::Mark;
 
 /// The planes' names.
@@ -70,6 +74,10 @@ pub struct Hosts {
     pub late_job: bool,
     /// The target's half of a job whose source's half was rolled back, and that still comes to its end.
     pub late_finish: bool,
+    /// Cold: the target's files are those of the guest as it is.
+    pub files: bool,
+    /// Power has failed where the guest was, so that it may be off whoever has it.
+    pub power_failed: bool,
 }
 
 /// What is left on both sides when a job is cut off.
@@ -84,8 +92,8 @@ pub struct Cut {
 }
 
 impl Hosts {
-    pub fn new(way: Way, resume: ResumeBy) -> Hosts {
-        let activity = if way == Way::Live { Activity::Running } else { Activity::Off };
+    pub fn new(way: Way, resume: ResumeBy, runs: bool) -> Hosts {
+        let activity = if runs { Activity::Running } else { Activity::Off };
         Hosts {
             way,
             resume,
@@ -98,6 +106,8 @@ impl Hosts {
             target_is_dead: false,
             late_job: false,
             late_finish: false,
+            files: false,
+            power_failed: false,
         }
     }
 
@@ -113,38 +123,59 @@ impl Hosts {
 
     /// Begins the job. `Err`: it was refused.
     pub fn start(&mut self, client: Option<u32>) -> Result<(), ()> {
-        let is_free = self.source.is_some() && self.job.is_none() && self.target.is_none();
+        let is_awaited = self.target.is_some() == (self.way == Way::Cold);
+        let is_free = self.source.is_some() && self.job.is_none() && is_awaited;
         if !is_free || !self.source_answers || !self.target_answers {
             return Err(());
         }
         self.job = Some(Running { stage: Stage::Sending, client });
-        self.target = (self.way == Way::Live).then(|| Domain { activity: Activity::Paused, ..self.source.unwrap() });
+        match self.way {
+            Way::Live => self.target = Some(Domain { activity: Activity::Paused, ..self.source.unwrap() }),
+            Way::Cold => self.files = false,
+        }
         Ok(())
     }
 
     /// The job goes on by one stage. `Some`: it is over, and its client hears of it.
     pub fn advance(&mut self) -> Option<Option<u32>> {
         let mut job = self.job?;
-        match job.stage {
-            Stage::Sending => {
+        match (job.stage, self.way) {
+            (Stage::Sending, way) => {
                 job.stage = Stage::Switching;
-                if self.way == Way::Live {
-                    self.pause_source();
+                match (way, &mut self.source) {
+                    (Way::Live, _) => self.pause_source(),
+                    (Way::Cold, Some(source)) => source.activity = Activity::Off,
+                    (Way::Cold, None) => {}
                 }
             }
-            Stage::Switching => {
+            (Stage::Switching, way) => {
                 job.stage = Stage::Arrived;
-                self.target = self.source;
-                self.finish();
+                match way {
+                    Way::Live => {
+                        self.target = self.source;
+                        self.finish();
+                    }
+                    Way::Cold => self.files = true,
+                }
             }
-            Stage::Arrived => {
-                self.source = None;
+            (Stage::Arrived, way) => {
+                if way == Way::Live {
+                    self.source = None;
+                }
                 self.job = None;
                 return Some(job.client);
             }
         }
         self.job = Some(job);
         None
+    }
+
+    /// The source's guest runs: what was copied of it is old.
+    fn start_source(&mut self) {
+        self.files = false;
+        if let Some(source) = &mut self.source {
+            source.activity = Activity::Running;
+        }
     }
 
     fn pause_source(&mut self) {
@@ -172,8 +203,8 @@ impl Hosts {
                 source.activity = Activity::Running;
             }
         }
-        // A copy that is complete is a domain like any other: nobody cleans it up.
-        if job.stage != Stage::Arrived && !cut.copy_stays {
+        // A copy that is complete is a domain like any other, and so is one that was defined: nobody cleans it up.
+        if job.stage != Stage::Arrived && !cut.copy_stays && self.way == Way::Live {
             self.target = None;
         }
         self.late_finish = cut.finish_comes && self.target.is_some();
@@ -186,15 +217,17 @@ impl Hosts {
         if let Some(source) = &mut self.source {
             source.activity = Activity::Off;
         }
+        self.power_failed = true;
         self.source_answers = false;
         client
     }
 
     /// Power fails at the target's host; a copy that is not complete is gone.
     pub fn target_down(&mut self) -> Option<u32> {
-        if self.job.is_some_and(|job| job.stage != Stage::Arrived) {
+        if self.way == Way::Live && self.job.is_some_and(|job| job.stage != Stage::Arrived) {
             self.target = None;
         }
+        self.power_failed = true;
         if let Some(copy) = &mut self.target {
             copy.activity = Activity::Off;
         }
@@ -206,14 +239,14 @@ impl Hosts {
     /// Carries out an order of the source's plane. `None`: it is answered later, or never.
     pub fn at_source(&mut self, order: &Order, number: u32) -> Option<Answered> {
         let failed = |fault| Some(Answered::Failed(fault));
-        if let (Order::Reclaim { mark, redefine: true }, true) = (order, self.source_is_dead) {
+        if let (Order::Reclaim { mark, redefine: true, .. }, true) = (order, self.source_is_dead) {
             // On another host of this plane.
             self.source_answers = true;
             self.source_is_dead = false;
             self.source = Some(Domain { activity: Activity::Off, mark: Small::of(mark) });
             return Some(Answered::Done);
         }
-        let not_begun = Answered::JobEnded;
+        let not_begun = Answered::JobEnded { ok: false };
         if !self.source_answers {
             return match order {
                 Order::StartJob(_) => Some(not_begun),
@@ -230,7 +263,7 @@ impl Hosts {
             Order::StartJob(_) => self.start(Some(number)).is_err().then_some(not_begun),
             Order::CancelJob => None,
             Order::Look => Some(Answered::Guest(look(&self.source, self.job.is_some()))),
-            Order::Reclaim { mark, redefine } => {
+            Order::Reclaim { mark, start, redefine } => {
                 let mark = Small::of(mark);
                 if self.job.is_some() {
                     return failed(OrderFault::Refused);
@@ -250,6 +283,9 @@ impl Hosts {
                     domain.activity = Activity::Running;
                 }
                 domain.mark = mark;
+                if *start && domain.activity == Activity::Off {
+                    self.start_source();
+                }
                 Some(Answered::Done)
             }
             Order::Remove(mark) => match self.source {
@@ -261,14 +297,14 @@ impl Hosts {
                     Some(Answered::Done)
                 }
             },
-            Order::Resume { .. } | Order::DestroyCopy { .. } => panic!("the source orders {order:?}"),
+            Order::Define(_) | Order::Resume { .. } | Order::DestroyCopy { .. } => panic!("the source orders {order:?}"),
         }
     }
 
     /// Carries out an order of the target's plane. `Err`: what must never happen.
     pub fn at_target(&mut self, order: &Order) -> Result<Answered, String> {
         let failed = |fault| Ok(Answered::Failed(fault));
-        if let (Order::Resume { mark, force: true }, true) = (order, self.target_is_dead) {
+        if let (Order::Resume { mark, force: true, .. }, true) = (order, self.target_is_dead) {
             // On another host of this plane.
             self.target_answers = true;
             self.target_is_dead = false;
@@ -280,7 +316,18 @@ impl Hosts {
         }
         match order {
             Order::Look => Ok(Answered::Guest(look(&self.target, self.job.is_some()))),
-            Order::Resume { mark, force } => {
+            Order::Define(mark) => {
+                let mark = Small::of(mark);
+                match self.target {
+                    Some(known) if known.mark == mark => Ok(Answered::Done),
+                    Some(_) => failed(OrderFault::Refused),
+                    None => {
+                        self.target = Some(Domain { activity: Activity::Off, mark });
+                        Ok(Answered::Done)
+                    }
+                }
+            }
+            Order::Resume { mark, start, force } => {
                 let mark = Small::of(mark);
                 if self.target.is_none() && *force {
                     self.target = Some(Domain { activity: Activity::Off, mark });
@@ -292,7 +339,11 @@ impl Hosts {
                 if domain.mark != mark {
                     return failed(OrderFault::Marked);
                 }
-                if domain.activity == Activity::Paused {
+                let starts = *start && domain.activity == Activity::Off;
+                if starts && !self.files {
+                    return Err("the copy is started, and its files are not whole".to_owned());
+                }
+                if domain.activity == Activity::Paused || starts {
                     domain.activity = Activity::Running;
                 }
                 Ok(Answered::Done)
@@ -323,8 +374,10 @@ pub enum Answered {
     Done,
     /// What is there, and whether a job works on it.
     Guest(Option<(Domain, bool)>),
-    /// What the hypervisor says of its end is not to be relied upon, so it always says the same.
-    JobEnded,
+    /// What the hypervisor says of its end.
+    JobEnded {
+        ok: bool,
+    },
     Failed(OrderFault),
 }
 
@@ -336,7 +389,8 @@ impl Answered {
             Answered::Guest(Some((Domain { activity, mark }, job))) => {
                 Answer::Guest(Guest::Here { activity, job, mark: Some(mark.whole()) })
             }
-            Answered::JobEnded => Answer::JobEnded(Ok(())),
+            Answered::JobEnded { ok: true } => Answer::JobEnded(Ok(())),
+            Answered::JobEnded { ok: false } => Answer::JobEnded(Err(Reason::new(ReasonKind::Hypervisor, "no"))),
             Answered::Failed(fault) => Answer::Failed(fault, "no".into()),
         }
     }

@@ -24,7 +24,7 @@ fn faults(usual: u8) -> u8 {
 }
 
 fn setting(name: &'static str) -> Setting {
-    Setting { name, way: Way::Live, resume: ResumeBy::Manager, lacks: false, denies: false }
+    Setting { name, way: Way::Live, resume: ResumeBy::Manager, runs: true, lacks: false, denies: false }
 }
 
 #[test]
@@ -39,7 +39,12 @@ fn live_resumed_by_the_hypervisor() {
 
 #[test]
 fn cold() {
-    explore(&Setting { way: Way::Cold, ..setting("cold") }, faults(2));
+    explore(&Setting { way: Way::Cold, runs: false, ..setting("cold") }, faults(2));
+}
+
+#[test]
+fn cold_of_a_guest_that_runs() {
+    explore(&Setting { way: Way::Cold, ..setting("cold, of a guest that runs") }, faults(2));
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub struct Setting {
     pub name: &'static str,
     pub way: Way,
     pub resume: ResumeBy,
+    /// Does the guest run at first?
+    pub runs: bool,
     /// The target lacks a module when it permits, and finds another one lacking when it reads the state.
     pub lacks: bool,
     /// The target's policy says no.
@@ -159,7 +161,7 @@ pub struct Turn {
     pub said: Vec<u32>,
     /// Facts that took effect, in order.
     pub handled: Vec<u8>,
-    /// Facts of the copy that never became a guest's.
+    /// Facts of the copy that never became a guest's, and those that could not be read.
     pub dropped: Vec<u8>,
     /// Ownership was taken under this epoch.
     pub owned: Option<u64>,
@@ -191,7 +193,7 @@ fn digest(number: u8) -> Digest {
 pub fn offer(setting: &Setting) -> Offer {
     let guest = GuestOffer {
         name: "g".into(),
-        state: VmState::Running,
+        state: if setting.runs { VmState::Running } else { VmState::Off },
         vcpus: 1,
         memory_mib: 1,
         cpu_millicores: 500,
@@ -463,6 +465,10 @@ impl TargetPlane {
 
     fn import(&mut self, setting: &Setting, import: Import, turn: &mut Turn) -> Imported {
         if std::mem::take(&mut self.refuses) {
+            // After the commit what cannot be read is left out, and admins are told.
+            if let Import::Late(late) = &import {
+                turn.dropped.extend_from_slice(&late.payload.0);
+            }
             return Imported::Refused(no());
         }
         match import {

@@ -44,11 +44,11 @@ pub fn explore(setting: &Setting, faults: u8) {
         for (number, world) in layer {
             let steps = world.steps(&tables);
             if steps.iter().all(|step| step.kind() != 0) {
-                if let Err(wrong) = world.is_settled(&tables) {
+                if let Err(wrong) = world.is_settled(setting, &tables) {
                     fail(setting, &mut tables, &first, &from, number, None, &wrong);
                 }
                 ends.push(number);
-            } else if world.is_crippled() && world.is_settled(&tables).is_ok() {
+            } else if world.is_crippled() && world.is_settled(setting, &tables).is_ok() {
                 // What is left is tried for ever on a host that never comes back.
                 ends.push(number);
             }

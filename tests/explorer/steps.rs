@@ -184,8 +184,8 @@ impl World {
         // Time passes when nothing else is to be done; also while the job sends, which can take long, and while somebody is away.
         let is_busy =
             !self.to_target.is_empty() || !self.to_source.is_empty() || source_carries || !at_target.orders.is_empty();
-        let is_busy =
-            is_busy || self.hosts.late_job || self.hosts.late_finish || job.is_some_and(|stage| stage != Stage::Sending);
+        let takes_long = |stage| stage == Stage::Sending || self.hosts.way == Way::Cold && stage == Stage::Switching;
+        let is_busy = is_busy || self.hosts.late_job || self.hosts.late_finish || job.is_some_and(|stage| !takes_long(stage));
         let wakes = [
             source.wake_at().filter(|_| at_source.is_up && !source.is_final()),
             target.as_ref().filter(|target| at_target.is_up && !target.is_final()).and_then(|target| target.wake_at()),
@@ -228,6 +228,11 @@ impl World {
                         let is_possible = job != Some(Stage::Sending) || !source_paused && !finish_comes;
                         let is_possible = is_possible && (copy_stays || !finish_comes) && job != Some(Stage::Arrived)
                             || job == Some(Stage::Arrived) && copy_stays && !finish_comes;
+                        // (A cold job leaves the guest as it is, and so the copy that was defined.)
+                        let is_possible = match self.hosts.way {
+                            Way::Live => is_possible,
+                            Way::Cold => !source_paused && copy_stays && !finish_comes,
+                        };
                         if is_possible {
                             faults.extend([Event::JobCut(cut), Event::LibvirtdKilled(cut)]);
                         }

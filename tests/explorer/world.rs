@@ -39,7 +39,7 @@ impl World {
         World {
             source,
             target,
-            hosts: Hosts::new(setting.way, setting.resume),
+            hosts: Hosts::new(setting.way, setting.resume, setting.runs),
             to_target: Vec::new(),
             to_source: Vec::new(),
             astray: Vec::new(),
@@ -81,10 +81,12 @@ impl World {
                 let order = run.tables.orders.get(order);
                 // A job that can still be stopped is.
                 if *order == Order::CancelJob && self.hosts.source_answers {
-                    let can_be = self.hosts.job.is_some_and(|job| job.stage == Stage::Sending);
+                    // Live: until the switch. Cold: until the files have arrived; a guest that was asked to shut down, does.
+                    let until = if setting.way == Way::Live { Stage::Sending } else { Stage::Switching };
+                    let can_be = self.hosts.job.is_some_and(|job| job.stage == until);
                     let cut = Cut { source_paused: false, copy_stays: false, finish_comes: false };
                     let client = if can_be { self.hosts.cut(cut) } else { None };
-                    return run.job_over(self, client);
+                    return run.job_over(self, client, false);
                 }
                 match self.hosts.at_source(&order, number) {
                     Some(answer) => run.source(self, Taking::Answer(number, answer), zero),
@@ -99,7 +101,7 @@ impl World {
                 run.target(self, Taking::Answer(number, answer), zero)
             }
             Event::Job => match self.hosts.advance() {
-                Some(client) => run.job_over(self, client),
+                Some(client) => run.job_over(self, client, true),
                 None => Ok(()),
             },
             Event::LateJob => {
@@ -175,19 +177,19 @@ impl World {
             Event::Cancel => run.source(self, Taking::Cancel, zero),
             Event::JobCut(cut) => {
                 let client = self.hosts.cut(cut);
-                run.job_over(self, client)
+                run.job_over(self, client, false)
             }
             Event::LibvirtdKilled(cut) => {
                 let client = self.hosts.cut(cut);
                 self.hosts.source_answers = false;
-                run.job_over(self, client)
+                run.job_over(self, client, false)
             }
             Event::Down { target } | Event::Dead { target } => {
                 let client = if target { self.hosts.target_down() } else { self.hosts.source_down() };
                 if let Event::Dead { .. } = step.event {
                     *(if target { &mut self.hosts.target_is_dead } else { &mut self.hosts.source_is_dead }) = true;
                 }
-                run.job_over(self, client)
+                run.job_over(self, client, false)
             }
             Event::Away { target } => {
                 *(if target { &mut self.hosts.target_answers } else { &mut self.hosts.source_answers }) = false;
@@ -199,7 +201,9 @@ impl World {
                 match (at_target, &*run.tables.orders.get(order)) {
                     (true, _) => run.target(self, Taking::Answer(number, refused), zero),
                     (false, Order::CancelJob) => Ok(()),
-                    (false, Order::StartJob(_)) => run.source(self, Taking::Answer(number, Answered::JobEnded), zero),
+                    (false, Order::StartJob(_)) => {
+                        run.source(self, Taking::Answer(number, Answered::JobEnded { ok: false }), zero)
+                    }
                     (false, _) => run.source(self, Taking::Answer(number, refused), zero),
                 }
             }
@@ -285,7 +289,7 @@ impl World {
     }
 
     /// Is this a state in which everything may stay as it is? `Err`: it is not, and why.
-    pub fn is_settled(&self, tables: &Tables) -> Result<(), String> {
+    pub fn is_settled(&self, setting: &Setting, tables: &Tables) -> Result<(), String> {
         let (at_source, at_target) = (tables.source_planes.get(self.source), tables.target_planes.get(self.target));
         let source = tables.sources.get(at_source.machine);
         let target = at_target.machine.map(|machine| tables.targets.get(machine));
@@ -317,6 +321,14 @@ impl World {
         };
         if !side && guest.is_none_or(|guest| guest.activity == Activity::Paused) {
             return Err("the owner's guest does not run".to_owned());
+        }
+        // Only what failed of itself, and what an admin has decided, may leave a guest off that ran.
+        let may_be_off = !setting.runs || self.hosts.power_failed || self.resolved.is_some();
+        if !may_be_off && guest.is_some_and(|guest| guest.activity != Activity::Running) {
+            return Err("the owner's guest ran, and is off".to_owned());
+        }
+        if self.hosts.source.is_some() && self.hosts.target.is_some() && !self.is_crippled() {
+            return Err("both hosts still have the guest".to_owned());
         }
         Ok(())
     }
@@ -369,9 +381,9 @@ impl Run<'_> {
     }
 
     /// The job is over; its client, if it lives, hears of it.
-    fn job_over(&mut self, world: &mut World, client: Option<u32>) -> Result<(), String> {
+    fn job_over(&mut self, world: &mut World, client: Option<u32>, ok: bool) -> Result<(), String> {
         match client {
-            Some(number) => self.source(world, Taking::Answer(number, Answered::JobEnded), Timestamp(0)),
+            Some(number) => self.source(world, Taking::Answer(number, Answered::JobEnded { ok }), Timestamp(0)),
             None if self.crash.is_some() => self.crash_source(world),
             None => Ok(()),
         }

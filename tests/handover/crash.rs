@@ -4,7 +4,7 @@
 
 use crate::kit::{self, A, ADMIT, B};
 use embot::hypervisor::simulated::LogLine;
-use embot::model::{EventBody, HostId, NoticeBody, Outcome, Record, Span, Timestamp, Verb, VmId};
+use embot::model::{Command, EventBody, HostId, NoticeBody, Outcome, Record, Span, Timestamp, Verb, VmId};
 use embot::simulate::planes::{Died, Planes};
 use embot::store::{Crash, SimulatedDisk};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +16,7 @@ struct Run {
     disks: [SimulatedDisk; 2],
     crash: Crash,
     deaths: u32,
+    ask: fn(VmId) -> Command,
 }
 
 impl Run {
@@ -24,7 +25,12 @@ impl Run {
         let mut planes = kit::planes(kit::FLEET, &disks, [0, 1_500]);
         planes.run_for(Span::seconds(6)).unwrap();
         kit::prepare(&mut planes, ADMIT);
-        Run { planes, disks, crash, deaths: 0 }
+        Run { planes, disks, crash, deaths: 0, ask: |vm| kit::handover(vm, "b") }
+    }
+
+    /// The same, but the guest goes cold.
+    fn cold(crash: Crash) -> Run {
+        Run { ask: |vm| kit::cold(vm, "b", None), ..Run::new(crash) }
     }
 
     /// The same with the counting module on `a` only: it comes along.
@@ -36,7 +42,7 @@ impl Run {
         kit::must(&mut planes, A, kit::module(kit::COUNT));
         kit::must(&mut planes, B, kit::module(ADMIT));
         planes.run_for(Span::seconds(12)).unwrap();
-        Run { planes, disks, crash, deaths: 0 }
+        Run { planes, disks, crash, deaths: 0, ask: |vm| kit::handover(vm, "b") }
     }
 
     /// Does something until it is done, however often a plane dies over it.
@@ -73,10 +79,10 @@ impl Run {
         let asked_at = self.planes.now();
         loop {
             // An answer that was lost is asked for again; a plane that has just started asks to wait.
-            let mut reply = None;
+            let (mut reply, ask) = (None, self.ask);
             self.insist(|planes| {
                 let gone = planes.manager(A).open().any(|action| action.proposal.kind.vm() == Some(vm));
-                reply = if gone { None } else { planes.command(A, kit::handover(vm, "b"))? };
+                reply = if gone { None } else { planes.command(A, ask(vm))? };
                 Ok(())
             });
             match reply {
@@ -185,6 +191,12 @@ impl Run {
 #[test]
 fn whenever_a_daemon_dies_the_guest_has_one_owner_and_no_fact_is_lost() {
     let deaths = die(Run::new, &[A, B], |_, _| ());
+    assert!(deaths >= 40, "only {deaths} daemons died");
+}
+
+#[test]
+fn whenever_a_daemon_dies_a_cold_guest_has_one_owner_and_runs_again() {
+    let deaths = die(Run::cold, &[A, B], |_, _| ());
     assert!(deaths >= 40, "only {deaths} daemons died");
 }
 

@@ -118,11 +118,16 @@ pub fn on_disk(plane: usize, disk: &SimulatedDisk) -> (Manager, Store) {
 
 /// Both planes, fresh; their clocks are off by so many milliseconds.
 pub fn planes(fleet: &str, disks: &[SimulatedDisk; 2], clocks_ms: [i64; 2]) -> Planes {
+    planes_with(fleet, disks, clocks_ms, MigrationLimits::default())
+}
+
+/// The same, with these limits for moves.
+pub fn planes_with(fleet: &str, disks: &[SimulatedDisk; 2], clocks_ms: [i64; 2], limits: MigrationLimits) -> Planes {
     let fleet = FleetPlan::parse("fleet.yaml", fleet).unwrap_or_else(|error| panic!("{error}"));
     let fleet = Fleet::new(&fleet, Timestamp(0)).unwrap();
     let planes = [A, B].map(|plane| {
         let (manager, store) = on_disk(plane, &disks[plane]);
-        Plane::new(manager, Some(store), clocks_ms[plane], MigrationLimits::default())
+        Plane::new(manager, Some(store), clocks_ms[plane], limits)
     });
     Planes::new(fleet, planes.into(), Span::seconds(5), Span(20))
 }
@@ -162,7 +167,13 @@ pub fn guest(planes: &Planes, name: &str) -> VmId {
 }
 
 pub fn handover(vm: VmId, plane: &str) -> Command {
-    let kind = ActionKind::Handover { vm, plane: plane.into(), host: None, live: true };
+    let kind = ActionKind::Handover { vm, plane: plane.into(), host: None, live: true, force_after: None };
+    Command::Act { kind, reason: "test".into() }
+}
+
+/// The same while it is off: shut down where it runs, and switched off after this time.
+pub fn cold(vm: VmId, plane: &str, force_after: Option<Span>) -> Command {
+    let kind = ActionKind::Handover { vm, plane: plane.into(), host: None, live: false, force_after };
     Command::Act { kind, reason: "test".into() }
 }
 

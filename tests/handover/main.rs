@@ -1,6 +1,8 @@
 //! A guest goes from one plane to another with its management: two managers in virtual time over one simulated fleet.
 
 mod cases;
+mod cold;
 mod crash;
+mod decided;
 mod kit;
 mod modules;

@@ -125,6 +125,9 @@ macro_rules! contract_tests {
             a_copy_that_nobody_will_use_is_removed
             what_somebody_paused_stays_paused
             hands_over_what_is_off
+            hands_over_what_runs_by_shutting_it_down
+            what_is_shut_down_for_a_handover_can_be_forced_and_taken_back
+            memory_that_is_saved_is_not_left_behind
             what_another_plane_sends_reaches_nothing_that_is_not_named
         }
     };
@@ -211,7 +214,7 @@ pub fn guest<'a>(fixture: &'a dyn Fixture, name: &str, change: impl FnOnce(&mut 
     Own { fixture, vm: fixture.guest(Side::A, &wanted), name: wanted.name }
 }
 
-fn lacks(fixture: &dyn Fixture, ability: Ability) -> bool {
+pub fn lacks(fixture: &dyn Fixture, ability: Ability) -> bool {
     let lacks = !fixture.can(ability);
     if lacks {
         eprintln!("skipped: this hypervisor's fixture lacks the ability {ability:?}");

@@ -1,8 +1,11 @@
 //! What every hypervisor promises of handovers to another plane. Cases as in `contract.rs`.
 
-use crate::contract::{EPOCH, Fixture, Own, PLANE, Side, Watcher, eventually, execute, guest, kind_of, mark, order, state};
-use embot::hypervisor::{ErrorKind, Handover, HandoverStep, Hypervisor, HypervisorError, MigrationLimits, ResumedBy, Transfer};
-use embot::model::{ActionKind, Mark, Reason, Sighting, Standing, VmId, VmState};
+use crate::contract::{
+    Ability, EPOCH, Fixture, Own, PLANE, Side, Watcher, eventually, execute, guest, kind_of, lacks, mark, order, state,
+};
+use embot::hypervisor::{ErrorKind, Handover, HandoverStep, Hypervisor, HypervisorError, MigrationLimits, Transfer};
+use embot::migration::ResumeBy;
+use embot::model::{ActionKind, Mark, Reason, Sighting, Span, Standing, VmId, VmState};
 use std::sync::atomic::Ordering;
 
 /// The plane that gets the guest.
@@ -37,21 +40,21 @@ impl<'a> Going<'a> {
         self.step(PLANE, ours(), HandoverStep::Seal { becomes: theirs() })
     }
 
-    fn transfer(&self, limits: MigrationLimits, resume: ResumedBy) -> Box<Transfer> {
+    fn transfer(&self, limits: MigrationLimits, resume: ResumeBy) -> Box<Transfer> {
         let destination = self.fixture.destination(Side::B);
         Box::new(Transfer { destination, limits, resume, rewriting: self.fixture.rewriting() })
     }
 
-    fn moves(&self, limits: MigrationLimits, resume: ResumedBy) -> Handover {
+    fn moves(&self, limits: MigrationLimits, resume: ResumeBy) -> Handover {
         self.step(PLANE, theirs(), HandoverStep::Move(self.transfer(limits, resume)))
     }
 
     fn quickly(&self) -> Handover {
-        self.moves(MigrationLimits::default(), ResumedBy::ByManager)
+        self.moves(MigrationLimits::default(), ResumeBy::Manager)
     }
 
     fn slowly(&self) -> Handover {
-        self.moves(self.fixture.slowly(), ResumedBy::ByManager)
+        self.moves(self.fixture.slowly(), ResumeBy::Manager)
     }
 
     /// The target takes it over.
@@ -63,6 +66,30 @@ impl<'a> Going<'a> {
     fn take_back(&self) -> Handover {
         let becomes = Mark { epoch: EPOCH + 2, ..ours() };
         self.step(PLANE, becomes.clone(), HandoverStep::Resume { becomes, start: false })
+    }
+
+    /// The same; what was shut down for it is started again.
+    fn start_again(&self) -> Handover {
+        let becomes = Mark { epoch: EPOCH + 2, ..ours() };
+        self.step(PLANE, becomes.clone(), HandoverStep::Resume { becomes, start: true })
+    }
+
+    /// The target is about to get it cold.
+    fn define(&self) -> Handover {
+        let xml = self.fixture.connect(Side::A).definition(self.own.vm).unwrap().xml;
+        self.step(OTHER, theirs(), HandoverStep::Define { xml, rewriting: self.fixture.rewriting(), trusted: false })
+    }
+
+    fn shut_down(&self, force_after: Option<Span>) -> Handover {
+        self.step(PLANE, theirs(), HandoverStep::ShutDown { force_after })
+    }
+
+    /// Its files go there.
+    fn copy(&self) -> Handover {
+        let limits = MigrationLimits { copy_storage: true, ..MigrationLimits::default() };
+        let mut transfer = self.transfer(limits, ResumeBy::Manager);
+        transfer.destination = self.fixture.destination_from_here(Side::B);
+        self.step(PLANE, theirs(), HandoverStep::Copy(transfer))
     }
 
     fn remove(&self, plane: &str) -> Handover {
@@ -119,7 +146,7 @@ pub fn hands_over_live_and_the_hypervisor_lets_it_run(fixture: &dyn Fixture) {
     let own = guest(fixture, "goes-on", |_| {});
     let going = Going::of(&own);
     do_step(&*a, &going.seal()).unwrap();
-    do_step(&*a, &going.moves(MigrationLimits::default(), ResumedBy::ByHypervisor)).unwrap();
+    do_step(&*a, &going.moves(MigrationLimits::default(), ResumeBy::Hypervisor)).unwrap();
     assert_eq!(seen(&*a, own.vm), None);
     assert_eq!(seen(&*b, own.vm), Some((Standing::Running, Some(theirs()), true)));
     assert_eq!(kind_of(do_step(&*b, &going.remove(OTHER))), ErrorKind::Precondition, "what runs is not removed");
@@ -155,7 +182,7 @@ pub fn a_handover_to_nowhere_leaves_the_guest(fixture: &dyn Fixture) {
     let own = guest(fixture, "goes-nowhere", |_| {});
     let going = Going::of(&own);
     do_step(&*a, &going.seal()).unwrap();
-    let mut transfer = going.transfer(MigrationLimits::default(), ResumedBy::ByManager);
+    let mut transfer = going.transfer(MigrationLimits::default(), ResumeBy::Manager);
     transfer.destination.host = "nowhere".into();
     transfer.destination.uri = "qemu+tcp://127.0.0.1:1/system".into();
     let failed = kind_of(do_step(&*a, &going.step(PLANE, theirs(), HandoverStep::Move(transfer))));
@@ -212,18 +239,63 @@ pub fn hands_over_what_is_off(fixture: &dyn Fixture) {
     let going = Going::of(&own);
     do_step(&*a, &going.seal()).unwrap();
     assert_eq!(kind_of(do_step(&*a, &going.quickly())), ErrorKind::Precondition, "there is no memory to be moved");
-    let xml = a.definition(own.vm).unwrap().xml;
-    let rewriting = fixture.rewriting();
-    let define = HandoverStep::Define { xml, rewriting, trusted: false };
-    twice(&*b, &going.step(OTHER, theirs(), define));
+    twice(&*b, &going.define());
     assert_eq!(seen(&*b, own.vm), Some((Standing::Off, Some(theirs()), true)));
-    let mut transfer = going.transfer(MigrationLimits::default(), ResumedBy::ByManager);
-    transfer.destination = fixture.destination_from_here(Side::B);
-    twice(&*a, &going.step(PLANE, theirs(), HandoverStep::Copy(transfer)));
+    twice(&*a, &going.copy());
     twice(&*a, &going.remove(PLANE));
     assert_eq!(seen(&*a, own.vm), None);
     twice(&*b, &going.take(true));
     assert_eq!(seen(&*b, own.vm), Some((Standing::Running, Some(theirs()), false)));
+}
+
+pub fn hands_over_what_runs_by_shutting_it_down(fixture: &dyn Fixture) {
+    if lacks(fixture, Ability::Shutdown) {
+        return;
+    }
+    let (a, b) = (fixture.connect(Side::A), fixture.connect(Side::B));
+    let own = guest(fixture, "goes-to-sleep", |_| {});
+    let going = Going::of(&own);
+    do_step(&*b, &going.define()).unwrap();
+    assert_eq!(kind_of(do_step(&*a, &going.shut_down(None))), ErrorKind::NotOwner, "not before it is sealed");
+    do_step(&*a, &going.seal()).unwrap();
+    assert_eq!(kind_of(do_step(&*a, &going.copy())), ErrorKind::Precondition, "the files of what runs are not copied");
+    twice(&*a, &going.shut_down(None));
+    assert_eq!(seen(&*a, own.vm), Some((Standing::Off, Some(theirs()), true)));
+    do_step(&*a, &going.copy()).unwrap();
+    twice(&*b, &going.take(true));
+    assert_eq!(seen(&*b, own.vm), Some((Standing::Running, Some(theirs()), false)));
+    twice(&*a, &going.remove(PLANE));
+    assert_eq!(seen(&*a, own.vm), None);
+}
+
+pub fn what_is_shut_down_for_a_handover_can_be_forced_and_taken_back(fixture: &dyn Fixture) {
+    let (a, b) = (fixture.connect(Side::A), fixture.connect(Side::B));
+    let own = guest(fixture, "will-not-hear", |wanted| wanted.deaf = true);
+    let going = Going::of(&own);
+    do_step(&*b, &going.define()).unwrap();
+    do_step(&*a, &going.seal()).unwrap();
+    // Whoever asks a guest to shut down waits for it, so that it is known what it does.
+    let watcher = Watcher { cancelled: true.into(), ..Watcher::default() };
+    assert_eq!(a.hand_over(&going.shut_down(Some(Span::seconds(1))), &watcher), Ok(()));
+    assert_eq!(seen(&*a, own.vm), Some((Standing::Off, Some(theirs()), true)));
+    twice(&*a, &going.start_again());
+    let again = Mark { epoch: EPOCH + 2, ..ours() };
+    assert_eq!(seen(&*a, own.vm), Some((Standing::Running, Some(again), false)));
+    twice(&*b, &going.remove(OTHER));
+    assert_eq!(seen(&*b, own.vm), None);
+}
+
+pub fn memory_that_is_saved_is_not_left_behind(fixture: &dyn Fixture) {
+    let (a, b) = (fixture.connect(Side::A), fixture.connect(Side::B));
+    let own = guest(fixture, "saved-before", |_| {});
+    let going = Going::of(&own);
+    execute(&*a, ActionKind::Save { vm: own.vm }).unwrap();
+    do_step(&*b, &going.define()).unwrap();
+    do_step(&*a, &going.seal()).unwrap();
+    let error = do_step(&*a, &going.copy()).unwrap_err();
+    assert!(error.kind == ErrorKind::Precondition && error.what.contains("memory is saved"), "{error}");
+    do_step(&*a, &going.take_back()).unwrap();
+    do_step(&*b, &going.remove(OTHER)).unwrap();
 }
 
 pub fn what_another_plane_sends_reaches_nothing_that_is_not_named(fixture: &dyn Fixture) {

@@ -7,9 +7,9 @@ use embot::hypervisor::simulated::{
     Outcome, SimulatedHost, Trouble,
 };
 use embot::hypervisor::{
-    Destination, ErrorKind, Handover, HandoverStep, Hypervisor, HypervisorError, MigrationLimits, Order, ResumedBy, Rewriting,
-    Transfer,
+    Destination, ErrorKind, Handover, HandoverStep, Hypervisor, HypervisorError, MigrationLimits, Order, Rewriting, Transfer,
 };
+use embot::migration::ResumeBy;
 use embot::model::{ActionKind, HostId, Mark, Span, Standing, Timestamp, VmId};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -208,7 +208,7 @@ struct Broken {
 }
 
 /// Moves a guest to another plane while something is wrong with its source.
-fn break_at_switch(trouble: Trouble, resume: ResumedBy) -> Broken {
+fn break_at_switch(trouble: Trouble, resume: ResumeBy) -> Broken {
     let log = Log::default();
     let fixture = logged(log.clone()).unwrap();
     let vm = guest(&fixture, "breaks");
@@ -268,7 +268,7 @@ fn most_runs(log: &Log, vm: VmId) -> usize {
 
 #[test]
 fn a_link_that_breaks_in_the_last_moment_leaves_one_that_runs_where_managers_resume() {
-    let Broken { a, b, vm, error, log } = break_at_switch(Trouble::CutAtSwitch, ResumedBy::ByManager);
+    let Broken { a, b, vm, error, log } = break_at_switch(Trouble::CutAtSwitch, ResumeBy::Manager);
     assert_eq!(error.kind, ErrorKind::Failed, "{error}");
     assert_eq!((standing(&*a, vm), standing(&*b, vm)), (Some(Standing::Running), Some(Standing::Migrating)));
     assert_eq!(most_runs(&log, vm), 1);
@@ -281,14 +281,14 @@ fn a_link_that_breaks_in_the_last_moment_leaves_one_that_runs_where_managers_res
 
 #[test]
 fn a_link_that_breaks_in_the_last_moment_leaves_two_where_hypervisors_resume_and_the_log_tells() {
-    let Broken { a, b, vm, log, .. } = break_at_switch(Trouble::CutAtSwitch, ResumedBy::ByHypervisor);
+    let Broken { a, b, vm, log, .. } = break_at_switch(Trouble::CutAtSwitch, ResumeBy::Hypervisor);
     assert_eq!((standing(&*a, vm), standing(&*b, vm)), (Some(Standing::Running), Some(Standing::Running)));
     assert_eq!(most_runs(&log, vm), 2);
 }
 
 #[test]
 fn a_source_that_is_killed_in_the_last_moment_comes_back_with_the_guest_paused() {
-    for (resume, there) in [(ResumedBy::ByManager, Standing::Migrating), (ResumedBy::ByHypervisor, Standing::Running)] {
+    for (resume, there) in [(ResumeBy::Manager, Standing::Migrating), (ResumeBy::Hypervisor, Standing::Running)] {
         let Broken { a, b, vm, error, log } = break_at_switch(Trouble::KilledAtSwitch, resume);
         assert_eq!(error.kind, ErrorKind::Unreachable, "{error}");
         assert_eq!(a.look(vm).unwrap_err().kind, ErrorKind::Unreachable, "nobody can tell");

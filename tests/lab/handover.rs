@@ -1,7 +1,8 @@
 //! Guests that go to another plane's host, as the hypervisor sees it.
 
 use super::*;
-use embot::hypervisor::{Handover, HandoverStep, ResumedBy, Rewriting, Transfer};
+use embot::hypervisor::{Handover, HandoverStep, Rewriting, Transfer};
+use embot::migration::ResumeBy;
 use embot::model::{Mark, Standing, Timestamp};
 use std::path::PathBuf;
 use std::process::Command;
@@ -17,7 +18,7 @@ fn step(vm: VmId, number: u64, epoch: u64, step: HandoverStep) -> Handover {
     Handover { id, plane: "home".into(), vm, mark: mark("home", epoch), step }
 }
 
-fn transfer(destination: Destination, resume: ResumedBy) -> Box<Transfer> {
+fn transfer(destination: Destination, resume: ResumeBy) -> Box<Transfer> {
     let limits = MigrationLimits::default();
     Box::new(Transfer { destination, limits, resume, rewriting: Rewriting::default() })
 }
@@ -54,7 +55,7 @@ fn a_guest_goes_over_without_missing_a_beat_and_its_pause_is_told() {
             lab.virsh(names[from], &[&arguments[..], &[&lab.destination(names[to]).uri]].concat()).unwrap();
         } else {
             let becomes = mark("home", epoch);
-            let resume = if way == "by manager" { ResumedBy::ByManager } else { ResumedBy::ByHypervisor };
+            let resume = if way == "by manager" { ResumeBy::Manager } else { ResumeBy::Hypervisor };
             let seal = step(vm, round, epoch - 1, HandoverStep::Seal { becomes: becomes.clone() });
             source.hand_over(&seal, &Waiting::default()).unwrap();
             let moves = HandoverStep::Move(transfer(lab.destination(names[to]), resume));
@@ -117,10 +118,17 @@ fn files_of_a_guest_that_is_off_are_copied_and_verified() {
     rewriting.paths.insert("/var/lib/libvirt/images/cold.qcow2".into(), "/var/lib/libvirt/images/arrived.qcow2".into());
     do_step(&b, HandoverStep::Define { xml: definition.xml, rewriting: rewriting.clone(), trusted: false }).unwrap();
     let here = Destination { host: "host-b".into(), uri: lab.uri("host-b").into(), migration_uri: None };
-    let copy = || {
-        HandoverStep::Copy(Box::new(Transfer { rewriting: rewriting.clone(), ..*transfer(here.clone(), ResumedBy::ByManager) }))
+    let copies = |copy_storage| {
+        let limits = MigrationLimits { copy_storage, ..MigrationLimits::default() };
+        let transfer = *transfer(here.clone(), ResumeBy::Manager);
+        HandoverStep::Copy(Box::new(Transfer { rewriting: rewriting.clone(), limits, ..transfer }))
     };
+    let copy = || copies(true);
     let arrived = image("host-b").with_file_name("arrived.qcow2");
+
+    // Were its disks shared, they would be there.
+    do_step(&a, copies(false)).unwrap();
+    assert!(!arrived.exists());
 
     // Something else lies there: not touched.
     std::fs::write(&arrived, "precious").unwrap();

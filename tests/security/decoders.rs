@@ -7,11 +7,12 @@
 //! `tests/corpus`. Files `refused-*` there are what it must not take, among them all that once made it panic.
 
 use super::seeds::{self, GUEST};
-use embot::embot::package::Package;
+use embot::embot::package::{Package, Sealed, TrustStore, unpack};
 use embot::migration::bundle::{Bundle, Changes, Waiting};
 use embot::migration::link::proto::Frame;
 use embot::migration::link::wire::{Reader, Speaker};
 use embot::migration::message;
+use embot::model::{ContentHash, Timestamp};
 use embot::pki::Certificate;
 use prost::Message;
 use rand_chacha::ChaCha8Rng;
@@ -33,6 +34,8 @@ const DECODERS: &[(&str, Decoder, Seeds)] = &[
     ("frame", frame, seeds::frames),
     ("message", migration_message, seeds::messages),
     ("package", package, Vec::new),
+    ("parcel", parcel, seeds::parcels),
+    ("sealed", sealed, seeds::listings),
     ("waiting", waiting, seeds::waitings),
 ];
 
@@ -69,7 +72,24 @@ fn migration_message(bytes: &[u8]) -> bool {
     true
 }
 
-/// What a module's parcel holds.
+/// What modules that were asked for come in.
+fn parcel(bytes: &[u8]) -> bool {
+    let asked = seeds::pieces().iter().map(|piece| ContentHash::of(piece)).collect();
+    let Ok(pieces) = unpack(&asked, bytes) else { return false };
+    assert!(pieces.iter().all(|piece| asked.contains(&ContentHash::of(piece))), "nothing comes that was not asked for");
+    true
+}
+
+/// The listing of a module on offer.
+fn sealed(bytes: &[u8]) -> bool {
+    let Ok(sealed) = Sealed::read(bytes) else { return false };
+    assert_eq!(&**sealed.bytes(), bytes);
+    let nobody = TrustStore::default();
+    assert!(sealed.vouch(&nobody, "site-b", Timestamp(0)).is_err(), "nobody is trusted here");
+    true
+}
+
+/// A package as a file.
 fn package(bytes: &[u8]) -> bool {
     Package::read(bytes).is_ok_and(|package| package.check_files().is_ok())
 }
@@ -194,6 +214,12 @@ fn good_bytes_are_taken_and_the_others_are_not() {
 #[test]
 fn values_too_deep_are_refused_before_the_stack_ends() {
     assert!(!bundle(&seeds::deep_bundle()));
+}
+
+#[test]
+fn values_too_many_are_refused_before_they_fill_the_memory() {
+    assert!(bundle(&seeds::broad_bundle(1_000)));
+    assert!(!bundle(&seeds::broad_bundle(1_000_000)));
 }
 
 fn is_good(path: &Path) -> bool {

@@ -2,6 +2,7 @@
 
 use super::frames::offer;
 use super::world::{denied, frame, hello, inquiry};
+use embot::embot::package::{Contents, Package, Recipe, SigningKey, Unverified, pack, parcel};
 use embot::migration::MigrationId;
 use embot::migration::bundle::{Bundle, Changes, ModuleStamp, TravellingTimer, Waiting};
 use embot::migration::link::proto::frame::Body;
@@ -13,6 +14,8 @@ use embot::model::{
     VmState,
 };
 use prost::Message as _;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// The guest that they are about.
 pub const GUEST: VmId = VmId(uuid::Uuid::from_u128(41));
@@ -148,6 +151,47 @@ pub fn waitings() -> Vec<Vec<u8>> {
 /// Dirty rounds.
 pub fn rounds() -> Vec<Vec<u8>> {
     [Some(bundle().to_bytes()), None].map(|state| Changes { state, events: waiting().to_bytes() }.to_bytes()).into()
+}
+
+/// The pieces of two modules' packages: what can be asked for.
+pub fn pieces() -> Vec<Arc<[u8]>> {
+    packages().iter().flat_map(Package::blobs).collect()
+}
+
+fn packages() -> Vec<Package<Unverified>> {
+    let key = SigningKey::from_seed(&[7; 32]).unwrap();
+    let module = |name: &str| {
+        let manifest = format!("module: {name}\nversion: '1'\npolicies: [{name}.rhai]\ncovers: {{ each: vm }}\n");
+        let policies = [(Arc::from(format!("{name}.rhai")), Arc::from("fn on_load(vm) { this.n = 1; }"))];
+        pack(&format!("{name}.yaml").into(), &manifest, &policies, Recipe { serial: 3, ..Recipe::default() }).unwrap()
+    };
+    vec![module("count").sign(&key).unwrap(), module("other")]
+}
+
+/// Listings on offer, signed and not.
+pub fn listings() -> Vec<Vec<u8>> {
+    packages().iter().map(|package| package.sealed().bytes().to_vec()).collect()
+}
+
+/// Parcels: of one package, of both.
+pub fn parcels() -> Vec<Vec<u8>> {
+    let mut contents = Contents::default();
+    let mut asked = BTreeSet::new();
+    let mut roots = Vec::new();
+    let mut parcels = Vec::new();
+    for package in packages() {
+        roots.push(package.hash());
+        asked.extend(package.blobs().into_iter().map(|piece| contents.put(piece)));
+        parcels.push(parcel(&asked, &roots, &contents).unwrap());
+    }
+    parcels
+}
+
+/// A bundle whose embot's state is a list of so many values.
+pub fn broad_bundle(values: usize) -> Vec<u8> {
+    let mut broad = bundle();
+    broad.embots[0].1.state.insert("list".into(), Value::Array(vec![Value::Unit; values]).into());
+    broad.to_bytes()
 }
 
 /// A bundle whose embot's state is a list within a list, ten thousand deep: whoever reads it must not run out of stack.

@@ -216,7 +216,8 @@ impl Bench {
                 let (here, next) = look(handle, move |manager| still_here(manager, &wanted))?;
                 is_over &= here == 0;
                 let ask = |vm| {
-                    let kind = ActionKind::Handover { vm, plane: NAMES[1 - plane].into(), host: None, live: true };
+                    let kind =
+                        ActionKind::Handover { vm, plane: NAMES[1 - plane].into(), host: None, live: true, force_after: None };
                     handle.command(Command::Act { kind, reason: "bench".into() }, "bench".into())
                 };
                 let replies: Vec<oneshot::Receiver<Reply>> = next.into_iter().map(ask).collect();

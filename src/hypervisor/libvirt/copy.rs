@@ -10,7 +10,7 @@
 use super::failure::{Trouble, is_missing};
 use super::handover::{Hand, judge_here};
 use super::session::{ACT_LONG, ANSWER, Door, Session};
-use crate::hypervisor::{ErrorKind, HypervisorError, Transfer, Verdict, portrait};
+use crate::hypervisor::{ErrorKind, HypervisorError, Portrait, SAVED, Transfer, Verdict, portrait};
 use crate::model::Progress;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use sha2::{Digest, Sha256};
@@ -80,7 +80,7 @@ pub fn copy(hand: &Hand<'_>, transfer: &Transfer) -> Result<(), HypervisorError>
     Ok(())
 }
 
-/// The files to be copied: disks that the guest writes, and its firmware's variables.
+/// The files to be copied: disks that the guest writes, where they are not shared, and its firmware's variables.
 fn files(hand: &Hand<'_>, transfer: &Transfer) -> Result<Vec<File>, HypervisorError> {
     let (host, handover) = (hand.door.host.clone(), Arc::new(hand.handover.clone()));
     let what = format!("read the files of guest {}", handover.vm);
@@ -89,6 +89,11 @@ fn files(hand: &Hand<'_>, transfer: &Transfer) -> Result<Vec<File>, HypervisorEr
             let what = format!("{host}: another job works on guest {}; wait for its end", handover.vm);
             return Err(Trouble::refuse(ErrorKind::Failed, what));
         };
+        // libvirt may have forgotten why it is off.
+        if here.domain.has_managed_save(0)? {
+            let what = format!("guest {} on {host} {SAVED}", here.found.name);
+            return Err(Trouble::refuse(ErrorKind::Precondition, what));
+        }
         Ok(here.domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?)
     })?;
     let no = |kind, why: &str| {
@@ -96,20 +101,20 @@ fn files(hand: &Hand<'_>, transfer: &Transfer) -> Result<Vec<File>, HypervisorEr
         HypervisorError::new(kind, what)
     };
     let portrait = portrait(&xml).map_err(|why| no(ErrorKind::Failed, &why))?;
-    if portrait.tpm {
-        let why = "the state of its TPM cannot be read through libvirt; move it live, or without its TPM";
-        return Err(no(ErrorKind::Unsupported, why));
-    }
-    if let Some((target, kind)) = portrait.remote_disks.first().filter(|(_, kind)| **kind != *"network") {
-        let why = format!("its disk {target} is of type {kind}; only files and devices are copied");
+    if let Some(why) = portrait.obstacle_to_a_copy(transfer.limits.copy_storage) {
         return Err(no(ErrorKind::Unsupported, &why));
     }
-    let disks = portrait.disks.iter().filter(|disk| !disk.read_only).map(|disk| disk.path.clone());
-    let file = |from: Arc<str>| File {
-        to: transfer.rewriting.path(&from).unwrap_or_else(|| from.to_string()),
+    Ok(files_of(&portrait, transfer))
+}
+
+fn files_of(portrait: &Portrait, transfer: &Transfer) -> Vec<File> {
+    let copied = transfer.limits.copy_storage;
+    let disks = portrait.disks.iter().filter(|disk| copied && !disk.read_only).map(|disk| &disk.path);
+    let file = |from: &Arc<str>| File {
+        to: transfer.rewriting.path(from).unwrap_or_else(|| from.to_string()),
         from: from.to_string(),
     };
-    Ok(disks.chain(portrait.nvram).map(file).collect())
+    disks.chain(&portrait.nvram).map(file).collect()
 }
 
 /// Finds the volume at a path, by a pool over its folder; where there is none, by one that lives as long as the work.
@@ -281,5 +286,32 @@ fn wait<T>(
             told = done;
             tell(done);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hypervisor::{Destination, DiskFile, MigrationLimits, Rewriting};
+    use crate::migration::ResumeBy;
+
+    #[test]
+    fn disks_are_copied_where_they_are_not_shared_and_the_firmware_s_variables_always() {
+        let disk = |path: &str, read_only| DiskFile { target: "vda".into(), path: path.into(), read_only };
+        let portrait = Portrait {
+            disks: vec![disk("/pool/web.qcow2", false), disk("/iso/boot.iso", true)],
+            nvram: Some("/nvram/web.fd".into()),
+            ..Portrait::default()
+        };
+        let destination = Destination { host: "b".into(), uri: "".into(), migration_uri: None };
+        let rewriting = Rewriting { paths: [("/pool/".into(), "/data/".into())].into(), ..Rewriting::default() };
+        let limits = MigrationLimits::default();
+        let mut transfer = Transfer { destination, limits, resume: ResumeBy::Manager, rewriting };
+        let told = |transfer: &Transfer| -> Vec<String> {
+            files_of(&portrait, transfer).into_iter().map(|file| format!("{} -> {}", file.from, file.to)).collect()
+        };
+        assert_eq!(told(&transfer), ["/nvram/web.fd -> /nvram/web.fd"]);
+        transfer.limits.copy_storage = true;
+        assert_eq!(told(&transfer), ["/pool/web.qcow2 -> /data/web.qcow2", "/nvram/web.fd -> /nvram/web.fd"]);
     }
 }

@@ -13,6 +13,7 @@ use super::failure::{Trouble, is_missing, is_unsupported, is_wrong_state};
 use super::job;
 use super::order::{ACT, lookup, write_mark};
 use super::session::{ANSWER, Door, Session};
+use super::shutdown::Asked;
 use crate::clock::Clock;
 use crate::hypervisor::{
     Busy, Definition, ErrorKind, Found, Handover, HandoverStep, HypervisorError, Rewriting, Verdict, Watch, import, judge,
@@ -25,6 +26,43 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::Error;
 use virt_sys as sys;
+
+impl Asked for Hand<'_> {
+    fn ask(&self) -> Result<(), HypervisorError> {
+        self.while_it_runs("shut down", |domain| domain.shutdown_flags(0).map(drop))
+    }
+
+    fn runs(&self) -> Result<bool, HypervisorError> {
+        let vm = self.handover.vm;
+        let runs = move |connect: &Connect| Ok(find(connect, vm)?.is_some_and(|here| here.found.is_active()));
+        self.session.call(format!("look at guest {vm}"), ANSWER, runs)
+    }
+
+    fn switch_off(&self) -> Result<(), HypervisorError> {
+        self.while_it_runs("switch off", |domain| domain.destroy())
+    }
+
+    /// What was asked of a guest cannot be taken back: whoever asked waits.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
+impl Hand<'_> {
+    /// Checks, and acts unless the guest is off already.
+    fn while_it_runs(
+        &self,
+        what: &str,
+        act: impl FnOnce(&Domain) -> Result<(), Error> + Send + 'static,
+    ) -> Result<(), HypervisorError> {
+        let (host, handover) = (self.door.host.clone(), Arc::new(self.handover.clone()));
+        let what = format!("{what} guest {} for handover {}", handover.vm, handover.id);
+        self.session.call(what, ACT, move |connect| match judge_here(connect, &host, &handover)? {
+            (Verdict::Begin, Some(here)) => Ok(act(&here.domain)?),
+            _ => Ok(()),
+        })
+    }
+}
 
 /// A guest's clock is put right after a move for so long at the most; its agent may be slow.
 const CLOCK: Duration = Duration::from_secs(2);
@@ -155,13 +193,14 @@ fn act_on(connect: &Connect, host: &HostId, handover: &Handover) -> Result<bool,
             let domain = &here.domain;
             if resume {
                 domain.resume()?;
-            } else if start {
-                domain.create()?;
             }
+            // One that does not start is its new owner's all the same, to be started by hand.
+            let started = if start { domain.create() } else { Ok(()) };
             if here.autostart && !domain.autostart()? {
                 domain.set_autostart(true)?;
             }
             write_mark(domain, &Marked { mark: becomes.clone(), autostart: false, seal: None })?;
+            started?;
             return Ok(resume);
         }
         (Verdict::Remove, _, Some(here)) => remove(&here.domain)?,

@@ -13,7 +13,8 @@ use super::handover::{Hand, find, judge_here};
 use super::job::{Abort, Follow, Outcome};
 use super::migration::stream;
 use super::session::{ANSWER, Pending, Session};
-use crate::hypervisor::{ErrorKind, HypervisorError, ResumedBy, Rewriting, Transfer, Verdict, rewrite};
+use crate::hypervisor::{ErrorKind, HypervisorError, Rewriting, Transfer, Verdict, rewrite};
+use crate::migration::ResumeBy;
 use crate::model::{Reason, Span, Standing};
 use std::sync::Arc;
 use virt::domain::Domain;
@@ -60,10 +61,11 @@ fn flags(transfer: &Transfer) -> std::ffi::c_uint {
         | sys::VIR_MIGRATE_UNDEFINE_SOURCE
         // A disk error in the midst ends the migration rather than the guest.
         | sys::VIR_MIGRATE_ABORT_ON_ERROR
-        | either(*resume == ResumedBy::ByManager, sys::VIR_MIGRATE_PAUSED)
+        | either(*resume == ResumeBy::Manager, sys::VIR_MIGRATE_PAUSED)
         | either(limits.auto_converge, sys::VIR_MIGRATE_AUTO_CONVERGE)
         | either(limits.compression, sys::VIR_MIGRATE_COMPRESSED)
         | either(limits.copy_storage, sys::VIR_MIGRATE_NON_SHARED_DISK)
+        | either(limits.tls, sys::VIR_MIGRATE_TLS)
 }
 
 fn begin(hand: &Hand<'_>, transfer: &Transfer) -> Pending<()> {
@@ -189,15 +191,16 @@ mod tests {
     fn a_guest_arrives_paused_unless_its_disks_are_locked() {
         let destination = Destination { host: "h".into(), uri: "".into(), migration_uri: None };
         let limits = MigrationLimits::default();
-        let mut transfer = Transfer { destination, limits, resume: ResumedBy::default(), rewriting: Rewriting::default() };
+        let mut transfer = Transfer { destination, limits, resume: ResumeBy::default(), rewriting: Rewriting::default() };
         let plain = flags(&transfer);
         assert_ne!(plain & sys::VIR_MIGRATE_PAUSED, 0);
         assert_ne!(plain & sys::VIR_MIGRATE_UNDEFINE_SOURCE, 0);
         assert_eq!(plain & (sys::VIR_MIGRATE_COMPRESSED | sys::VIR_MIGRATE_NON_SHARED_DISK), 0);
-        transfer.resume = ResumedBy::ByHypervisor;
+        transfer.resume = ResumeBy::Hypervisor;
         assert_eq!(flags(&transfer), plain & !sys::VIR_MIGRATE_PAUSED);
-        transfer.limits = MigrationLimits { compression: true, copy_storage: true, auto_converge: true, ..limits };
+        transfer.limits = MigrationLimits { compression: true, copy_storage: true, auto_converge: true, tls: true, ..limits };
         let more = sys::VIR_MIGRATE_COMPRESSED | sys::VIR_MIGRATE_NON_SHARED_DISK | sys::VIR_MIGRATE_AUTO_CONVERGE;
+        let more = more | sys::VIR_MIGRATE_TLS;
         assert_eq!(flags(&transfer), (plain & !sys::VIR_MIGRATE_PAUSED) | more);
     }
 }

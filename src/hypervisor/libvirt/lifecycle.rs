@@ -6,6 +6,7 @@ use super::ffi;
 use super::job::{self, Follow, Outcome};
 use super::order::{ACT, Errand, Found, act_on, look, lookup, write_mark};
 use super::session::Session;
+use super::shutdown::{Asked, shut_down};
 use super::state;
 use crate::hypervisor::{ErrorKind, HypervisorError};
 use crate::model::{Mark, Reason, Span, VmState};
@@ -13,12 +14,8 @@ use std::sync::Arc;
 use virt::domain::Domain;
 use virt_sys as sys;
 
-/// How often a guest that shuts down is looked at.
+/// How often a guest that gives or takes memory is looked at.
 const LOOK: Span = Span(250);
-/// A guest that is still booting does not hear the first request: ask again after this time.
-const ASK_AGAIN: Span = Span::seconds(10);
-/// A guest that may not be forced has this long to shut down.
-const PATIENCE: Span = Span::minutes(10);
 /// A guest has this long to give or take memory; while it boots it does neither.
 const BALLOON_PATIENCE: Span = Span::seconds(30);
 
@@ -63,54 +60,34 @@ pub fn restore(errand: &Errand<'_>) -> Result<(), HypervisorError> {
     })
 }
 
-/// Asks a guest to shut down, looks until it has, and switches it off after a time where that is wanted.
+/// Shuts a guest down.
 pub fn shutdown(errand: &Errand<'_>, force_after: Option<Span>) -> Result<(), HypervisorError> {
-    let ask = || {
-        errand.act("shut down", |domain, found| {
+    let vm = errand.vm;
+    let name = errand.look()?.map_or_else(|| vm.to_string(), |found| format!("{} ({vm})", found.name));
+    shut_down(errand, &name, errand.clock, force_after)
+}
+
+impl Asked for Errand<'_> {
+    fn ask(&self) -> Result<(), HypervisorError> {
+        self.act("shut down", |domain, found| {
             need_active(found, "shut down")?;
             need(found.state != VmState::Paused, ErrorKind::Precondition, || {
                 format!("cannot shut down guest {}: it is paused and would not hear of it; resume or destroy it", found.name)
             })?;
-            // Its agent where it has one that answers, else the power button.
-            Ok((domain.shutdown_flags(0)?, found.name.clone()).1)
+            Ok(domain.shutdown_flags(0).map(drop)?)
         })
-    };
-    let name = ask()?;
-    let asked = errand.clock.now();
-    let mut asked_last = asked;
-    loop {
-        errand.clock.sleep(LOOK);
-        match errand.look()? {
-            None => return Ok(()),
-            Some(found) if !found.is_active() => return Ok(()),
-            Some(_) => {}
-        }
-        let now = errand.clock.now();
-        let vm = errand.vm;
-        if errand.watch.is_cancelled() {
-            let what = format!("shutting down guest {name} ({vm}) was cancelled; it was asked already and may still do it");
-            return Err(HypervisorError::new(ErrorKind::Cancelled, what));
-        }
-        match force_after {
-            Some(span) if now.since(asked) >= span => {
-                // By itself in the last moment is as good.
-                return destroy(errand).or_else(|error| {
-                    if matches!(errand.look(), Ok(Some(found)) if found.is_active()) { Err(error) } else { Ok(()) }
-                });
-            }
-            None if now.since(asked) >= PATIENCE => {
-                let what = format!(
-                    "guest {name} ({vm}) was asked to shut down and still runs after {PATIENCE}; it may have no agent and ignore its power button: give `force_after`, or destroy it"
-                );
-                return Err(HypervisorError::new(ErrorKind::TimedOut, what));
-            }
-            _ => {}
-        }
-        if now.since(asked_last) >= ASK_AGAIN {
-            asked_last = now;
-            // It may have gone since the last look; the next look tells.
-            let _ = ask();
-        }
+    }
+
+    fn runs(&self) -> Result<bool, HypervisorError> {
+        Ok(self.look()?.is_some_and(|found| found.is_active()))
+    }
+
+    fn switch_off(&self) -> Result<(), HypervisorError> {
+        destroy(self)
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.watch.is_cancelled()
     }
 }
 

@@ -98,8 +98,13 @@ fn begin(errand: &Errand<'_>, destination: &Destination, live: bool) -> super::s
     if live {
         // A disk error in the midst ends the migration rather than the guest.
         flags |= sys::VIR_MIGRATE_LIVE | sys::VIR_MIGRATE_ABORT_ON_ERROR;
-        flags |= if limits.auto_converge { sys::VIR_MIGRATE_AUTO_CONVERGE } else { 0 };
-        flags |= if limits.copy_storage { sys::VIR_MIGRATE_NON_SHARED_DISK } else { 0 };
+        let wanted = [
+            (limits.auto_converge, sys::VIR_MIGRATE_AUTO_CONVERGE),
+            (limits.compression, sys::VIR_MIGRATE_COMPRESSED),
+            (limits.copy_storage, sys::VIR_MIGRATE_NON_SHARED_DISK),
+            (limits.tls, sys::VIR_MIGRATE_TLS),
+        ];
+        flags |= wanted.iter().filter(|(wanted, _)| *wanted).fold(0, |all, (_, flag)| all | flag);
     } else {
         flags |= sys::VIR_MIGRATE_OFFLINE;
     }

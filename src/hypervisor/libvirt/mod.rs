@@ -31,6 +31,7 @@ mod neighbours;
 mod order;
 mod recover;
 mod session;
+mod shutdown;
 mod state;
 mod statistics;
 
@@ -275,6 +276,9 @@ impl Hypervisor for LibvirtHost {
         let hand = Hand { door: &self.door, session: &session, handover, watch, clock: &*self.clock };
         let result = match &handover.step {
             HandoverStep::Move(transfer) => leaving::leave(&hand, &Session::open(&self.door, None), transfer),
+            HandoverStep::ShutDown { force_after } => {
+                shutdown::shut_down(&hand, &handover.vm.to_string(), &*self.clock, *force_after)
+            }
             HandoverStep::Copy(transfer) => copy::copy(&hand, transfer),
             _ => handover::act(&hand),
         };

@@ -31,11 +31,7 @@ impl Manager {
                 let peer = entry.row.peer.clone();
                 self.say(&peer, id, message);
             }
-            Effect::Order(number, order) => {
-                let Machine::Target(machine) = &entry.machine else { return None };
-                let definition = machine.offer.as_ref().map_or_else(|| "".into(), |offer| offer.guest.description.clone());
-                self.order(id, entry, number, order, definition);
-            }
+            Effect::Order(number, order) => self.order(id, entry, number, order),
             Effect::Alarm(text) => self.notice(Level::Alarm, format!("migration {id} of guest {}: {text}", entry.row.name)),
             Effect::Consider => return Some(Input::Verdict(self.consider(id, entry))),
             Effect::Import(import) => {

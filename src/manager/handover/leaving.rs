@@ -5,8 +5,8 @@ use crate::manager::{Manager, Output};
 use crate::migration::bundle::{Bundle, Changes, Parts, Waiting};
 use crate::migration::message::{GuestOffer, ModuleOffer, Offer, Payload};
 use crate::migration::order::MigrationOrder;
-use crate::migration::source::{Effect, Input, Phase, Source, What};
-use crate::migration::{Ending, Order, Reason, ReasonKind, Way};
+use crate::migration::source::{Effect, Input, Source, What};
+use crate::migration::{Ending, Order, Reason, ReasonKind, ResumeBy, Way};
 use crate::model::{
     Action, ActionId, ActionKind, ActionState, ActionUpdate, Bytes, Change, ElementId, EmbotId, EventBody, HostId, Level, Mark,
     MigrationId, Side, Tombstone, VmId,
@@ -15,31 +15,14 @@ use crate::plan::Situation;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// A phase in one stable word.
-pub(super) fn word(phase: &Phase) -> &'static str {
-    match phase {
-        Phase::Offering => "offering",
-        Phase::Stating => "stating",
-        Phase::Queueing => "queueing",
-        Phase::Marking => "marking",
-        Phase::Moving => "moving",
-        Phase::LastRound => "last_round",
-        Phase::HandingOver => "handing_over",
-        Phase::Retiring => "retiring",
-        Phase::Retired => "retired",
-        Phase::Asking => "asking",
-        Phase::Reclaiming => "reclaiming",
-        Phase::TellingPeer => "telling_peer",
-        Phase::Ended => "ended",
-    }
-}
-
 impl Manager {
     /// The planner has accepted that a guest is handed over: its host is asked what the peer must know of it.
     pub(in crate::manager) fn begin_handover(&mut self, action: &Action) {
-        let (Some(vm), Some(host)) = (action.proposal.kind.vm(), action.host.clone()) else { return };
+        let ActionKind::Handover { vm, live, .. } = action.proposal.kind else { return };
+        let Some(host) = action.host.clone() else { return };
         let migration = self.migration_of(action.id);
-        self.turn.outputs.push(Output::Describe { migration, vm, host });
+        let way = if live { Way::Live } else { Way::Cold };
+        self.turn.outputs.push(Output::Describe { migration, vm, host, way });
     }
 
     /// A host has described a guest that is to go: now it can be offered.
@@ -65,7 +48,10 @@ impl Manager {
                 let host = known.host.clone().unwrap_or_else(|| HostId::from(""));
                 let live = offer.way == Way::Live;
                 let row = row(Side::Source, &offer.to, offer.vm, &offer.guest.name, offer.epoch, live, host);
-                let machine = Source::new(id.clone(), offer, self.settings.handover.timing, self.now);
+                let mut machine = Source::new(id.clone(), offer, self.settings.handover.timing, self.now);
+                if let ActionKind::Handover { force_after, .. } = &known.proposal.kind {
+                    machine.force_after = *force_after;
+                }
                 let mut entry = Entry::new(Machine::Source(machine), row);
                 self.run_source(id, &mut entry, VecDeque::from([Input::Begin]));
                 self.keep(id.clone(), entry, true);
@@ -76,14 +62,11 @@ impl Manager {
 
     /// What is offered to the peer.
     fn offer(&self, action: &Action, mut guest: GuestOffer) -> Result<Offer, Arc<str>> {
-        let ActionKind::Handover { vm, plane, host, live } = &action.proposal.kind else {
+        let ActionKind::Handover { vm, plane, host, live, .. } = &action.proposal.kind else {
             return Err("it is no handover".into());
         };
         let world = self.world.borrow();
         let known = world.vm(*vm).ok_or("the plane no longer knows the guest")?;
-        if let (Some(device), true) = (guest.passthrough.first(), *live) {
-            return Err(format!("it has {device}, which does not move: take it out, or hand the guest over cold").into());
-        }
         (guest.name, guest.state) = (known.name.clone(), known.state);
         (guest.vcpus, guest.memory_mib) = (known.vcpus, known.memory_mib);
         let usage = self.usage.borrow();
@@ -103,7 +86,8 @@ impl Manager {
             to: plane.clone(),
             host: host.clone(),
             way: if *live { Way::Live } else { Way::Cold },
-            resume: self.settings.handover.resume,
+            // A cold guest is started, not resumed.
+            resume: if *live { self.settings.handover.resume } else { ResumeBy::Manager },
             why: action.proposal.reason.clone(),
             guest,
             modules,
@@ -128,11 +112,7 @@ impl Manager {
                 let peer = entry.row.peer.clone();
                 self.say(&peer, id, message);
             }
-            Effect::Order(number, order) => {
-                let Machine::Source(machine) = &entry.machine else { return None };
-                let definition = machine.offer.guest.description.clone();
-                self.order(id, entry, number, order, definition);
-            }
+            Effect::Order(number, order) => self.order(id, entry, number, order),
             Effect::Alarm(text) => self.notice(Level::Alarm, format!("migration {id} of guest {}: {text}", entry.row.name)),
             Effect::Hold => {
                 self.queue.hold(&entry.vm());
@@ -167,7 +147,15 @@ impl Manager {
     }
 
     /// An order for a host of this plane, when this batch is durable.
-    pub(super) fn order(&mut self, id: &MigrationId, entry: &Entry, number: u32, order: Order, definition: Arc<str>) {
+    pub(super) fn order(&mut self, id: &MigrationId, entry: &Entry, number: u32, order: Order) {
+        let (definition, rewrites) = match &entry.machine {
+            Machine::Source(machine) => (machine.offer.guest.description.clone(), None),
+            Machine::Target(machine) => {
+                let description = machine.offer.as_ref().map_or_else(|| "".into(), |offer| offer.guest.description.clone());
+                let rewrites = machine.grants.as_ref().map(|grants| grants.rewrites.clone());
+                (description, Some(rewrites.unwrap_or_default()))
+            }
+        };
         let (source, target) = match entry.row.side {
             Side::Source => (self.settings.plane.clone(), entry.row.peer.clone()),
             Side::Target => (entry.row.peer.clone(), self.settings.plane.clone()),
@@ -181,6 +169,7 @@ impl Manager {
             offered: Mark { plane: source, epoch: entry.row.epoch },
             coming: Mark { plane: target, epoch: epochs.committed() },
             definition,
+            rewrites,
             order,
         })));
     }

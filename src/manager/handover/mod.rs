@@ -27,7 +27,7 @@ use super::{Manager, Output};
 use crate::migration::message::{self, Envelope, Message};
 use crate::migration::source::{self, Source};
 use crate::migration::target::{self, Target};
-use crate::migration::{Answer, JobProgress, Reason, ReasonKind, Resolution};
+use crate::migration::{Answer, JobProgress, Reason, ReasonKind, Resolution, Way};
 use crate::model::{
     ActionId, ActionKind, ActionUpdate, Bytes, Change, ContentHash, ElementId, HostId, Level, MigrationId, MigrationInput,
     MigrationRow, Outcome, Phase, Progress, Side, Staged, TimerRow, Tombstone, VmId,
@@ -39,7 +39,7 @@ use std::sync::Arc;
 /// Migrations that are over and are kept for those who look back, and for peers who ask late.
 const KEPT: usize = 1_000;
 /// The version of a machine's bytes in its row.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// One end of a migration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,7 +102,7 @@ impl Machine {
     /// Its phase in one stable word.
     fn word(&self) -> &'static str {
         match self {
-            Machine::Source(machine) => leaving::word(&machine.phase),
+            Machine::Source(machine) => machine.phase.name(),
             Machine::Target(machine) => machine.phase.name(),
         }
     }
@@ -407,9 +407,7 @@ impl Manager {
             }
         }
         let (vm, name, epoch, live) = match &message {
-            Message::Offer(offer) => {
-                (offer.vm, offer.guest.name.clone(), offer.epoch, offer.way == crate::migration::Way::Live)
-            }
+            Message::Offer(offer) => (offer.vm, offer.guest.name.clone(), offer.epoch, offer.way == Way::Live),
             _ => (VmId(uuid::Uuid::nil()), "?".into(), 0, true),
         };
         match Target::first(id.clone(), message.clone(), self.settings.handover.timing, self.now) {
@@ -486,7 +484,18 @@ impl Manager {
             return;
         }
         let (level, text) = match (&entry.row.outcome, side) {
-            (Some(Outcome::Moved), Side::Source) => (Level::Info, format!("guest {name} belongs to plane {peer} now")),
+            (Some(Outcome::Moved), Side::Source) => {
+                let copied = |machine: &Source| {
+                    machine.offer.way == Way::Cold && machine.offer.guest.disks.iter().any(|disk| !disk.shared)
+                };
+                let left = match &entry.machine {
+                    Machine::Source(machine) if copied(machine) => {
+                        format!("; the files it had stay on {}, for you to remove", entry.row.host)
+                    }
+                    _ => String::new(),
+                };
+                (Level::Info, format!("guest {name} belongs to plane {peer} now{left}"))
+            }
             (Some(Outcome::Moved), Side::Target) => (Level::Info, format!("guest {name} has come from plane {peer}")),
             (Some(Outcome::Stayed { reason }), Side::Source) => {
                 (Level::Warning, format!("guest {name} has not gone to plane {peer}: {reason}"))

@@ -221,7 +221,7 @@ fn what_modules_that_stay_have_done_to_a_guest_does_not_keep_it_here() {
     recovered.vms.insert(guest(), vm(7, "web", "a"));
     recovered.embots.insert(embot("count"), EmbotRow::default());
     let of_the_plane = EmbotId { module: "share-load".into(), element: ElementId::Plane };
-    let handover = ActionKind::Handover { vm: guest(), plane: "site-b".into(), host: None, live: true };
+    let handover = ActionKind::Handover { vm: guest(), plane: "site-b".into(), host: None, live: true, force_after: None };
     for (number, state, kind) in
         [(1, ActionState::Done, ActionKind::Start { vm: guest() }), (2, ActionState::Started, handover.clone())]
     {

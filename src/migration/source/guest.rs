@@ -50,7 +50,13 @@ impl Source {
             };
             return self.give_up(Reason::new(ReasonKind::Hypervisor, text), now, effects);
         };
-        let job = Job { way: self.offer.way, resume: self.offer.resume, grants: (**grants).clone() };
+        let job = Job {
+            way: self.offer.way,
+            resume: self.offer.resume,
+            shut_down: self.offer.stops(),
+            force_after: self.force_after,
+            grants: (**grants).clone(),
+        };
         self.enter(Phase::Moving, now);
         self.orders = self.orders.wrapping_add(1);
         self.job = JobState::Ordered(self.orders);
@@ -74,6 +80,9 @@ impl Source {
                 self.job = JobState::Adopted(0);
                 self.times.again_at = Some(now + self.timing.look);
             }
+            Guest::Here { activity: Activity::Off, .. } if self.job == JobState::Copied && self.reason.is_none() => {
+                self.moved(now, effects);
+            }
             Guest::Here { activity, .. } => {
                 if let JobState::Adopted(idle) = self.job {
                     if idle + 1 < IDLE_LOOKS {
@@ -84,7 +93,12 @@ impl Source {
                     self.job = JobState::Over;
                 }
                 let failure = self.failure.take().unwrap_or_else(|| {
-                    Reason::new(ReasonKind::Hypervisor, "the hypervisor's job ended, and the guest is still here")
+                    let text = match (self.job, self.offer.way) {
+                        (JobState::Copied, _) => "the guest was started while its files were copied",
+                        (_, Way::Cold) => "nobody can tell whether its files have arrived: the daemon ended in the midst",
+                        (_, Way::Live) => "the hypervisor's job ended, and the guest is still here",
+                    };
+                    Reason::new(ReasonKind::Hypervisor, text)
                 });
                 self.reason.get_or_insert(failure);
                 // A guest whose memory is here never ran there: by the manager it runs there only after the commit. By the

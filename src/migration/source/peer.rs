@@ -2,7 +2,7 @@
 
 use super::{Effect, Phase, Source, What};
 use crate::migration::message::{LateFacts, Message, Payload, Record, Round};
-use crate::migration::{Ending, Order, Reason, ReasonKind};
+use crate::migration::{Ending, Order, Reason, ReasonKind, Way};
 use crate::model::{Mark, Timestamp};
 
 impl Source {
@@ -35,7 +35,7 @@ impl Source {
             Message::CompleteAck { epoch, rounds } | Message::Status(Record::Committed { epoch, rounds }) => {
                 self.committed(epoch, rounds, now, effects);
             }
-            Message::CompleteFailed(reason) if self.phase == Phase::HandingOver => self.cannot_decide(reason, effects),
+            Message::CompleteFailed(reason) if self.phase == Phase::HandingOver => self.cannot_go_on(reason, now, effects),
             Message::LateAck(lot) => self.late_accepted(lot, effects),
             Message::StateFailed(reason)
             | Message::EventsFailed(reason)
@@ -52,7 +52,7 @@ impl Source {
             }
             Message::Status(Record::Unknown) if matches!(self.phase, Phase::LastRound | Phase::HandingOver) => {
                 let text = format!("the guest has left, but plane {} has no record of it", self.offer.to);
-                self.cannot_decide(Reason::new(ReasonKind::Peer, text), effects);
+                self.cannot_go_on(Reason::new(ReasonKind::Peer, text), now, effects);
             }
             Message::Status(Record::Bound { running: true }) if self.phase == Phase::Asking => self.moved(now, effects),
             Message::Inquire => match self.to_say() {
@@ -76,6 +76,11 @@ impl Source {
             }
             Phase::Reclaiming => self.agreed = true,
             Phase::TellingPeer => self.enter(Phase::Ended, now),
+            Phase::LastRound | Phase::HandingOver if self.offer.way == Way::Cold => {
+                self.agreed = true;
+                self.reason = Some(reason);
+                self.reclaim(now, effects);
+            }
             Phase::LastRound | Phase::HandingOver => {
                 self.agreed = true;
                 let text = format!("the guest has left, but plane {} has given it up: {reason}", self.offer.to);
@@ -91,8 +96,8 @@ impl Source {
         match self.phase {
             Phase::Retiring | Phase::Retired => return,
             Phase::Offering | Phase::Stating | Phase::Queueing => return,
-            // The source's own word is the newer one: the target is told, and yields.
-            _ if epoch <= self.epoch => {
+            // The source's own word is the newer one: the target is told, and yields. (One that only asks has no word yet.)
+            _ if epoch <= self.epoch && self.phase != Phase::Asking => {
                 effects.extend(self.to_say().map(Effect::Send));
                 return;
             }
@@ -203,7 +208,19 @@ impl Source {
         if self.is_cancellable() {
             return self.give_up(reason, now, effects);
         }
+        self.cannot_go_on(reason, now, effects);
+        if self.undecided.is_some() {
+            self.times.again_at = Some(now + self.timing.patience);
+        }
+    }
+
+    /// The target has all it needs to own the guest, and cannot. A guest that ran must wait for somebody to decide; a cold one is
+    /// still here as well, and is ours once the target has it on record that it never takes it.
+    fn cannot_go_on(&mut self, reason: Reason, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.offer.way == Way::Cold && matches!(self.phase, Phase::LastRound | Phase::HandingOver) {
+            self.reason = Some(reason);
+            return self.ask(now, effects);
+        }
         self.cannot_decide(reason, effects);
-        self.times.again_at = Some(now + self.timing.patience);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Effect, Input, JobState, Phase, Source, What};
 use crate::migration::message::Message;
-use crate::migration::{Answer, Epochs, Order, Reason, ReasonKind, Side};
+use crate::migration::{Answer, Epochs, Order, Reason, ReasonKind, Side, Way};
 use crate::model::{Mark, Timestamp};
 
 impl Source {
@@ -17,7 +17,8 @@ impl Source {
             Input::Tick => self.tick(now, effects),
             Input::Restarted => self.restarted(now, effects),
             Input::Answer(number, Answer::JobEnded(result)) if self.job == JobState::Ordered(number) => {
-                self.job = JobState::Over;
+                let is_copied = self.offer.way == Way::Cold && result.is_ok();
+                self.job = if is_copied { JobState::Copied } else { JobState::Over };
                 self.failure = result.err();
                 self.order(Order::Look, effects);
             }
@@ -111,7 +112,9 @@ impl Source {
         let redefine = self.forced == Some(Side::Source);
         match self.phase {
             Phase::Marking => self.order(Order::Mark(self.their_mark()), effects),
-            Phase::Moving if matches!(self.job, JobState::Adopted(_) | JobState::Over) => self.order(Order::Look, effects),
+            Phase::Moving if matches!(self.job, JobState::Adopted(_) | JobState::Over | JobState::Copied) => {
+                self.order(Order::Look, effects);
+            }
             // Meanwhile an admin may have given it to the target, or it turns out that it runs there, or a job works on it.
             Phase::Reclaiming if self.undecided.is_some() && !self.agreed && !redefine => match self.job {
                 JobState::None => self.ask(now, effects),
@@ -124,7 +127,8 @@ impl Source {
             },
             Phase::Reclaiming => {
                 let mark = Mark { plane: self.offer.from.clone(), epoch: self.epoch };
-                self.order(Order::Reclaim { mark, redefine }, effects);
+                let start = self.stops() && !redefine;
+                self.order(Order::Reclaim { mark, start, redefine }, effects);
             }
             Phase::Retiring if !self.removed => {
                 self.order(Order::Remove(self.their_mark()), effects);

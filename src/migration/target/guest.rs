@@ -7,6 +7,16 @@ use crate::model::Timestamp;
 
 impl Target {
     pub(super) fn answered(&mut self, answer: Answer, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.phase == Phase::Defining {
+            return match answer {
+                Answer::Done => self.bind(now, effects),
+                Answer::Failed(_, text) => {
+                    let text = format!("the guest cannot be defined on its host: {text}");
+                    self.give_up(Reason::new(ReasonKind::Hypervisor, text), now, effects);
+                }
+                _ => self.times.again_at = Some(now + self.timing.look),
+            };
+        }
         if matches!(answer, Answer::Failed(OrderFault::Unreachable, _)) {
             let since = *self.times.away_since.get_or_insert(now);
             self.times.again_at = Some(now + self.timing.look);
@@ -113,7 +123,9 @@ impl Target {
     /// The source gives it up. Only before the commit can it; after it, only by an admin's word, which the epoch tells.
     pub(super) fn abort(&mut self, epoch: u64, reason: Reason, asks: bool, now: Timestamp, effects: &mut Vec<Effect>) {
         match self.phase {
-            Phase::Considering | Phase::Fetching | Phase::Permitted | Phase::Stated => self.give_up(reason, now, effects),
+            Phase::Considering | Phase::Fetching | Phase::Permitted | Phase::Stated | Phase::Defining => {
+                self.give_up(reason, now, effects);
+            }
             Phase::Bound | Phase::Committing => {
                 let is_paused = self.offer.as_ref().is_some_and(|offer| offer.resume == ResumeBy::Manager);
                 if !is_paused && asks && self.ran {
@@ -163,10 +175,11 @@ impl Target {
         self.order_again(effects);
     }
 
-    /// The target gives up by itself, or is told to before anything could have come: no copy can be here.
+    /// The target gives up by itself, or is told to before anything could have come: no copy can be here but what it has
+    /// defined itself.
     pub(super) fn give_up(&mut self, reason: Reason, now: Timestamp, effects: &mut Vec<Effect>) {
         self.reason = Some(reason);
-        self.aborted(true, now, effects);
+        self.aborted(self.phase != Phase::Defining, now, effects);
     }
 
     pub(super) fn resolve(&mut self, resolution: &Resolution, now: Timestamp, effects: &mut Vec<Effect>) {

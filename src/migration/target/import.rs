@@ -2,7 +2,7 @@
 
 use super::{Effect, Import, Imported, Phase, Target, Verdict};
 use crate::migration::message::{Digest, Message};
-use crate::migration::{Reason, ReasonKind};
+use crate::migration::{Reason, ReasonKind, Way};
 use crate::model::Timestamp;
 use std::collections::BTreeSet;
 
@@ -90,11 +90,12 @@ impl Target {
                 self.times.lease_by = self.lease(now);
                 effects.push(Effect::Send(Message::StateAccepted));
             }
-            (Imported::Accepted, Import::Events(_)) => {
-                self.enter(Phase::Bound, now);
-                self.times.again_at = Some(now + self.timing.step);
-                effects.push(Effect::Send(Message::EventsAccepted));
+            (Imported::Accepted, Import::Events(_)) if self.offer.as_ref().is_some_and(|offer| offer.way == Way::Cold) => {
+                self.enter(Phase::Defining, now);
+                self.times.lease_by = self.lease(now);
+                self.order_again(effects);
             }
+            (Imported::Accepted, Import::Events(_)) => self.bind(now, effects),
             (Imported::Accepted, Import::Dirty(round)) => {
                 self.rounds = round.round;
                 self.last = round.last;
@@ -102,6 +103,13 @@ impl Target {
             }
             (Imported::Accepted, Import::Late(late)) => self.late_done(late.lot, effects),
         }
+    }
+
+    /// Everything is here: from now on only the source can give it up.
+    pub(super) fn bind(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        self.enter(Phase::Bound, now);
+        self.times.again_at = Some(now + self.timing.step);
+        effects.push(Effect::Send(Message::EventsAccepted));
     }
 
     fn late_done(&mut self, lot: u32, effects: &mut Vec<Effect>) {

@@ -28,7 +28,7 @@ impl Target {
             },
             Message::Events(payload) => match self.phase {
                 Phase::Stated => self.import(Import::Events(payload), effects),
-                Phase::Considering | Phase::Fetching | Phase::Permitted => {}
+                Phase::Considering | Phase::Fetching | Phase::Permitted | Phase::Defining => {}
                 _ => effects.push(Effect::Send(Message::EventsAccepted)),
             },
             Message::Dirty(round) => self.hear_round(round, effects),
@@ -107,7 +107,7 @@ impl Target {
     pub(super) fn told(&mut self, record: Record, now: Timestamp, effects: &mut Vec<Effect>) {
         let to = self.id.plane.clone();
         match (record, &self.phase) {
-            (Record::Unknown, Phase::Considering | Phase::Fetching | Phase::Permitted | Phase::Stated) => {
+            (Record::Unknown, Phase::Considering | Phase::Fetching | Phase::Permitted | Phase::Stated | Phase::Defining) => {
                 let text = format!("plane {to} has no record of it: was it restored from a backup?");
                 self.give_up(Reason::new(ReasonKind::Peer, text), now, effects);
             }

@@ -82,10 +82,13 @@ impl Target {
             return;
         }
         match self.phase {
+            Phase::Defining => self.order(Order::Define(self.mark(self.epochs().committed())), effects),
             Phase::Committing | Phase::Unmaking => self.order(Order::Look, effects),
             Phase::Committed if !self.settled => {
                 let mark = self.mark(self.epoch.unwrap_or_default());
-                self.order(Order::Resume { mark, force: self.forced }, effects);
+                // By an admin's word nobody knows whether its files are whole.
+                let start = !self.forced && self.offer.as_ref().is_some_and(|offer| offer.stops());
+                self.order(Order::Resume { mark, start, force: self.forced }, effects);
             }
             Phase::Aborted if !self.settled => {
                 let mark = self.mark(self.epochs().committed());

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::model::testing::{offer, peer};
-use crate::model::{Abilities, Affinity, AffinityRule, Maintenance, MigrationId, OfferedGuest, OfferedHost, Peer, Reservation};
+use crate::model::{
+    Abilities, Affinity, AffinityRule, Maintenance, MigrationId, OfferedGuest, OfferedHost, Peer, Reason, Reservation, VmState,
+};
 use crate::plan::Arrival;
 
 impl Plane {
@@ -27,7 +29,7 @@ fn arrival(host: &str, memory_mib: u64) -> Arrival {
 }
 
 fn handover(number: u128, plane: &str) -> ActionKind {
-    ActionKind::Handover { vm: id(number), plane: plane.into(), host: None, live: true }
+    ActionKind::Handover { vm: id(number), plane: plane.into(), host: None, live: true, force_after: None }
 }
 
 #[test]
@@ -111,6 +113,29 @@ fn a_handover_needs_a_peer_that_takes_guests_and_counts_as_a_migration() {
     plane.start(handover(2, "site-b"));
     let third = plane.propose(handover(3, "site-b")).unwrap_err();
     assert!(third.reason.contains("2 of 2 migrations (in and out) are under way on a"), "{}", third.reason);
+}
+
+#[test]
+fn a_guest_goes_live_while_it_runs_and_cold_otherwise() {
+    let told = |state: VmState, reason: Reason, live: bool| {
+        let mut plane = Plane::new();
+        plane.guardrails.blast_radius = 1.0;
+        plane.world.peers.insert("site-b".into(), peer("site-b"));
+        plane.world.edit_vm(id(1), |vm| (vm.state, vm.reason) = (state, reason));
+        let kind = ActionKind::Handover { vm: id(1), plane: "site-b".into(), host: None, live, force_after: None };
+        plane.propose(kind).map_or_else(|refusal| refusal.reason, |_| "yes".to_owned())
+    };
+    let states = [
+        (VmState::Running, Reason::Booted),
+        (VmState::Paused, Reason::Asked),
+        (VmState::Off, Reason::Shutdown),
+        (VmState::Off, Reason::Saved),
+        (VmState::Crashed, Reason::Failed),
+    ];
+    let all = states.iter().flat_map(|(state, reason)| {
+        [true, false].map(|live| format!("{state} ({reason}), live: {live}: {}", told(*state, *reason, live)))
+    });
+    insta::assert_snapshot!(all.collect::<Vec<_>>().join("\n"));
 }
 
 #[test]

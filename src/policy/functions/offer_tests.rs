@@ -79,7 +79,8 @@ fn a_guest_is_proposed_to_a_peer_and_what_was_read_of_it_is_kept() {
         }"#;
     let (step, _) = bench.load(text).unwrap();
     let kinds: Vec<ActionKind> = step.proposals.iter().map(|draft| draft.kind.clone()).collect();
-    let handover = |host: Option<HostId>| ActionKind::Handover { vm: web(), plane: "b".into(), host, live: true };
+    let handover =
+        |host: Option<HostId>| ActionKind::Handover { vm: web(), plane: "b".into(), host, live: true, force_after: None };
     assert_eq!(kinds, [handover(None), handover(Some("host-x".into()))]);
     let read = step.reads.iter().find(|read| read.what == "peer(b).free_memory_mib").expect("noted");
     assert_eq!((&read.element, &read.value), (&ElementId::Plane, &Value::Int(32_768)));

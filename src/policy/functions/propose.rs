@@ -110,7 +110,7 @@ fn hand_over(
         let Some(guest) = world.vm(vm) else { return gone(vm) };
         guest.is_active()
     };
-    draft(context, call, ActionKind::Handover { vm, plane: to.0, host, live }, reason)
+    draft(context, call, ActionKind::Handover { vm, plane: to.0, host, live, force_after: None }, reason)
 }
 
 /// Puts a proposal on the step's sheet.

@@ -377,7 +377,9 @@ fn handover_inputs() -> Vec<Input> {
         MigrationInput::Answer { migration: migration(), order: 7, answer: vec![4].into() },
         MigrationInput::Progress { migration: migration(), progress: Progress { done_bytes: 1, total_bytes: 300 } },
     ];
-    let kind = ActionKind::Handover { vm: guest(7), plane: "site-b".into(), host: Some("host-x".into()), live: true };
+    let force_after = Some(Span::minutes(2));
+    let kind =
+        ActionKind::Handover { vm: guest(7), plane: "site-b".into(), host: Some("host-x".into()), live: false, force_after };
     let commands = vec![
         Command::Act { kind, reason: "by hand".into() },
         Command::CancelMigration { migration: migration() },

@@ -55,6 +55,7 @@ impl Fleet {
             // The target does not know how much there is to come.
             Stage::Migrating(_) if arriving.is_some() => Some(Progress::default()),
             Stage::Migrating(migration) => Some(migration.progress(self.now)),
+            Stage::ShuttingDown { .. } => Some(Progress::default()),
             _ => None,
         });
         let standing = found.standing();
@@ -86,6 +87,7 @@ impl Fleet {
             (_, HandoverStep::Move(transfer) | HandoverStep::Copy(transfer)) => {
                 return self.step_transfer(host, handover, transfer);
             }
+            (_, HandoverStep::ShutDown { force_after }) => return Ok(self.step_shut_down(host, handover, *force_after)),
             (Verdict::Seal(seal), HandoverStep::Seal { becomes }) => {
                 self.write(host, handover.vm, becomes.clone(), Some(seal));
             }
@@ -157,10 +159,10 @@ impl Fleet {
         resume: bool,
         start: bool,
     ) -> Result<(), HypervisorError> {
+        self.write(host, vm, becomes.clone(), None);
         if start && let Some(guest) = self.guests.get(&vm) {
             self.check_room(host, guest.balloon_mib, &guest.description.name)?;
         }
-        self.write(host, vm, becomes.clone(), None);
         if !resume && !start {
             return Ok(());
         }
@@ -233,6 +235,22 @@ impl Fleet {
         }
     }
 
+    fn step_shut_down(&mut self, host: &HostId, handover: &Handover, force_after: Option<Span>) -> Begun {
+        let job = JobId::Handover(handover.id.clone());
+        let order = Order {
+            action: ActionId(0),
+            kind: ActionKind::Shutdown { vm: handover.vm, force_after },
+            plane: handover.plane.clone(),
+            epoch: handover.mark.epoch,
+            expects: None,
+            destination: None,
+            limits: MigrationLimits::default(),
+        };
+        let handover = Some(Box::new(handover.clone()));
+        self.start(Run { order, handover, host: host.clone(), stage: Stage::Working, begun: true, ticket: 0 });
+        Begun::Job(job)
+    }
+
     fn step_transfer(&mut self, host: &HostId, handover: &Handover, transfer: &Transfer) -> Result<Begun, HypervisorError> {
         let (vm, target) = (handover.vm, &transfer.destination.host);
         let job = JobId::Handover(handover.id.clone());
@@ -259,7 +277,7 @@ impl Fleet {
                 epoch: handover.mark.epoch,
                 expects: None,
                 destination: Some(transfer.destination.clone()),
-                limits: MigrationLimits { copy_storage: transfer.limits.copy_storage || !moves, ..transfer.limits },
+                limits: transfer.limits,
             },
             handover: Some(Box::new(handover.clone())),
             host: host.clone(),
@@ -275,6 +293,11 @@ impl Fleet {
             }
         }
         self.log(&run, Outcome::Begun);
+        if !moves && !transfer.limits.copy_storage {
+            // Its disks are shared, and it has no other files.
+            self.log(&run, Outcome::Done);
+            return Ok(Begun::Done);
+        }
         self.orders.insert(job.clone(), run);
         if let Some(guest) = self.guests.get_mut(&vm) {
             guest.work = Some(job.clone());

@@ -4,7 +4,8 @@ use super::super::fleet_plan::{FleetPlan, GuestPlan, HostPlan, LoadPlan};
 use super::super::{Fault, Mishap, Trouble};
 use super::orders::{JobId, Stage};
 use super::*;
-use crate::hypervisor::{Destination, HandoverStep, MigrationLimits, Order, ResumedBy, Rewriting, Transfer};
+use crate::hypervisor::{Destination, HandoverStep, MigrationLimits, Order, Rewriting, Transfer};
+use crate::migration::ResumeBy;
 use crate::model::{ActionId, ActionKind, Mark};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -102,7 +103,7 @@ fn mark_of(other: bool) -> Mark {
 fn step_of(vm: VmId, guest: usize, attempt: u8, what: u8, target: &HostId, mark: bool, becomes: bool) -> Handover {
     let destination = Destination { host: target.clone(), uri: "".into(), migration_uri: None };
     let (limits, rewriting) = (MigrationLimits::default(), Rewriting::default());
-    let transfer = || Box::new(Transfer { destination, limits, resume: ResumedBy::ByManager, rewriting: rewriting.clone() });
+    let transfer = || Box::new(Transfer { destination, limits, resume: ResumeBy::Manager, rewriting: rewriting.clone() });
     let step = match what {
         0 | 1 => HandoverStep::Seal { becomes: mark_of(becomes) },
         2 => HandoverStep::Resume { becomes: mark_of(becomes), start: true },

@@ -12,7 +12,8 @@ use super::super::migration::{Migration, Turn};
 use super::machine::Copied;
 use super::orders::{JobId, OrderState, Run, Stage, error};
 use super::*;
-use crate::hypervisor::{ErrorKind, HandoverStep, HypervisorError, Order, ResumedBy};
+use crate::hypervisor::{ErrorKind, HandoverStep, HypervisorError, Order};
+use crate::migration::ResumeBy;
 
 impl Fleet {
     /// Can the guest go where the order wants it?
@@ -43,10 +44,8 @@ impl Fleet {
         let source = run.host.clone();
         let dirty = if guest.state == VmState::Running { guest.dirty_mib_per_s } else { 0.0 };
         let copies = matches!(run.handover.as_ref().map(|handover| &handover.step), Some(HandoverStep::Copy(_)));
-        let mut limits = run.order.limits;
-        limits.copy_storage |= copies;
         let memory_mib = if copies { 0 } else { guest.balloon_mib };
-        let mut migration = Migration::new(self.now, memory_mib, guest.disk_mib, dirty, &limits);
+        let mut migration = Migration::new(self.now, memory_mib, guest.disk_mib, dirty, &run.order.limits);
         let machines = [&source, &target].into_iter().filter_map(|host| self.hosts.get(host));
         if let Some(share) = machines.filter_map(Machine::breaks_migrations_at).reduce(f64::min) {
             migration.break_at(share);
@@ -153,7 +152,7 @@ impl Fleet {
     fn state_on_arrival(&self, job: &JobId, vm: VmId) -> (VmState, Reason) {
         let Some(guest) = self.guests.get(&vm) else { return (VmState::Off, Reason::Unknown) };
         let step = self.orders.get(job).and_then(|run| run.handover.as_ref()).map(|handover| &handover.step);
-        let waits = matches!(step, Some(HandoverStep::Move(transfer)) if transfer.resume == ResumedBy::ByManager);
+        let waits = matches!(step, Some(HandoverStep::Move(transfer)) if transfer.resume == ResumeBy::Manager);
         match (guest.state, guest.reason) {
             (VmState::Paused, Reason::Migration) if !waits => (VmState::Running, Reason::Migration),
             other => other,

@@ -148,7 +148,9 @@ impl Fleet {
         self.run_to(now);
         let Some(run) = self.orders.get(job) else { return false };
         let possible = match &run.stage {
-            Stage::Waiting | Stage::ShuttingDown { .. } | Stage::Migrating(_) => true,
+            // Whoever is asked by a handover does it, so that its plane knows that it is off.
+            Stage::ShuttingDown { .. } => run.handover.is_none(),
+            Stage::Waiting | Stage::Migrating(_) => true,
             Stage::Working => matches!(run.order.kind, ActionKind::Save { .. } | ActionKind::Migrate { .. }),
             Stage::Ended(_) => false,
         };
@@ -171,8 +173,8 @@ impl Fleet {
         Ok(guest.description.mark.clone())
     }
 
-    /// Begins an order that passed all checks.
-    fn start(&mut self, run: Run) {
+    /// Begins an order, or a handover's step, that passed all checks.
+    pub(super) fn start(&mut self, run: Run) {
         let (job, kind) = (run.id(), run.order.kind.clone());
         let Some(vm) = kind.vm() else { return };
         self.log(&run, Outcome::Begun);
