@@ -348,6 +348,9 @@ impl Manager {
             Input::Command { command, by, ticket } => self.command(command, by, *ticket),
             Input::Tick => {}
             Input::Migration(input) => self.migration(input),
+            Input::Abilities(host, abilities) => {
+                self.world.borrow_mut().abilities.insert(host.clone(), abilities.clone());
+            }
         }
         let alarms = self.inventory.take_alarms();
         if !alarms.is_empty() {

@@ -22,6 +22,7 @@ pub fn find_vm(world: &World, text: &str) -> Result<VmId, ApiError> {
 
 /// A guest that went to another plane: whoever asks here is sent on.
 fn elsewhere(world: &World, text: &str) -> Option<ApiError> {
+    let text = text.strip_prefix("vm:").unwrap_or(text);
     let named = |(vm, stone): &(&VmId, &crate::model::Tombstone)| &*stone.name == text || vm.to_string() == text;
     let (_, stone) = world.gone.iter().find(named)?;
     Some(
@@ -79,7 +80,7 @@ pub fn find_element(world: &World, text: &str) -> Result<ElementId, ApiError> {
         (Candidates::Several(error), _) | (_, Candidates::Several(error)) => Err(error),
         (Candidates::None, Candidates::None) => {
             let names = world.vms().map(|vm| &*vm.name).chain(world.hosts().map(|host| host.id.as_str()));
-            Err(unknown("guest or host", text, names, "embot elements"))
+            Err(elsewhere(world, text).unwrap_or_else(|| unknown("guest or host", text, names, "embot elements")))
         }
     }
 }
@@ -183,6 +184,17 @@ mod tests {
         assert_eq!(find_element(&world, "db/vda"), Ok(ElementId::Disk(id(3), "vda".into())));
         assert_eq!(find_element(&world, "home"), Ok(ElementId::Plane));
         assert_eq!(find_element(&world, "host-c"), Ok(ElementId::Vm(id(6))));
+    }
+
+    #[test]
+    fn whoever_asks_for_a_guest_that_went_to_another_plane_is_sent_on() {
+        let mut world = world();
+        let stone = crate::model::Tombstone { name: "shop".into(), plane: "site-b".into(), epoch: 2, at: Default::default() };
+        world.gone.insert(VmId(uuid::Uuid::from_u128(7)), stone);
+        let told = said(find_vm(&world, "shop"));
+        assert!(told.starts_with("error: guest shop belongs to plane site-b now (epoch 2)\nhint: ask the daemon"), "{told}");
+        assert_eq!(said(find_element(&world, "shop")), told);
+        assert_eq!(said(find_element(&world, "vm:00000000-0000-0000-0000-000000000007")), told);
     }
 
     #[test]

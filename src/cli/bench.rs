@@ -132,7 +132,7 @@ fn render(measured: &Measured, screen: &Screen) -> String {
         text += &part("Idle daemon", &about, idle_rows(idle), screen);
     }
     if let Some(sandbox) = &measured.sandbox {
-        let about = format!("{} good embots and 3 others, twice {:.0} s", sandbox.embots, sandbox.seconds);
+        let about = format!("{} good embots and {} others, twice {:.0} s", sandbox.embots, sandbox.others, sandbox.seconds);
         text += &part("Sandbox", &about, sandbox_rows(sandbox), screen);
     }
     if let Some(planes) = &measured.planes {
@@ -218,7 +218,7 @@ fn sandbox_rows(sandbox: &SandboxFigures) -> Vec<Row> {
             format!("{} of {}", ms(bad.max_ms), bad.count),
             Some(bad.max_ms <= 10.0),
         ),
-        Row("suspended", "3", sandbox.suspended.to_string(), Some(sandbox.suspended == 3)),
+        Row("suspended", "all the others", sandbox.suspended.to_string(), Some(sandbox.suspended == sandbox.others)),
     ]
 }
 
@@ -267,6 +267,7 @@ mod tests {
         let idle = IdleFigures { hosts: 4, guests: 40, seconds: 30.0, cpu_of_core: 0.004, resident_mib: 51.0, threads: 14 };
         let sandbox = SandboxFigures {
             embots: 1_000,
+            others: 3,
             seconds: 30.0,
             before: delays(0.02),
             misbehaving: delays(1.0),

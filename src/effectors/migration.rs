@@ -38,6 +38,7 @@ pub fn describe(hypervisor: &dyn Hypervisor, vm: VmId, catalog: &Catalog) -> Res
         state: VmState::Off,
         vcpus: 0,
         memory_mib: 0,
+        cpu_millicores: 0,
         labels: BTreeMap::new(),
         mode: Mode::Observe,
         cpu_model: portrait.cpu.clone(),

@@ -2,7 +2,7 @@
 //! node's (where several hosts share one machine, the node's load is everybody's).
 
 use super::{Definition, Fate, Handover, Hypervisor, HypervisorError, NoticeSink, Order, Watch};
-use crate::model::{Capacity, HostReport, Mark, Sighting, Timestamp, VmId};
+use crate::model::{Abilities, Capacity, HostReport, Mark, Sighting, Timestamp, VmId};
 use std::sync::Arc;
 
 /// A connection whose reports are adjusted before anybody sees them.
@@ -27,6 +27,10 @@ impl Hypervisor for Adjusted {
         Ok(report)
     }
 
+    fn abilities(&self) -> Result<Abilities, HypervisorError> {
+        self.inner.abilities()
+    }
+
     fn subscribe(&self, sink: NoticeSink) {
         self.inner.subscribe(sink);
     }
@@ -42,6 +46,7 @@ impl Hypervisor for Adjusted {
     fn recover(&self, order: &Order, watch: &dyn Watch) -> Result<Fate, HypervisorError> {
         self.inner.recover(order, watch)
     }
+
     fn look(&self, vm: VmId) -> Result<Option<Sighting>, HypervisorError> {
         self.inner.look(vm)
     }

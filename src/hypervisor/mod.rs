@@ -20,7 +20,7 @@ pub use handover::{Definition, Handover, HandoverStep, ResumedBy, Seal, Transfer
 pub use registry::{BEHIND_SOCKET, EMBEDDED, Registry};
 
 use crate::model::{
-    ActionId, ActionKind, HostId, HostReport, Mark, Notice, Progress, Sighting, Span, Timestamp, VmId, VmState,
+    Abilities, ActionId, ActionKind, HostId, HostReport, Mark, Notice, Progress, Sighting, Span, Timestamp, VmId, VmState,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -99,6 +99,11 @@ pub trait Hypervisor: Send + Sync {
     /// Everything the host says of itself and its guests. Connects again first, where the connection was lost; the first
     /// report after that carries every guest's description.
     fn report(&self, asked_at: Timestamp) -> Result<HostReport, HypervisorError>;
+
+    /// What the host can give guests beside room, as far as it tells.
+    fn abilities(&self) -> Result<Abilities, HypervisorError> {
+        Ok(Abilities::default())
+    }
 
     /// From now on, tells `sink` what happens between reports; also after a reconnect.
     fn subscribe(&self, sink: NoticeSink);

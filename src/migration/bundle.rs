@@ -16,8 +16,8 @@
 //! does no harm.
 
 use crate::model::{
-    Action, ActionId, ActionState, ElementId, EmbotId, EmbotRow, Event, EventBody, EventClass, ModuleRow, Span, Timestamp,
-    Value, Vm, VmId,
+    Action, ActionId, ActionKind, ActionState, ElementId, EmbotId, EmbotRow, Event, EventBody, EventClass, ModuleRow, Span,
+    Timestamp, Value, Vm, VmId,
 };
 use crate::plan::GuestMemory;
 use crate::usage::Usage;
@@ -152,11 +152,12 @@ impl Parts<'_> {
             let (version, row) = self.modules.get(name)?;
             Some(ModuleStamp { name: name.clone(), version: version.clone(), hash: module_hash(row) })
         };
-        let modules = names.into_iter().filter_map(stamp).collect();
+        let modules = names.iter().copied().filter_map(stamp).collect();
         let mut memory = self.memory;
+        // Modules that stay here, such as those for a host or the plane, keep what they have spent on the guest.
         let of_module = self.actions.iter().filter_map(|action| {
-            let embot = action.proposal.embot.as_ref()?;
-            Some((embot.module.clone(), action.decided_at))
+            let module = &action.proposal.embot.as_ref()?.module;
+            names.contains(module).then(|| (module.clone(), action.decided_at))
         });
         memory.spent = of_module.collect();
         let mine = |element: &ElementId| element.vm() == Some(self.guest.id);
@@ -185,15 +186,22 @@ impl Parts<'_> {
     }
 }
 
-/// The latest decisions that are over, as many as fit.
+/// The latest decisions that are over, as many as fit; this handover as well, which is done for whoever takes it in.
 fn latest(actions: &[&Action]) -> Vec<Action> {
     let mut bytes = 0;
-    let over = actions.iter().rev().filter(|action| action.state.is_final()).take(DECISIONS);
+    let over = |action: &Action| match (&action.state, &action.proposal.kind) {
+        (state, _) if state.is_final() => Some(action.clone()),
+        (ActionState::Started, ActionKind::Handover { .. }) => {
+            Some(Action { state: ActionState::Done, progress: None, ..action.clone() })
+        }
+        _ => None,
+    };
+    let over = actions.iter().rev().filter_map(|action| over(action)).take(DECISIONS);
     let fitting = over.take_while(|action| {
-        bytes += postcard::to_stdvec(*action).map_or(DECISIONS_BYTES, |form| form.len());
+        bytes += postcard::to_stdvec(action).map_or(DECISIONS_BYTES, |form| form.len());
         bytes <= DECISIONS_BYTES
     });
-    let mut decisions: Vec<Action> = fitting.map(|action| (**action).clone()).collect();
+    let mut decisions: Vec<Action> = fitting.collect();
     decisions.reverse();
     decisions
 }

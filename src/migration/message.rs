@@ -195,6 +195,8 @@ pub struct GuestOffer {
     pub vcpus: u32,
     /// Most memory, in MiB.
     pub memory_mib: u64,
+    /// The load it brings along, in thousandths of a core; of one that nothing is known of, all its processors.
+    pub cpu_millicores: u32,
     /// Labels.
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
     /// How far the source goes with it.

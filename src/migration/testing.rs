@@ -27,6 +27,7 @@ pub fn offer() -> Offer {
             state: VmState::Running,
             vcpus: 2,
             memory_mib: 2048,
+            cpu_millicores: 500,
             labels: BTreeMap::from([("tier".into(), "web".into())]),
             mode: Mode::Act,
             cpu_model: "EPYC".into(),

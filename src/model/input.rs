@@ -3,6 +3,7 @@
 use super::action::{ActionId, ActionUpdate, Progress};
 use super::command::{Command, Ticket};
 use super::element::HostId;
+use super::host::Abilities;
 use super::migration::MigrationId;
 use super::peer::Summary;
 use super::report::{HostReport, Notice};
@@ -35,6 +36,8 @@ pub enum Input {
     Tick,
     /// A peer, or a host of this plane, tells of migrations between planes.
     Migration(MigrationInput),
+    /// What a host can give guests beside room: once it answers, and when it changes.
+    Abilities(HostId, Abilities),
 }
 
 /// What reaches the manager about migrations between planes.
@@ -139,6 +142,7 @@ impl Input {
         matches!(
             self,
             Input::Report(..)
+                | Input::Abilities(..)
                 | Input::Tick
                 | Input::Update(_, ActionUpdate::Progress(_))
                 | Input::Migration(Progress { .. } | Summary { .. })

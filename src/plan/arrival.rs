@@ -6,7 +6,7 @@
 use super::fleet::{Fleet, Promised};
 use super::planner::{Planner, Situation, in_plane, with_peer};
 use super::target::{Obstacle, percent};
-use crate::model::{Affinity, Host, HostId, OfferedGuest, OfferedHost, Peer, Summary};
+use crate::model::{Affinity, Host, HostId, OfferedGuest, OfferedHost, Peer, Summary, Vm};
 use std::sync::Arc;
 
 /// A guest that is on its way to a host of this plane: its place is taken already.
@@ -75,6 +75,11 @@ impl Planner {
             summary.classes.extend(classes(host));
         }
         summary
+    }
+
+    /// The load that a guest brings along to another plane, in cores: of one that nothing is known of, all its processors.
+    pub fn load_of(&self, situation: &Situation, vm: &Vm) -> f64 {
+        Fleet::new(*situation, self.memory()).guest_cores(vm).high
     }
 
     fn fleet_with<'a>(&self, situation: &Situation<'a>, arriving: &[Arrival]) -> Fleet<'a> {

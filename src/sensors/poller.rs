@@ -7,11 +7,14 @@
 use super::Polling;
 use crate::clock::Clock;
 use crate::hypervisor::{ErrorKind, Hypervisor, HypervisorError};
-use crate::model::{HostId, Input, Notice, Span, Timestamp};
+use crate::model::{Abilities, HostId, Input, Notice, Span, Timestamp};
 use crossbeam_channel::{Receiver, Sender, after, select};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What guests can have on a host is asked for again after so long: networks come and go.
+const ABILITIES: Span = Span::minutes(1);
 
 /// How inputs reach the manager; `false`: not.
 pub type Send = Arc<dyn Fn(Input) -> bool + std::marker::Send + Sync>;
@@ -39,6 +42,13 @@ struct Pulse {
     asked_at: Option<Timestamp>,
     /// Was it stated that it is lost?
     lost: bool,
+}
+
+/// What was last passed on of what guests can have there.
+#[derive(Debug, Default)]
+struct Told {
+    abilities: Abilities,
+    again_at: Timestamp,
 }
 
 impl Watched {
@@ -83,6 +93,26 @@ impl Watched {
 
     fn pulse(&self) -> MutexGuard<'_, Pulse> {
         self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks what guests can have there, where it is time, and passes on what has changed. `false`: the manager is gone.
+    fn ask_abilities(&self, hypervisor: &dyn Hypervisor, told: &mut Told) -> bool {
+        let now = self.clock.now();
+        if now < told.again_at {
+            return true;
+        }
+        told.again_at = now + ABILITIES;
+        match guarded(|| hypervisor.abilities()) {
+            Ok(abilities) if abilities != told.abilities => {
+                told.abilities = abilities.clone();
+                (self.send)(Input::Abilities(self.host.clone(), abilities))
+            }
+            Ok(_) => true,
+            Err(error) => {
+                tracing::debug!(host = %self.host, error = error.what, "what guests can have there is not known");
+                true
+            }
+        }
     }
 
     /// Polls once. Says whether the host is lost, or `None` where the manager is gone.
@@ -135,9 +165,15 @@ pub fn run(
         tracing::error!(host = %watched.host, error = error.what, "no notices from this host; its state comes by polls alone");
     }
     let (mut failures, mut pause, mut delay) = (0, polling.interval, delay);
+    let mut told = Told::default();
     loop {
         let asked_at = watched.clock.now();
         let Some(lost) = watched.poll(hypervisor, &mut failures, polling) else { return };
+        if failures > 0 {
+            told.again_at = Timestamp::default();
+        } else if !watched.ask_abilities(hypervisor, &mut told) {
+            return;
+        }
         pause = polling.pause_after(pause, lost);
         let next = asked_at + pause + std::mem::take(&mut delay);
         select! {

@@ -19,6 +19,7 @@ struct Host {
     asked: Sender<()>,
     answers: Receiver<Answer>,
     sink: Arc<Mutex<Option<NoticeSink>>>,
+    abilities: Arc<Mutex<Abilities>>,
 }
 
 impl Hypervisor for Host {
@@ -30,6 +31,10 @@ impl Hypervisor for Host {
             Ok(Answer::Panic) => panic!("a domain without a name"),
             Err(_) => Err(HypervisorError::new(ErrorKind::Failed, "the test is over")),
         }
+    }
+
+    fn abilities(&self) -> Result<Abilities, HypervisorError> {
+        Ok(self.abilities.lock().unwrap().clone())
     }
 
     fn subscribe(&self, sink: NoticeSink) {
@@ -54,6 +59,7 @@ struct Puppet {
     asked: Receiver<()>,
     answers: Sender<Answer>,
     sink: Arc<Mutex<Option<NoticeSink>>>,
+    abilities: Arc<Mutex<Abilities>>,
 }
 
 impl Puppet {
@@ -86,9 +92,10 @@ fn plane(polling: Polling, room: usize) -> Plane {
     let puppet = || {
         let (asked, was_asked) = unbounded();
         let (answers, answered) = unbounded();
-        let sink = Arc::default();
-        let host: Arc<dyn Hypervisor> = Arc::new(Host { asked, answers: answered, sink: Arc::clone(&sink) });
-        (host, Puppet { asked: was_asked, answers, sink })
+        let (sink, abilities) = (Arc::default(), Arc::default());
+        let host = Host { asked, answers: answered, sink: Arc::clone(&sink), abilities: Arc::clone(&abilities) };
+        let host: Arc<dyn Hypervisor> = Arc::new(host);
+        (host, Puppet { asked: was_asked, answers, sink, abilities })
     };
     let ((host_a, a), (host_b, b)) = (puppet(), puppet());
     let clock = VirtualClock::at(Timestamp(1_000));
@@ -131,6 +138,25 @@ fn a_host_is_asked_again_and_again() {
     assert_eq!(plane.next(), "report of a, asked at 1000");
     plane.a.answer(Answer::Report);
     assert_eq!(plane.next(), "report of a, asked at 1500");
+}
+
+#[test]
+fn what_guests_can_have_is_told_when_it_changes_and_asked_for_now_and_then() {
+    let plane = plane(POLLING, 16);
+    let have = |network: &str| Abilities { networks: [network.into()].into(), ..Abilities::default() };
+    *plane.a.abilities.lock().unwrap() = have("default");
+    for _ in 0..2 {
+        plane.a.answer(Answer::Report);
+    }
+    assert_eq!(plane.next(), "report of a, asked at 1000");
+    assert_eq!(plane.next(), format!("{:?}", Input::Abilities("a".into(), have("default"))));
+    assert_eq!(plane.next(), "report of a, asked at 1000");
+    // In the midst of the next poll.
+    plane.a.asked.recv().unwrap();
+    *plane.a.abilities.lock().unwrap() = have("backup");
+    plane.clock.advance_to(Timestamp(62_000));
+    plane.a.answers.send(Answer::Report).unwrap();
+    while plane.next() != format!("{:?}", Input::Abilities("a".into(), have("backup"))) {}
 }
 
 #[test]

@@ -194,6 +194,7 @@ pub fn offer(setting: &Setting) -> Offer {
         state: VmState::Running,
         vcpus: 1,
         memory_mib: 1,
+        cpu_millicores: 500,
         labels: BTreeMap::new(),
         mode: Mode::Act,
         cpu_model: "".into(),

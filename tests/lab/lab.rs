@@ -104,6 +104,16 @@ impl Lab {
         Destination { host: host.into(), uri: self.field(host, "migration_uri").into(), migration_uri: None }
     }
 
+    /// Does a QEMU of a host send a guest's memory?
+    pub fn sends_memory(&self, host: &str) -> bool {
+        // To one of the ports that libvirt uses for it.
+        let filter = "( dport >= 49152 and dport <= 49215 )";
+        let words = ["netns", "exec", self.field(host, "netns"), "ss", "-Htn", "state", "established", filter];
+        let output = Command::new("ip").args(words).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        !output.stdout.is_empty()
+    }
+
     /// Makes a guest; with `--start` among the options it counts already.
     pub fn guest(&self, host: &str, name: &str, options: &[&str]) -> Guest {
         let made = self.run("guest", &[&["--host", host, "--vm", name], options].concat()).unwrap();
@@ -122,9 +132,18 @@ impl Lab {
         self.signal(guest, Signal::SIGKILL);
     }
 
-    /// Sends a signal to a guest's QEMU.
+    /// Sends a signal to a guest's QEMU, which runs on one host only.
     pub fn signal(&self, guest: &Guest, signal: Signal) {
-        let pid = self.run("qemu-pid", &["--vm", &guest.name]).unwrap().parse().unwrap();
+        self.signal_qemu(&["--vm", &guest.name], signal);
+    }
+
+    /// Sends a signal to a guest's QEMU on a host.
+    pub fn signal_on(&self, host: &str, guest: &Guest, signal: Signal) {
+        self.signal_qemu(&["--vm", &guest.name, "--host", host], signal);
+    }
+
+    fn signal_qemu(&self, which: &[&str], signal: Signal) {
+        let pid = self.run("qemu-pid", which).unwrap().parse().unwrap();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
     }
 }

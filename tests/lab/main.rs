@@ -4,12 +4,14 @@
 //! so a test is a walk through several cases with the same guests.
 
 mod adoption;
+mod daemon;
 mod handover;
 mod lab;
 mod migration;
 mod orders;
 mod outages;
 mod plane;
+mod planes;
 mod recovery;
 mod reports;
 

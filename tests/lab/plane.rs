@@ -4,177 +4,25 @@
 //! policies are those that ship.
 
 use super::*;
+use crate::daemon::{Plane, host};
 use crate::lab::Guest;
 use serde_json::Value;
-use std::fs;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 
-/// A plane in a folder, and its daemon while that runs.
-struct Plane {
-    folder: tempfile::TempDir,
-    daemon: Option<Child>,
-}
-
-impl Plane {
-    /// A plane over the two hosts of a lab. `host-a` counts as one core and `host-b` as three, so that one guest that burns makes
-    /// the first hot and not the second. What counts as hot is little, for the machine may have much else to do.
-    fn new(lab: &Lab, name: &str) -> Plane {
-        let plane = Plane { folder: tempfile::tempdir().unwrap(), daemon: None };
-        let (_, said, ok) = plane.embot(&["init", &plane.folder.path().display().to_string(), "--mode", "act"]);
-        assert!(ok, "{said}");
-        let host = |host: &str, cpus: u32| {
-            let (uri, there) = (lab.uri(host), lab.destination(host).uri);
-            let address = there.replace("qemu+tcp://", "").replace("/system", "");
-            format!(
-                "  - {{ name: {host}, uri: \"{uri}\", migration_uri: \"{there}\", migration_address: \"{address}\", \
-                 load_from: guests, capacity: {{ cpus: {cpus}, memory_mib: 1024 }} }}\n"
-            )
-        };
-        let guardrails = "guardrails: { cooldown: 3s, load_window: 10s, blast_radius: 1, target_max_cpu: 0.9 }";
-        let hosts = [host("host-a", 1), host("host-b", 3)].concat();
-        fs::write(
-            plane.config(),
-            format!("plane: {name}\nadopt: act\nnew_modules: act\npoll: 1s\nhosts:\n{hosts}{guardrails}\n"),
-        )
-        .unwrap();
-        let hurry = |module: &str, changes: &[(&str, &str)]| {
-            let path = plane.folder.path().join("embots").join(module);
-            let mut text = fs::read_to_string(&path).unwrap();
-            for (old, new) in changes {
-                assert!(text.contains(old), "{module} has no `{old}`");
-                text = text.replace(old, new);
-            }
-            fs::write(path, text).unwrap();
-        };
-        let relieve = [
-            ("cooldown: 10m", "cooldown: 5s"),
-            ("hot: 0.85", "hot: 0.15"),
-            ("wait: 2m", "wait: 8s\n  samples: 4\n  aim: 0.05\n  least: 0.05"),
-        ];
-        hurry("relieve-hot-host.yaml", &relieve);
-        hurry("evacuate-maintenance.yaml", &[("at_once: 2", "at_once: 2\n  every: 1s\n  settle: 3s")]);
-        hurry("restart-crashed.yaml", &[("first: 10s", "first: 2s")]);
-        plane
-    }
-
-    fn config(&self) -> PathBuf {
-        self.folder.path().join("plane.yaml")
-    }
-
-    fn log(&self) -> PathBuf {
-        self.folder.path().join("log")
-    }
-
-    /// Output, errors, and whether the answer was yes.
-    fn embot(&self, words: &[&str]) -> (String, String, bool) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_embot"));
-        let output = command.arg("--config").arg(self.config()).args(words).env("NO_COLOR", "1").output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (text(&output.stdout), text(&output.stderr), output.status.success())
-    }
-
-    /// An answer of the daemon; `None`: it does not answer, or says no.
-    fn ask(&self, words: &[&str]) -> Option<Value> {
-        let (text, _, ok) = self.embot(&[&["--output", "json"], words].concat());
-        if ok { serde_json::from_str(&text).ok() } else { None }
-    }
-
-    /// Starts the daemon and waits until it decides.
-    fn start(&mut self) {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.log()).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_embot"));
-        command.arg("--config").arg(self.config()).arg("run").env("NO_COLOR", "1");
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        self.daemon = Some(command.spawn().unwrap());
-        self.until("an answer", |plane| plane.ask(&["status"]).filter(|status| status["starting"] == false));
-    }
-
-    /// Kills the daemon as a fault would.
-    fn kill(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            daemon.kill().unwrap();
-            daemon.wait().unwrap();
-        }
-    }
-
-    /// Waits, and shows the plane's view of things where that is in vain.
-    #[track_caller]
-    fn until<T>(&self, what: &str, look: impl Fn(&Plane) -> Option<T>) -> T {
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(90);
-        loop {
-            if let Some(found) = look(self) {
-                return found;
-            }
-            if std::time::Instant::now() > deadline {
-                let views: Vec<String> = [&["elements"][..], &["plan"], &["events", "--limit", "60"]]
-                    .iter()
-                    .map(|words| self.embot(words))
-                    .map(|(out, err, _)| [out, err].concat())
-                    .collect();
-                let log = fs::read_to_string(self.log()).unwrap_or_default();
-                panic!("gave up waiting for {what}\n{}\n{log}", views.join("\n"));
-            }
-            std::thread::sleep(std::time::Duration::from_millis(200));
-        }
-    }
-
-    fn guest(&self, guest: &Guest) -> Option<Value> {
-        let guests = self.ask(&["elements", "--kind", "vm"])?;
-        guests.as_array()?.iter().find(|known| known["id"] == guest.vm.to_string().as_str()).cloned()
-    }
-
-    /// Where a guest runs, with nothing under way.
-    fn at(&self, guest: &Guest) -> Option<String> {
-        let known = self.guest(guest).filter(|known| known["state"] == "running" && known["action"].is_null())?;
-        known["host"].as_str().map(str::to_owned)
-    }
-
-    /// The latest action on a guest: the whole explanation.
-    fn latest(&self, guest: &Guest) -> Option<Value> {
-        Some(self.ask(&["explain", &guest.name])?["latest"].clone()).filter(|latest| !latest.is_null())
-    }
-
-    /// All records at hand since a position.
-    fn events(&self, since: &str) -> Vec<Value> {
-        let records = self.ask(&["events", "--details", "--limit", "100000", "--since", since]);
-        records.as_ref().and_then(Value::as_array).cloned().unwrap_or_default()
-    }
-
-    fn position(&self) -> String {
-        self.events("0").last().and_then(|record| record["position"].as_str()).unwrap_or("0").to_owned()
-    }
-
-    fn told(&self, since: &str, text: &str) -> Option<Value> {
-        self.events(since).into_iter().find(|record| record["text"].as_str().is_some_and(|said| said.contains(text)))
-    }
-
-    fn idle(&self) {
-        self.until("the end of all actions", |plane| plane.ask(&["status"]).filter(|status| status["open"] == 0));
-    }
-
-    /// The journal, whole: a line for each input and record, in batches that are numbered from 1 without a gap.
-    fn journal(&self) -> Vec<Value> {
-        let (text, error, ok) = self.embot(&["journal", "export"]);
-        assert!(ok, "{error}");
-        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let mut batches: Vec<u64> = lines.iter().map(|line| line["batch"].as_u64().unwrap()).collect();
-        assert!(batches.is_sorted(), "batches come in order");
-        batches.dedup();
-        assert_eq!(batches.first(), Some(&1));
-        let gap = batches.windows(2).find(|pair| pair[1] != pair[0] + 1);
-        assert_eq!(gap, None, "the journal has a gap");
-        lines
-    }
-}
-
-impl Drop for Plane {
-    fn drop(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
-    }
+/// A plane over the two hosts of a lab. `host-a` counts as one core and `host-b` as three, so that one guest that burns makes
+/// the first hot and not the second. What counts as hot is little, for the machine may have much else to do.
+fn over(lab: &Lab, name: &str) -> Plane {
+    let guardrails = "guardrails: { cooldown: 3s, load_window: 10s, blast_radius: 1, target_max_cpu: 0.9 }";
+    let hosts = [host(lab, "host-a", 1), host(lab, "host-b", 3)].concat();
+    let plane = Plane::new(&format!("plane: {name}\nadopt: act\nnew_modules: act\npoll: 1s\nhosts:\n{hosts}{guardrails}\n"));
+    let relieve = [
+        ("cooldown: 10m", "cooldown: 5s"),
+        ("hot: 0.85", "hot: 0.15"),
+        ("wait: 2m", "wait: 8s\n  samples: 4\n  aim: 0.05\n  least: 0.05"),
+    ];
+    plane.hurry("relieve-hot-host.yaml", &relieve);
+    plane.hurry("evacuate-maintenance.yaml", &[("at_once: 2", "at_once: 2\n  every: 1s\n  settle: 3s")]);
+    plane.hurry("restart-crashed.yaml", &[("first: 10s", "first: 2s")]);
+    plane
 }
 
 #[test]
@@ -182,7 +30,7 @@ fn a_plane_manages_real_guests_by_the_policies_that_ship() {
     let Some(lab) = Lab::up("a_plane_manages_real_guests_by_the_policies_that_ship", 2) else { return };
     let guests = ["web", "mail", "db"].map(|name| lab.guest("host-a", name, &["--start"]));
     let [web, mail, db] = &guests;
-    let mut plane = Plane::new(&lab, "lab");
+    let mut plane = over(&lab, "lab");
     plane.start();
     plane.until("adoption", |plane| guests.iter().all(|guest| is_owned(plane, guest)).then_some(()));
     plane.idle();
@@ -251,7 +99,7 @@ fn a_guest_that_died_is_started_again(lab: &Lab, plane: &Plane, guest: &Guest) {
 }
 
 fn a_second_plane_keeps_its_hands_off(lab: &Lab, guests: &[Guest]) {
-    let mut other = Plane::new(lab, "other");
+    let mut other = over(lab, "other");
     other.start();
     for guest in guests {
         let known = other.until("the guest to be seen", |other| other.guest(guest));

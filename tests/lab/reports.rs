@@ -28,6 +28,10 @@ fn a_host_reports_its_guests_and_tells_what_happens() {
     assert_eq!(description.disks, ["vda".into()]);
     assert!(description.nics[0].starts_with("52:54:00:"), "{:?}", description.nics);
 
+    let abilities = host.abilities().unwrap();
+    assert!(abilities.cpu_models.contains("qemu64") && !abilities.cpu_models.contains("Skylake-Server"), "{abilities:?}");
+    assert!(abilities.networks.contains("bridge0") && !abilities.networks.contains("default"), "{abilities:?}");
+
     // Later ones have rates, and no definition that did not change.
     let load = until("statistics", || {
         let report = report(&host);

@@ -100,6 +100,7 @@ pub fn offer(from: &str, to: &str) -> embot::migration::message::Envelope {
         state: VmState::Running,
         vcpus: 1,
         memory_mib: 512,
+        cpu_millicores: 500,
         labels: Default::default(),
         mode: Mode::Act,
         cpu_model: "".into(),

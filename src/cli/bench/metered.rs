@@ -4,7 +4,7 @@
 //! measured here, call by call, as processor time of the calling thread, and taken off what the plane is charged for.
 
 use crate::hypervisor::{Definition, Fate, Handover, Hypervisor, HypervisorError, NoticeSink, Order, Watch};
-use crate::model::{HostReport, Mark, NoticeBody, Reason, Sighting, Timestamp, VmId, VmState};
+use crate::model::{Abilities, HostReport, Mark, NoticeBody, Reason, Sighting, Timestamp, VmId, VmState};
 use nix::time::{ClockId, clock_gettime};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,6 +59,10 @@ impl Metered {
 impl Hypervisor for Metered {
     fn report(&self, asked_at: Timestamp) -> Result<HostReport, HypervisorError> {
         self.meter.inside_of(|| self.inner.report(asked_at))
+    }
+
+    fn abilities(&self) -> Result<Abilities, HypervisorError> {
+        self.meter.inside_of(|| self.inner.abilities())
     }
 
     fn subscribe(&self, sink: NoticeSink) {

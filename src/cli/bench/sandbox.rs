@@ -47,6 +47,8 @@ const BAD: &[(&str, &str)] = &[
 pub struct SandboxFigures {
     /// Good embots.
     pub embots: usize,
+    /// Misbehaving embots.
+    pub others: usize,
     /// Each of the two phases lasted so long.
     pub seconds: f64,
     /// Turns of the good embots' hosts (ten steps each) before there were any others.
@@ -79,6 +81,7 @@ pub fn run(seconds: u64, progress: &Progress) -> Result<SandboxFigures, BenchErr
     let suspended = sandbox.suspended();
     Ok(SandboxFigures {
         embots: usize::try_from(HOSTS * GUESTS).unwrap_or(0),
+        others: BAD.len(),
         seconds: phase.as_secs_f64(),
         before: Delays::of(before),
         misbehaving: Delays::of(misbehaving),

@@ -10,11 +10,12 @@
 //! * Before each order the guest's mark, epoch and state are read, in the same breath as the act (`order`).
 //! * What is paused or off because it moves is reported as a migration, at the source and at the target.
 //!
-//! How it is laid out: `session` owns connections, `ffi` all unsafe code, `hearing` the meaning of events, `statistics`, `state`
-//! and `description` turn libvirt's data into the plane's, `order`, `lifecycle`, `job`, `migration` and `recover` carry out;
+//! How it is laid out: `session` owns connections, `ffi` all unsafe code, `hearing` the meaning of events, `statistics`, `state`,
+//! `description` and `abilities` turn libvirt's data into the plane's, `order`, `lifecycle`, `job`, `migration` and `recover` carry out;
 //! `handover`, `leaving` and `copy` do what a move to another plane takes.
 //! Reports share one session; each order opens its own, so that a long call holds up nobody.
 
+mod abilities;
 mod copy;
 mod description;
 mod event_loop;
@@ -35,7 +36,9 @@ mod statistics;
 
 use super::{Definition, ErrorKind, Fate, Handover, HandoverStep, Hypervisor, HypervisorError, NoticeSink, Order, Watch};
 use crate::clock::Clock;
-use crate::model::{ActionKind, Capacity, DomainReport, HostId, HostReport, Mark, Reason, Sighting, Timestamp, VmId, VmState};
+use crate::model::{
+    Abilities, ActionKind, Capacity, DomainReport, HostId, HostReport, Mark, Reason, Sighting, Timestamp, VmId, VmState,
+};
 use description::Described;
 use ffi::{Depth, Ear};
 use handover::Hand;
@@ -232,6 +235,10 @@ impl Hypervisor for LibvirtHost {
         self.report_through(&self.spare(), Depth::Shallow, asked_at)
     }
 
+    fn abilities(&self) -> Result<Abilities, HypervisorError> {
+        self.ask(|session| session.call("read what guests can have there", ANSWER, |connect| Ok(abilities::read(connect)?)))
+    }
+
     fn subscribe(&self, sink: NoticeSink) {
         self.hearing.subscribe(sink);
     }
@@ -294,9 +301,12 @@ fn poll(connect: &Connect, depth: Depth) -> Result<Poll, virt::error::Error> {
     let mut readings = Vec::new();
     ffi::all_domain_stats(connect, depth, |vm, params| readings.push((vm, Reading::of(params))))?;
     readings.sort_by_key(|(vm, _)| *vm);
-    for (vm, reading) in &mut readings {
-        if reading.state() == Some((VmState::Paused, Reason::Migration)) && is_stranded(connect, *vm) {
-            reading.forget_reason();
+    // To tell whether a guest is in a migration, libvirt may have to ask its QEMU, which may hang in the midst of one.
+    if depth == Depth::Full {
+        for (vm, reading) in &mut readings {
+            if reading.state() == Some((VmState::Paused, Reason::Migration)) && is_stranded(connect, *vm) {
+                reading.forget_reason();
+            }
         }
     }
     // The flag has no event and is not in the definition; asking for the list of those that have it costs one call.

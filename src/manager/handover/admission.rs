@@ -87,7 +87,7 @@ impl Manager {
             epoch: offer.epoch,
             vcpus: guest.vcpus,
             memory_mib: guest.memory_mib,
-            cpu_cores: None,
+            cpu_cores: Some(guest.cpu_millicores as f32 / 1_000.0),
             cpu_model: guest.cpu_model.clone(),
             devices,
             networks: guest.nics.iter().map(|nic| self.called_here(&nic.network)).collect(),

@@ -216,6 +216,31 @@ fn a_bundle_is_small() {
 }
 
 #[test]
+fn what_modules_that_stay_have_done_to_a_guest_does_not_keep_it_here() {
+    let mut recovered = Recovered::nothing();
+    recovered.vms.insert(guest(), vm(7, "web", "a"));
+    recovered.embots.insert(embot("count"), EmbotRow::default());
+    let of_the_plane = EmbotId { module: "share-load".into(), element: ElementId::Plane };
+    let handover = ActionKind::Handover { vm: guest(), plane: "site-b".into(), host: None, live: true };
+    for (number, state, kind) in
+        [(1, ActionState::Done, ActionKind::Start { vm: guest() }), (2, ActionState::Started, handover.clone())]
+    {
+        let mut action = action(number, state, None);
+        (action.proposal.embot, action.proposal.kind) = (Some(of_the_plane.clone()), kind);
+        recovered.actions.insert(ActionId(number), action);
+    }
+    recovered.actions.insert(ActionId(3), action(3, ActionState::Done, Some("count")));
+    let source = manager("site-a", recovered);
+    let bundle = Bundle::from_bytes(&source.bundle(guest(), true).unwrap().to_bytes(), guest()).unwrap();
+    assert_eq!(bundle.memory.spent, [("count".into(), NOW - Span::seconds(3))]);
+    // Who reads it has the handover behind it.
+    let done = |action: &Action| (action.proposal.kind.clone(), action.state.clone());
+    let decisions: Vec<_> = bundle.decisions.iter().map(done).collect();
+    let start = || (ActionKind::Start { vm: guest() }, ActionState::Done);
+    assert_eq!(decisions, [start(), start(), (handover, ActionState::Done)]);
+}
+
+#[test]
 fn what_is_about_somebody_else_is_refused() {
     let mut recovered = Recovered::nothing();
     recovered.vms.insert(guest(), vm(7, "web", "a"));

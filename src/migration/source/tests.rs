@@ -159,6 +159,22 @@ fn a_guest_that_is_off_is_asked_about_before_it_is_taken_back() {
 }
 
 #[test]
+fn the_hypervisors_own_words_say_why_a_guest_stays() {
+    let mut bench = Bench::moving();
+    let words = Reason::new(ReasonKind::Hypervisor, "the copy's process died");
+    assert_eq!(bench.answer(Answer::JobEnded(Err(words.clone()))), ["order Look"]);
+    assert_eq!(bench.answer(Answer::Guest(here(Activity::Running))), ["order Reclaim"]);
+    assert_eq!(bench.source.reason, Some(words));
+    // Somebody's wish that it should end is the better reason.
+    let mut bench = Bench::moving();
+    let wish = Reason::new(ReasonKind::Cancelled, "cancelled by ops");
+    bench.give(Input::Cancel(wish.clone()));
+    bench.answer(Answer::JobEnded(Err(Reason::new(ReasonKind::Cancelled, "it was cancelled"))));
+    bench.answer(Answer::Guest(here(Activity::Running)));
+    assert_eq!(bench.source.reason, Some(wish));
+}
+
+#[test]
 fn so_is_one_whose_host_was_away_for_long() {
     let mut bench = Bench::moving();
     bench.answer(Answer::JobEnded(Ok(())));
