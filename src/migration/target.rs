@@ -170,6 +170,8 @@ pub struct Target {
     pub rounds: u32,
     /// Lots of late facts that are in.
     pub lots: u32,
+    /// How often the next lot could not be read.
+    refusals: u32,
     /// Why it was given up or refused, where it was.
     pub reason: Option<Reason>,
     /// Why only an admin can decide at the moment, where it is so.
@@ -233,6 +235,7 @@ impl Target {
             epoch: None,
             rounds: 0,
             lots: 0,
+            refusals: 0,
             reason,
             undecided: None,
             times: Times { since: now, heard: now, ..Times::default() },

@@ -80,9 +80,9 @@ impl Inventory {
         self.stated.get(host).cloned().unwrap_or(Link::Unknown)
     }
 
-    /// Guests that are on their way here and not this plane's yet: nothing is stated of them.
-    pub fn leave_alone(&mut self, strange: BTreeSet<VmId>) {
-        self.strange = strange;
+    /// Is a guest on its way here, and not this plane's yet? Then nothing is stated of it.
+    pub fn leave_alone(&mut self, vm: VmId, is_strange: bool) {
+        let _ = if is_strange { self.strange.insert(vm) } else { self.strange.remove(&vm) };
     }
 
     /// A guest has gone to another plane.

@@ -2,8 +2,8 @@
 # Shows embot at work on real libvirt hosts with real guests: `make lab`, or this as root after `cargo build`.
 #
 # It starts two hosts by lab.sh, four guests on one of them, and a plane with the modules that ship. Then one thing after the
-# other goes wrong, and the plane's own words tell what it made of it. At the end, also after Ctrl-C or a failure, everything
-# that was started is removed again.
+# other goes wrong, and the plane's own words tell what it made of it. In a second part each host belongs to a plane of its own,
+# and one shares its load with the other. At the end, also after Ctrl-C or a failure, everything that was started is removed again.
 
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -64,6 +64,7 @@ counted() {
 cleanup() {
     local code=$?
     trap - EXIT INT TERM HUP
+    [[ -z ${other-} ]] || { kill -KILL "$other"; wait "$other"; } 2>/dev/null || true
     if ((code != 0)) && [[ -n ${daemon-} ]] && kill -0 "$daemon" 2>/dev/null; then
         for words in elements plan "events --limit 40"; do
             # shellcheck disable=SC2086 # words are words
@@ -277,6 +278,91 @@ account() {
     for guest in "${guests[@]}"; do counted "$guest"; done
 }
 
+# ---- two planes ---------------------------------------------------------------------------------------------------
+
+# at PLANE COMMAND...: `embot`, `show` and all that is built on them ask the plane whose folder this is.
+at() { local folder="$top/$1"; "${@:2}"; }
+
+two_planes() {
+    step "Two planes: each host has a plane of its own from here on"
+    say "The first plane is stopped and gives its guests back: without their mark they are nobody's. Then each host gets a daemon" \
+        "with a store, a certificate and modules of its own; they know each other as peers."
+    kill -TERM "$daemon"
+    wait "$daemon" 2>/dev/null || true
+    daemon=
+    local guest host
+    for guest in "${guests[@]}"; do
+        host="$(lab virsh --host host-a list --name | grep -qx "$guest" && echo host-a || echo host-b)"
+        [[ $host == host-a ]] || lab virsh --host host-b migrate --live --p2p --persistent --undefinesource "$guest" \
+            "$(jq -r '.hosts[] | select(.name == "host-a") | .migration_uri' "$folder/lab.json")" >/dev/null
+        lab virsh --host host-a metadata "$guest" --uri urn:embot:mark:1 --live --config --remove >/dev/null
+    done
+    "$binary" pki --folder "$folder/pki" init >/dev/null
+    local plane port
+    port=("$(free_port)" "$(free_port)")
+    configure_plane site-a host-a 2 "${port[0]}" site-b "${port[1]}"
+    configure_plane site-b host-b 6 "${port[1]}" site-a "${port[0]}"
+    for plane in site-a site-b; do
+        sed -i -e 's/hot: 0.8/hot: 0.3\n  every: 1s\n  wait: 10s\n  least: 0.05/' -e 's/cooldown: 10m/cooldown: 20s/' \
+            "$folder/$plane/embots/share-load.yaml"
+    done
+    top="$folder"
+    at site-b start_plane
+    other="$daemon"
+    at site-a start_plane
+    await 60 "the planes to find each other" at site-a peer_is_up
+    await 60 "the guests to be adopted" at site-a owned_by site-a
+    at site-a show peers
+    at site-a show elements
+}
+# A port that nobody listens on.
+free_port() { perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1")->sockport'; }
+configure_plane() {
+    "$binary" pki --folder "$folder/pki" issue "$1" --name localhost >/dev/null
+    "$binary" init "$folder/$1" --mode act >/dev/null
+    cat >"$folder/$1/plane.yaml" <<CONF
+plane: $1
+adopt: act
+new_modules: act
+poll: 1s
+hosts:
+$(jq -r --arg name "$2" --argjson cpus "$3" '.hosts[] | select(.name == $name) | "  - name: \(.name)\n    uri: \(.uri)\n    migration_uri: \(.migration_uri)\n    migration_address: \(.migration_address)\n    load_from: guests\n    capacity: { cpus: \($cpus), memory_mib: 1024 }"' "$folder/lab.json")
+link:
+  listen: "127.0.0.1:$4"
+  certificate: $folder/pki/planes/$1/plane.crt
+  key: $folder/pki/planes/$1/plane.key
+  ca: $folder/pki/planes/$1/ca.crt
+  crl: $folder/pki/planes/$1/crl.pem
+peers:
+  - { name: $5, address: "localhost:$6" }
+guardrails: { cooldown: 5s, load_window: 10s, blast_radius: 1, target_max_cpu: 0.9 }
+CONF
+}
+peer_is_up() { json peers | jq -e '.peers[0] | .reachable and .summary.hosts == 1'; }
+owned_by() { json elements --kind vm | jq -e --arg plane "$1" 'length == 4 and all(.owner == $plane and .action == null)'; }
+
+share_load() {
+    step "A hot plane offers a guest to the other, with all that manages it"
+    say "web and mail burn all the CPU there is, and the plane has no other host. After ten seconds its policy offers one to the" \
+        "plane with most room; that plane's own policy decides, and lets it in."
+    local from guest
+    from="$(at site-a position)"
+    for guest in web mail; do lab tell --vm "$guest" burn >/dev/null; done
+    await 120 "a guest to be taken" at site-a has_moved
+    guest="$(at site-a json migrations | jq -r 'map(select(.state == "moved"))[0].name')"
+    at site-a show modules mode share-load observe
+    for name in web mail; do lab tell --vm "$name" calm >/dev/null; done
+    say "" "site-a:"
+    at site-a show_since "$from"
+    at site-a show migrations
+    at site-a show elements "$guest"
+    say "" "site-b, which owns $guest now, knows what was done with it and why, from before it came:"
+    at site-b show elements --kind vm
+    at site-b show explain "$guest"
+    counted "$guest"
+}
+has_moved() { json migrations | jq -e 'any(.state == "moved")'; }
+
 prepare
 configure
 relieve
@@ -285,4 +371,6 @@ maintain
 restart_libvirtd
 die_in_migration
 account
+two_planes
+share_load
 step "Done in $SECONDS s; everything is removed again"

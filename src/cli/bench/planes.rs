@@ -33,8 +33,10 @@ use tokio::sync::oneshot;
 
 /// Guests on their way at a time, from each plane to the other.
 const AT_ONCE: usize = 32;
-/// Times that all guests change places. Memory is compared between the first and the last.
-const EXCHANGES: usize = 4;
+/// Times that all guests change places.
+const EXCHANGES: usize = 8;
+/// Memory is compared from here on: by then a plane has as many past migrations and actions at hand as it keeps.
+const FULL: usize = 4;
 /// All guests must have changed places after so long.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Guests of which one day is measured.
@@ -82,7 +84,7 @@ pub struct PlanesFigures {
     pub simulation_of_core: f64,
     /// How long facts of a guest wait, the move itself taken off.
     pub wait: Delays,
-    /// Resident memory after the first exchange, in MiB: both planes and the fleet.
+    /// Resident memory after half of the exchanges, in MiB: both planes and the fleet.
     pub resident_first_mib: f64,
     /// The same after the last.
     pub resident_last_mib: f64,
@@ -167,7 +169,7 @@ impl Bench {
             }
             let resident = mib(own.resident());
             (figures.resident_first_mib, figures.resident_last_mib) =
-                (if exchange == 0 { resident } else { figures.resident_first_mib }, resident);
+                (if exchange < FULL { resident } else { figures.resident_first_mib }, resident);
         }
         let processors = std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64);
         let alone = figures.seconds - inside.as_secs_f64() / processors;

@@ -7,8 +7,8 @@ use crate::migration::message::Payload;
 use crate::migration::target::{Effect, Import, Imported, Input};
 use crate::migration::{Reason, ReasonKind};
 use crate::model::{
-    ActionState, Change, ElementId, EmbotId, Event, EventBody, HostId, Level, Mark, MigrationId, Notice, NoticeBody, Record,
-    TimerRow, Timestamp, VmId,
+    Action, ActionKind, ActionState, Change, ElementId, EmbotId, Event, EventBody, HostId, Level, Mark, MigrationId, Notice,
+    NoticeBody, Record, TimerRow, Timestamp, VmId,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -195,7 +195,7 @@ impl Manager {
     /// The guest's management is put in force.
     pub(super) fn take_in(&mut self, entry: &Entry, bundle: Bundle, mark: Mark, host: &HostId, shift_ms: i64) {
         let (vm, element) = (entry.row.vm, entry.vm());
-        let Bundle { captured_at, mut guest, embots, timers, memory, usage, advice, decisions, .. } = bundle;
+        let Bundle { captured_at, mut guest, embots, timers, memory, usage, advice, mut decisions, .. } = bundle;
         let limit = entry.row.grant.as_ref().and_then(|grant| grant.mode);
         guest.mode = limit.map_or(guest.mode, |limit| guest.mode.min(limit));
         (guest.host, guest.mark, guest.since) = (host.clone(), Some(mark), self.now);
@@ -239,6 +239,11 @@ impl Manager {
                 }
                 Err(error) => self.notice(Level::Warning, format!("usage of {element} starts anew: {error}")),
             }
+        }
+        // The handover that brought it is over in this moment.
+        let is_handover = |action: &&mut Action| matches!(action.proposal.kind, ActionKind::Handover { .. });
+        if let Some(handover) = decisions.iter_mut().rfind(is_handover) {
+            handover.state_at = self.now;
         }
         for action in decisions.into_iter().chain(advice) {
             self.turn.actions.insert(action.id);

@@ -232,7 +232,7 @@ impl Handovers {
     /// Is the guest on its way to this plane, and not its own yet?
     fn coming(&self, vm: VmId) -> Option<&Entry> {
         let is_coming = |entry: &&Entry| {
-            matches!(&entry.machine, Machine::Target(machine) if !machine.owns() && !machine.is_final()) && entry.row.vm == vm
+            entry.row.vm == vm && matches!(&entry.machine, Machine::Target(machine) if !machine.owns() && !machine.is_final())
         };
         self.entries.values().find(is_coming)
     }
@@ -259,27 +259,24 @@ impl Manager {
         for vm in handovers.held() {
             self.queue.hold(&ElementId::Vm(vm));
         }
+        for (id, entry) in &handovers.entries {
+            self.note_traveller(id, entry);
+        }
         self.handovers = handovers;
-        self.note_travellers();
         self.tidy_tombstones();
     }
 
-    /// What sensors and the planner must know of guests on their way.
-    fn note_travellers(&mut self) {
-        let mut arriving = BTreeMap::new();
-        let mut strange = BTreeSet::new();
-        for (id, entry) in &self.handovers.entries {
-            let Machine::Target(machine) = &entry.machine else { continue };
-            if machine.is_final() {
-                continue;
-            }
-            arriving.insert(entry.row.vm, id.clone());
-            if !machine.owns() {
-                strange.insert(entry.row.vm);
-            }
+    /// What sensors and the planner must know of a guest on its way.
+    fn note_traveller(&mut self, id: &MigrationId, entry: &Entry) {
+        let Machine::Target(machine) = &entry.machine else { return };
+        let (vm, mut world) = (entry.row.vm, self.world.borrow_mut());
+        if !machine.is_final() {
+            world.arriving.insert(vm, id.clone());
+            self.inventory.leave_alone(vm, !machine.owns());
+        } else if world.arriving.get(&vm) == Some(id) {
+            world.arriving.remove(&vm);
+            self.inventory.leave_alone(vm, false);
         }
-        self.world.borrow_mut().arriving = arriving;
-        self.inventory.leave_alone(strange);
     }
 
     /// In the first turn: every machine hears that the plane was restarted.
@@ -315,8 +312,12 @@ impl Manager {
     pub(super) fn late_facts(&mut self) {
         let late = |entry: &Entry| {
             let Machine::Source(machine) = &entry.machine else { return false };
+            // There are many that are long over.
+            if machine.owns() || !entry.row.is_held || self.queue.held(&entry.vm()).next().is_none() {
+                return false;
+            }
             let known = entry.row.rounds.iter().chain(&entry.row.lots).map(|(_, seq)| *seq).max().unwrap_or(0);
-            !machine.owns() && entry.row.is_held && self.queue.held(&entry.vm()).any(|event| event.seq > known)
+            self.queue.held(&entry.vm()).any(|event| event.seq > known)
         };
         let late: Vec<MigrationId> =
             self.handovers.entries.iter().filter(|(_, entry)| late(entry)).map(|(id, _)| id.clone()).collect();
@@ -468,11 +469,11 @@ impl Manager {
             entry.row.enter(entry.machine.word(), self.now);
             self.turn.migrations.insert(id.clone());
         }
+        self.note_traveller(&id, &entry);
         self.handovers.entries.insert(id, entry);
         if ends {
             self.sweep_packages();
         }
-        self.note_travellers();
     }
 
     /// A migration is over: those who follow the plane read how.

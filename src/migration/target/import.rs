@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 
 /// Modules are asked for so often in one migration, at the most: what was read may import more, but not for ever.
 const REQUESTS: u32 = 32;
+/// A lot of late facts is read so often before it is left out.
+const LATE_TRIES: u32 = 8;
 
 impl Target {
     pub(super) fn considered(&mut self, verdict: Verdict, now: Timestamp, effects: &mut Vec<Effect>) {
@@ -111,7 +113,7 @@ impl Target {
     }
 
     fn late_done(&mut self, lot: u32, effects: &mut Vec<Effect>) {
-        self.lots = lot;
+        (self.lots, self.refusals) = (lot, 0);
         effects.push(Effect::Send(Message::LateAck(lot)));
         self.release_sensed(effects);
     }
@@ -122,12 +124,14 @@ impl Target {
         match import {
             Import::State(_) | Import::Events(_) => self.give_up(reason, now, effects),
             Import::Dirty(round) => effects.push(Effect::Send(Message::DirtyFailed(round.round, reason))),
-            // They will not become readable by being sent again: what they were stands in the source's journal.
+            // They are sent again; but what is never readable must not go on for ever. It stands in the source's journal.
             Import::Late(late) => {
-                effects.push(Effect::Alarm(
-                    format!("facts that came late (lot {}) cannot be read, and are left out: {reason}", late.lot).into(),
-                ));
-                self.late_done(late.lot, effects);
+                self.refusals += 1;
+                if self.refusals >= LATE_TRIES {
+                    let text = format!("facts that came late (lot {}) cannot be read, and are left out: {reason}", late.lot);
+                    effects.push(Effect::Alarm(text.into()));
+                    self.late_done(late.lot, effects);
+                }
             }
         }
     }

@@ -197,6 +197,9 @@ fn late_facts_that_cannot_be_read_are_told_of_once_and_left_out() {
     bench.give(Input::Answer(bench.order, copy(8)));
     let late = |lot| Message::Late(LateFacts { lot, payload: payload() });
     bench.refuses = true;
+    for _ in 0..7 {
+        assert_eq!(bench.hear(late(1)), ["import"], "it is sent again");
+    }
     assert_eq!(bench.hear(late(1)), ["import", "alarm", "say LateAck", "releasesensed"]);
     assert_eq!(bench.hear(late(1)), ["say LateAck"]);
     bench.refuses = false;
