@@ -465,10 +465,6 @@ impl TargetPlane {
 
     fn import(&mut self, setting: &Setting, import: Import, turn: &mut Turn) -> Imported {
         if std::mem::take(&mut self.refuses) {
-            // After the commit what cannot be read is left out, and admins are told.
-            if let Import::Late(late) = &import {
-                turn.dropped.extend_from_slice(&late.payload.0);
-            }
             return Imported::Refused(no());
         }
         match import {
