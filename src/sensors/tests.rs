@@ -193,9 +193,10 @@ fn a_silent_host_is_lost_until_it_answers_after_all_and_holds_up_no_other() {
     plane.clock.advance_to(Timestamp(4_000));
     plane.b.answers.send(Answer::Report).unwrap();
     assert_eq!(plane.next(), "report of b, asked at 1000", "three seconds are still patience");
+    plane.b.asked.recv().unwrap();
     plane.clock.advance_to(Timestamp(4_700));
     assert_eq!(plane.next(), "a lost: has not answered for 3s");
-    plane.b.answer(Answer::Report);
+    plane.b.answers.send(Answer::Report).unwrap();
     assert_eq!(plane.next(), "report of b, asked at 4000", "it is said once, and other hosts go on");
     plane.a.answers.send(Answer::Report).unwrap();
     assert_eq!(plane.next(), "report of a, asked at 1000");

@@ -292,12 +292,11 @@ impl Fleet {
                 self.reachable(target)?;
             }
         }
-        self.log(&run, Outcome::Begun);
         if !moves && !transfer.limits.copy_storage {
             // Its disks are shared, and it has no other files.
-            self.log(&run, Outcome::Done);
             return Ok(Begun::Done);
         }
+        self.log(&run, Outcome::Begun);
         self.orders.insert(job.clone(), run);
         if let Some(guest) = self.guests.get_mut(&vm) {
             guest.work = Some(job.clone());
