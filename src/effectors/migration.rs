@@ -188,6 +188,7 @@ impl AtHost<'_> {
                 return Err(self.gone());
             }
             self.define(mark)?;
+            return self.take(mark, false);
         }
         self.take(mark, start)
     }

@@ -268,7 +268,8 @@ impl Hosts {
                 if self.job.is_some() {
                     return failed(OrderFault::Refused);
                 }
-                if self.source.is_none() && *redefine {
+                let is_new = self.source.is_none() && *redefine;
+                if is_new {
                     self.source = Some(Domain { activity: Activity::Off, mark });
                 }
                 let may_run = self.may_run(&self.target);
@@ -283,7 +284,7 @@ impl Hosts {
                     domain.activity = Activity::Running;
                 }
                 domain.mark = mark;
-                if *start && domain.activity == Activity::Off {
+                if *start && !is_new && domain.activity == Activity::Off {
                     self.start_source();
                 }
                 Some(Answered::Done)

@@ -49,6 +49,7 @@ pub fn copy(hand: &Hand<'_>, transfer: &Transfer) -> Result<(), HypervisorError>
     let files = files(hand, transfer)?;
     let door = Door { host: transfer.destination.host.clone(), uri: transfer.destination.uri.clone() };
     let target = Session::open(&door, None);
+    another_host(hand, &target, &door)?;
     let mut sizes = Vec::new();
     for file in &files {
         let path = file.from.clone();
@@ -80,6 +81,26 @@ pub fn copy(hand: &Hand<'_>, transfer: &Transfer) -> Result<(), HypervisorError>
     Ok(())
 }
 
+/// A URI such as `qemu:///system` names this very host wherever it is read: files would be written over themselves.
+fn another_host(hand: &Hand<'_>, target: &Session, door: &Door) -> Result<(), HypervisorError> {
+    let uuid = |connect: &Connect| {
+        let text = connect.capabilities()?;
+        let document = roxmltree::Document::parse(&text).ok();
+        let uuid = document.and_then(|xml| Some(xml.descendants().find(|node| node.has_tag_name("uuid"))?.text()?.to_owned()));
+        Ok(uuid)
+    };
+    let here = hand.session.call("read what the host can do".to_owned(), ANSWER, uuid)?;
+    let there = target.call("read what the target host can do".to_owned(), ANSWER, uuid)?;
+    if here.is_none() || here != there {
+        return Ok(());
+    }
+    let what = format!(
+        "the hypervisor URI of {}, `{}`, leads back to {}; name its host in it, as in `qemu+tls://HOST/system`",
+        door.host, door.uri, hand.door.host
+    );
+    Err(HypervisorError::new(ErrorKind::Precondition, what))
+}
+
 /// The files to be copied: disks that the guest writes, where they are not shared, and its firmware's variables.
 fn files(hand: &Hand<'_>, transfer: &Transfer) -> Result<Vec<File>, HypervisorError> {
     let (host, handover) = (hand.door.host.clone(), Arc::new(hand.handover.clone()));
@@ -93,6 +114,11 @@ fn files(hand: &Hand<'_>, transfer: &Transfer) -> Result<Vec<File>, HypervisorEr
         if here.domain.has_managed_save(0)? {
             let what = format!("guest {} on {host} {SAVED}", here.found.name);
             return Err(Trouble::refuse(ErrorKind::Precondition, what));
+        }
+        // Its definition stays here until the target owns it: this host must not start it by itself meanwhile. The mark
+        // remembers the flag, and whoever takes the guest back puts it back.
+        if here.domain.autostart()? {
+            here.domain.set_autostart(false)?;
         }
         Ok(here.domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?)
     })?;

@@ -183,7 +183,7 @@ fn act_on(connect: &Connect, host: &HostId, handover: &Handover) -> Result<bool,
     match (verdict, &handover.step, here) {
         (Verdict::Seal(seal), HandoverStep::Seal { becomes }, Some(here)) => {
             // libvirt forgets this flag on the way; nothing can be written once the move runs.
-            let autostart = here.domain.is_persistent()? && here.domain.autostart()?;
+            let autostart = here.autostart || (here.domain.is_persistent()? && here.domain.autostart()?);
             write_mark(&here.domain, &Marked { mark: becomes.clone(), autostart, seal: Some(seal) })?;
         }
         (Verdict::Define, HandoverStep::Define { xml, rewriting, trusted }, _) => {

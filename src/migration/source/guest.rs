@@ -75,6 +75,8 @@ impl Source {
             self.alarmed = false;
         }
         match guest {
+            // A cold guest leaves by its files: where they have not arrived, it was not this migration that took it away.
+            Guest::Gone if self.offer.way == Way::Cold && self.job != JobState::Copied => self.is_missing(now, effects),
             Guest::Gone => self.moved(now, effects),
             Guest::Here { job: true, .. } => {
                 self.job = JobState::Adopted(0);
@@ -115,12 +117,20 @@ impl Source {
         }
     }
 
+    fn is_missing(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let text = "the guest is no longer here, and its files had not arrived: who has undefined it?";
+        self.cannot_decide(Reason::new(ReasonKind::Hypervisor, text), effects);
+        self.times.again_at = Some(now + self.timing.look);
+    }
+
     pub(super) fn reclaim_answered(&mut self, answer: Answer, now: Timestamp, effects: &mut Vec<Effect>) {
         match answer {
             Answer::Done => self.release(now, effects),
             // It was not to be moved any more, and is gone: not by this migration, unless a job had been ordered.
             Answer::Failed(OrderFault::Gone, _) if self.job == JobState::None => self.release(now, effects),
-            Answer::Failed(OrderFault::Gone, _) if !self.told && !self.agreed => self.moved(now, effects),
+            Answer::Failed(OrderFault::Gone, _) if self.offer.way == Way::Live && !self.told && !self.agreed => {
+                self.moved(now, effects);
+            }
             Answer::Failed(fault, text) => {
                 if fault != OrderFault::Unreachable {
                     let text = format!("the guest could not be taken back: {text}");

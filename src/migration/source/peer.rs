@@ -52,7 +52,12 @@ impl Source {
             }
             Message::Status(Record::Unknown) if matches!(self.phase, Phase::LastRound | Phase::HandingOver) => {
                 let text = format!("the guest has left, but plane {} has no record of it", self.offer.to);
-                self.cannot_go_on(Reason::new(ReasonKind::Peer, text), now, effects);
+                let reason = Reason::new(ReasonKind::Peer, text);
+                // Once it was told to commit it may have done so, and have lost its record since.
+                match self.phase {
+                    Phase::HandingOver => self.cannot_decide(reason, effects),
+                    _ => self.cannot_go_on(reason, now, effects),
+                }
             }
             Message::Status(Record::Bound { running: true }) if self.phase == Phase::Asking => self.moved(now, effects),
             Message::Inquire => match self.to_say() {

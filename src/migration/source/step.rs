@@ -127,7 +127,7 @@ impl Source {
             },
             Phase::Reclaiming => {
                 let mark = Mark { plane: self.offer.from.clone(), epoch: self.epoch };
-                let start = self.stops() && !redefine;
+                let start = self.stops();
                 self.order(Order::Reclaim { mark, start, redefine }, effects);
             }
             Phase::Retiring if !self.removed => {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::migration::message::{Grants, LateFacts, Record, Round};
 use crate::migration::testing::{grants, id, offer};
-use crate::migration::{Activity, Guest, ReasonKind, Side};
+use crate::migration::{Activity, Guest, ReasonKind, Side, Way};
 use crate::model::Span;
 
 fn payload() -> Payload {
@@ -263,4 +263,43 @@ fn late_facts_that_the_target_no_longer_takes_stay_here_and_are_not_sent_for_eve
         assert_eq!(bench.hear(refusal), Vec::<String>::new());
         assert!(bench.source.is_final());
     }
+}
+
+/// As far as the job of a guest that goes cold.
+fn cold() -> Bench {
+    let mut bench = Bench::new();
+    bench.source.offer.way = Way::Cold;
+    for message in [granted(), Message::StateAccepted, Message::EventsAccepted] {
+        bench.hear(message);
+    }
+    bench.answer(Answer::Done);
+    assert_eq!(bench.source.phase, Phase::Moving);
+    bench
+}
+
+#[test]
+fn a_cold_guest_that_vanishes_before_its_files_have_arrived_has_not_moved() {
+    let mut bench = cold();
+    bench.answer(Answer::JobEnded(Err(Reason::new(ReasonKind::Hypervisor, "it is not defined here"))));
+    assert_eq!(bench.answer(Answer::Guest(Guest::Gone)), ["alarm"]);
+    assert_eq!((&bench.source.phase, bench.source.undecided.is_some()), (&Phase::Moving, true));
+    // The files have arrived, and an admin has undefined it here: nothing of it is lost.
+    let mut bench = cold();
+    assert_eq!(bench.looked(Guest::Gone), ["capture Dirty { round: 1, last: true }", "say Dirty"]);
+}
+
+#[test]
+fn a_target_that_may_have_committed_and_lost_its_record_is_not_taken_for_one_that_did_not() {
+    let handing_over = || {
+        let mut bench = cold();
+        bench.looked(here(Activity::Off));
+        assert_eq!(bench.source.phase, Phase::LastRound);
+        bench
+    };
+    let mut bench = handing_over();
+    assert_eq!(bench.hear(Message::Status(Record::Unknown)), ["say Abort"], "it was not told to commit yet");
+    let mut bench = handing_over();
+    bench.hear(Message::DirtyAccepted(1));
+    assert_eq!(bench.hear(Message::Status(Record::Unknown)), ["alarm"]);
+    assert_eq!((&bench.source.phase, bench.source.undecided.is_some()), (&Phase::HandingOver, true));
 }

@@ -36,7 +36,8 @@ impl Target {
                 self.settled = true;
                 self.close();
             }
-            (Phase::Aborted | Phase::Yielded, Answer::Done) => self.settled = true,
+            // What carries another mark is none of this migration's.
+            (Phase::Aborted | Phase::Yielded, Answer::Done | Answer::Failed(OrderFault::Marked, _)) => self.settled = true,
             (_, Answer::Failed(_, text)) => {
                 self.alarm(format!("the hypervisor did not do what was asked ({}): {text}", self.phase.name()), effects);
                 self.times.again_at = Some(now + self.timing.look);
