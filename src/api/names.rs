@@ -1,7 +1,7 @@
 //! What a request calls a guest, a host or an element, and which one it means.
 //!
 //! A guest may be named by its name, its UUID, `vm:UUID`, or the beginning of its name or UUID where only one guest begins
-//! so. An exact name always wins over a longer one that begins with it.
+//! so. An exact name always wins over a longer one that begins with it, also that of a guest that belongs to another plane now.
 
 use super::error::ApiError;
 use crate::error::nearest;
@@ -14,15 +14,13 @@ const LISTED: usize = 8;
 pub fn find_vm(world: &World, text: &str) -> Result<VmId, ApiError> {
     match vm_candidates(world, text) {
         Candidates::One(vm) => Ok(vm),
-        Candidates::Several(error) => Err(error),
-        Candidates::None => Err(elsewhere(world, text)
-            .unwrap_or_else(|| unknown("guest", text, world.vms().map(|vm| &*vm.name), "embot elements --kind vm"))),
+        Candidates::Unclear(error) => Err(error),
+        Candidates::None => Err(unknown("guest", text, world.vms().map(|vm| &*vm.name), "embot elements --kind vm")),
     }
 }
 
 /// A guest that went to another plane: whoever asks here is sent on.
 fn elsewhere(world: &World, text: &str) -> Option<ApiError> {
-    let text = text.strip_prefix("vm:").unwrap_or(text);
     let named = |(vm, stone): &(&VmId, &crate::model::Tombstone)| &*stone.name == text || vm.to_string() == text;
     let (_, stone) = world.gone.iter().find(named)?;
     Some(
@@ -35,7 +33,7 @@ fn elsewhere(world: &World, text: &str) -> Option<ApiError> {
 pub fn find_host(world: &World, text: &str) -> Result<HostId, ApiError> {
     match host_candidates(world, text) {
         Candidates::One(host) => Ok(host),
-        Candidates::Several(error) => Err(error),
+        Candidates::Unclear(error) => Err(error),
         Candidates::None => {
             Err(unknown("host", text, world.hosts().map(|host| host.id.as_str()), "embot elements --kind host"))
         }
@@ -77,10 +75,10 @@ pub fn find_element(world: &World, text: &str) -> Result<ElementId, ApiError> {
             let both = vec![world.label(&ElementId::Vm(vm)), host.to_string()];
             if named { Ok(ElementId::Vm(vm)) } else { Err(ambiguous("guests and hosts", text, &both)) }
         }
-        (Candidates::Several(error), _) | (_, Candidates::Several(error)) => Err(error),
+        (Candidates::Unclear(error), _) | (_, Candidates::Unclear(error)) => Err(error),
         (Candidates::None, Candidates::None) => {
             let names = world.vms().map(|vm| &*vm.name).chain(world.hosts().map(|host| host.id.as_str()));
-            Err(elsewhere(world, text).unwrap_or_else(|| unknown("guest or host", text, names, "embot elements")))
+            Err(unknown("guest or host", text, names, "embot elements"))
         }
     }
 }
@@ -88,7 +86,8 @@ pub fn find_element(world: &World, text: &str) -> Result<ElementId, ApiError> {
 enum Candidates<T> {
     None,
     One(T),
-    Several(ApiError),
+    /// What to say instead.
+    Unclear(ApiError),
 }
 
 fn vm_candidates(world: &World, text: &str) -> Candidates<VmId> {
@@ -101,6 +100,10 @@ fn vm_candidates(world: &World, text: &str) -> Candidates<VmId> {
     }
     let mut found: Vec<&Vm> = world.vms_named(text).collect();
     if found.is_empty() {
+        // The whole name of one that has left means that one, and no other whose name begins so.
+        if let Some(error) = elsewhere(world, text) {
+            return Candidates::Unclear(error);
+        }
         found = world.vms().filter(|vm| vm.name.starts_with(text) || vm.id.to_string().starts_with(text)).collect();
     }
     match found.as_slice() {
@@ -112,7 +115,7 @@ fn vm_candidates(world: &World, text: &str) -> Candidates<VmId> {
             let named = |vm: &&Vm| if twins { format!("{} on {} ({})", vm.name, vm.host, vm.id) } else { vm.name.to_string() };
             let mut names: Vec<_> = several.iter().map(named).collect();
             names.sort();
-            Candidates::Several(ambiguous("guests", text, &names))
+            Candidates::Unclear(ambiguous("guests", text, &names))
         }
     }
 }
@@ -128,7 +131,7 @@ fn host_candidates(world: &World, text: &str) -> Candidates<HostId> {
         [host] => Candidates::One(host.id.clone()),
         several => {
             let names: Vec<_> = several.iter().map(|host| host.id.to_string()).collect();
-            Candidates::Several(ambiguous("hosts", text, &names))
+            Candidates::Unclear(ambiguous("hosts", text, &names))
         }
     }
 }
@@ -191,6 +194,7 @@ mod tests {
         let mut world = world();
         let stone = crate::model::Tombstone { name: "shop".into(), plane: "site-b".into(), epoch: 2, at: Default::default() };
         world.gone.insert(VmId(uuid::Uuid::from_u128(7)), stone);
+        world.put_vm(vm(8, "shop-1", "host-a"));
         let told = said(find_vm(&world, "shop"));
         assert!(told.starts_with("error: guest shop belongs to plane site-b now (epoch 2)\nhint: ask the daemon"), "{told}");
         assert_eq!(said(find_element(&world, "shop")), told);
