@@ -8,7 +8,7 @@ use super::job::lock;
 use super::migration::{carry_out, describe};
 use crate::hypervisor::{Hypervisor, Watch};
 use crate::migration::order::MigrationOrder;
-use crate::migration::{Answer, Order, OrderFault, Way};
+use crate::migration::{Answer, Order, OrderFault, Reason, ReasonKind, Way};
 use crate::model::{Bytes, HostId, MigrationId, MigrationInput, Progress, VmId};
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -96,9 +96,11 @@ impl Lanes {
         let name = format!("migration {migration}");
         let of_lane = migration.clone();
         if let Err(error) = thread::Builder::new().name(name).spawn(move || inner.work(&of_lane)) {
-            // It is ordered again after a while, as whatever is not answered.
             tracing::error!(%migration, "an order of a migration cannot be carried out: no thread: {error}");
-            lanes.remove(&migration);
+            let errands = lanes.remove(&migration).map(|lane| lane.errands).unwrap_or_default();
+            drop(lanes);
+            let text: Arc<str> = format!("no thread could be started for it: {error}").into();
+            errands.iter().filter_map(|errand| not_done(errand, text.clone())).for_each(|told| (self.0.sink)(told));
         }
     }
 }
@@ -120,7 +122,7 @@ impl Inner {
             };
             let told = catch_unwind(AssertUnwindSafe(|| self.run(&errand, &cancelled))).unwrap_or_else(|_| {
                 tracing::error!(%migration, "carrying out an order of a migration panicked");
-                panicked(&errand)
+                not_done(&errand, "embot itself failed over it: please report this with the log".into())
             });
             if let Some(told) = told {
                 (self.sink)(told);
@@ -154,14 +156,20 @@ impl Inner {
     }
 }
 
-fn panicked(errand: &Errand) -> Option<MigrationInput> {
-    let text: Arc<str> = "embot itself failed over it: please report this with the log".into();
+/// What is told of an errand that came to nothing here.
+fn not_done(errand: &Errand, text: Arc<str>) -> Option<MigrationInput> {
     match errand {
         Errand::Describe { migration, .. } => {
             Some(MigrationInput::Described { migration: migration.clone(), guest: Err(text) })
         }
         Errand::Order(order) if order.order == Order::CancelJob => None,
-        Errand::Order(order) => Some(answered(order, &Answer::Failed(OrderFault::Refused, text))),
+        Errand::Order(order) => Some(answered(
+            order,
+            &match order.order {
+                Order::StartJob(_) => Answer::JobEnded(Err(Reason::new(ReasonKind::Hypervisor, text))),
+                _ => Answer::Failed(OrderFault::Refused, text),
+            },
+        )),
     }
 }
 
@@ -169,4 +177,41 @@ fn answered(order: &MigrationOrder, answer: &Answer) -> MigrationInput {
     // Writing to memory fails for types without a fixed shape only, and there are none here.
     let answer = Bytes::from(postcard::to_stdvec(answer).unwrap_or_default());
     MigrationInput::Answer { migration: order.migration.clone(), order: order.number, answer }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::migration::testing::{grants, id};
+    use crate::migration::{Job, ResumeBy};
+    use crate::model::Mark;
+
+    fn told(order: Order) -> Option<Answer> {
+        let mark = Mark { plane: "a".into(), epoch: 7 };
+        let order = MigrationOrder {
+            migration: id(),
+            number: 3,
+            vm: VmId(uuid::Uuid::nil()),
+            host: "h".into(),
+            offered: mark.clone(),
+            coming: mark,
+            definition: "".into(),
+            rewrites: None,
+            order,
+        };
+        match not_done(&Errand::Order(Box::new(order)), "no thread".into())? {
+            MigrationInput::Answer { order: 3, answer, .. } => Some(postcard::from_bytes(&answer.0).unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Whoever waits for a job waits for its end, and for an answer else: neither may wait for ever.
+    #[test]
+    fn of_what_is_not_done_is_told_in_the_words_that_are_waited_for() {
+        let (way, resume) = (Way::Live, ResumeBy::Manager);
+        let job = Job { way, resume, shut_down: false, force_after: None, grants: grants() };
+        assert!(matches!(told(Order::StartJob(Box::new(job))), Some(Answer::JobEnded(Err(_)))));
+        assert!(matches!(told(Order::Look), Some(Answer::Failed(OrderFault::Refused, _))));
+        assert_eq!(told(Order::CancelJob), None, "nobody waits");
+    }
 }
