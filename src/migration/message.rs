@@ -385,6 +385,19 @@ impl<'de> Deserialize<'de> for Payload {
     }
 }
 
+impl Grants {
+    /// A URI by which libvirt would start a program where it is opened: no peer may choose one for this plane.
+    pub fn starting_a_program(&self) -> Option<&str> {
+        [&*self.hypervisor_uri, &*self.migration_uri].into_iter().find(|uri| {
+            let uri = uri.to_ascii_lowercase();
+            let (address, query) = uri.split_once('?').unwrap_or((&uri, ""));
+            let scheme = address.split(':').next().unwrap_or_default();
+            let mut keys = query.split(['&', ';']).map(|pair| pair.split('=').next().unwrap_or_default());
+            scheme.ends_with("+ext") || keys.any(|key| matches!(key, "command" | "netcat") || key.contains('%'))
+        })
+    }
+}
+
 /// Why bytes are no message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {

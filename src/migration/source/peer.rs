@@ -9,6 +9,12 @@ impl Source {
     pub(super) fn hear(&mut self, message: Message, now: Timestamp, effects: &mut Vec<Effect>) {
         match message {
             Message::Permitted(grants) if self.phase == Phase::Offering => {
+                if let Some(uri) = grants.starting_a_program() {
+                    let to = &self.offer.to;
+                    let text =
+                        format!("plane {to} names the hypervisor `{uri}`: a URI that starts a program here is not followed");
+                    return self.give_up(Reason::new(ReasonKind::Peer, text), now, effects);
+                }
                 self.grants = Some(grants);
                 self.enter(Phase::Stating, now);
                 effects.extend([Effect::Hold, Effect::Capture(What::State)]);

@@ -303,3 +303,22 @@ fn a_target_that_may_have_committed_and_lost_its_record_is_not_taken_for_one_tha
     assert_eq!(bench.hear(Message::Status(Record::Unknown)), ["alarm"]);
     assert_eq!((&bench.source.phase, bench.source.undecided.is_some()), (&Phase::HandingOver, true));
 }
+
+#[test]
+fn a_target_cannot_have_programs_started_here() {
+    let answered = |hypervisor_uri: &str| {
+        let mut bench = Bench::new();
+        let grants = Grants { hypervisor_uri: hypervisor_uri.into(), ..grants() };
+        (bench.hear(Message::Permitted(Box::new(grants))), bench.source.phase)
+    };
+    for uri in [
+        "qemu+ssh://b/system?command=/tmp/x",
+        "qemu+EXT:///system",
+        "qemu+ssh://b/system?mode=auto&NetCat=x",
+        "q:///?%63ommand=x",
+    ] {
+        let (words, phase) = answered(uri);
+        assert!(words.contains(&"say Abort".to_owned()) && phase == Phase::TellingPeer, "{uri}: {words:?}");
+    }
+    assert_eq!(answered("qemu+tls://b/system?pkipath=/etc/pki/embot").1, Phase::Stating);
+}
