@@ -1,11 +1,14 @@
 //! A loaded module: its manifest with its policies bound to their settings.
 
 use super::manifest::{Cover, Manifest};
+use super::package::Travelling;
 use crate::model::{ElementId, Grant, Host, Mode, ModuleRow, Vm, VmId, World};
 use crate::plan::Terms;
 use crate::policy::Bound;
 use globset::{Glob, GlobSet, GlobSetBuilder};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// A module in force.
@@ -22,6 +25,8 @@ pub struct Module {
     /// Where it came with guests: it stands for those and no others, and for each within what was granted.
     guests: Option<BTreeMap<VmId, Grant>>,
     names: GlobSet,
+    /// How it travels, or why it cannot: found out once, for a changed version is another module.
+    travelling: OnceCell<Result<Rc<Travelling>, Arc<str>>>,
 }
 
 impl Module {
@@ -40,7 +45,15 @@ impl Module {
             limits: manifest.limits.clone(),
             is_admin: false,
         });
-        Ok(Module { manifest, policies, terms, row, guests: None, names })
+        Ok(Module { manifest, policies, terms, row, guests: None, names, travelling: OnceCell::new() })
+    }
+
+    /// How it travels with guests; `pack` finds it out.
+    pub fn travelling(
+        &self,
+        pack: impl FnOnce(&ModuleRow) -> Result<Travelling, Arc<str>>,
+    ) -> Result<Rc<Travelling>, Arc<str>> {
+        self.travelling.get_or_init(|| pack(&self.row).map(Rc::new)).clone()
     }
 
     /// From now on it stands for these guests only, which brought it.

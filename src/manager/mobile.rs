@@ -20,6 +20,7 @@ use crate::migration::target::Imported;
 use crate::migration::{Reason, ReasonKind};
 use crate::model::{Bytes, Change, ContentHash, Grant, Level, MobileRow, ModuleRow, ModuleVersion, OfferedModule, VmId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Pieces that are asked for at a time.
@@ -53,7 +54,8 @@ impl Mobile {
 impl Manager {
     /// A module as it is offered: with the listing of its package.
     pub(super) fn module_offer(&self, module: &Module) -> Result<ModuleOffer, Arc<str>> {
-        let Travelling { package, .. } = self.travelling(module)?;
+        let travelling = self.travelling(module)?;
+        let package = &travelling.package;
         Ok(ModuleOffer {
             name: module.manifest.module.clone(),
             hash: Digest(package.hash().0),
@@ -63,13 +65,15 @@ impl Manager {
         })
     }
 
-    fn travelling(&self, module: &Module) -> Result<Travelling, Arc<str>> {
+    fn travelling(&self, module: &Module) -> Result<Rc<Travelling>, Arc<str>> {
         let name = &module.manifest.module;
-        let version = module.row.versions.last().ok_or_else(|| format!("nothing is kept of module {name}"))?;
-        let key = self.settings.handover.module_key.as_deref();
-        let told = |errors: Vec<crate::error::Diagnostic>| errors.first().map_or(String::new(), ToString::to_string);
-        for_travel(version, &self.mobile.contents, key)
-            .map_err(|errors| format!("module {name} cannot travel: {}", told(errors)).into())
+        module.travelling(|row| {
+            let version = row.versions.last().ok_or_else(|| format!("nothing is kept of module {name}"))?;
+            let key = self.settings.handover.module_key.as_deref();
+            let told = |errors: Vec<crate::error::Diagnostic>| errors.first().map_or(String::new(), ToString::to_string);
+            for_travel(version, &self.mobile.contents, key)
+                .map_err(|errors| format!("module {name} cannot travel: {}", told(errors)).into())
+        })
     }
 
     /// The pieces that a peer asked for, as many as fit: of what was offered, as it is now.
