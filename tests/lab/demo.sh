@@ -292,7 +292,8 @@ two_planes() {
     daemon=
     local guest host
     for guest in "${guests[@]}"; do
-        host="$(lab virsh --host host-a list --name | grep -qx "$guest" && echo host-a || echo host-b)"
+        # `grep -q` would end before virsh does, which then counts as failed.
+        host="$(lab virsh --host host-a list --name | grep -x "$guest" >/dev/null && echo host-a || echo host-b)"
         [[ $host == host-a ]] || lab virsh --host host-b migrate --live --p2p --persistent --undefinesource "$guest" \
             "$(jq -r '.hosts[] | select(.name == "host-a") | .migration_uri' "$folder/lab.json")" >/dev/null
         lab virsh --host host-a metadata "$guest" --uri urn:embot:mark:1 --live --config --remove >/dev/null
