@@ -24,6 +24,13 @@ impl Manager {
         ask(&mut self.planner, &situation, &mut self.row.next_action)
     }
 
+    /// What the planner finds, as things are now; nothing is decided by it.
+    pub(super) fn weighed<T>(&self, ask: impl FnOnce(&Planner, &Situation<'_>) -> T) -> T {
+        let (world, usage) = (self.world.borrow(), self.usage.borrow());
+        let (guardrails, open, now) = (&self.settings.guardrails, &self.open, self.now);
+        ask(&self.planner, &Situation { world: &world, usage: &usage, guardrails, open, now })
+    }
+
     /// Lets the planner weigh what embots want, and takes its plan over.
     pub(super) fn decide(&mut self, wanted: Vec<(Proposal, Arc<Terms>)>) -> Plan {
         let plan = self.planned(|planner, situation, next_action| planner.decide(situation, wanted, next_action));
@@ -280,12 +287,9 @@ impl Manager {
     /// Would this be planned, if an admin asked for it now? The action as it would be, or why not. Nothing is changed by it.
     pub fn try_out(&self, kind: ActionKind, by: &Arc<str>) -> Result<Action, String> {
         kind.vm().map_or(Ok(()), |vm| self.runs_once(vm))?;
-        let (world, usage) = (self.world.borrow(), self.usage.borrow());
-        let situation =
-            Situation { world: &world, usage: &usage, guardrails: &self.settings.guardrails, open: &self.open, now: self.now };
-        let proposal = admin_wants(kind, &"tried out".into(), by);
+        let wanted = vec![(admin_wants(kind, &"tried out".into(), by), Arc::new(Terms::admin(by)))];
         let mut number = self.row.next_action;
-        let plan = self.planner.clone().decide(&situation, vec![(proposal, Arc::new(Terms::admin(by)))], &mut number);
+        let plan = self.weighed(|planner, situation| planner.clone().decide(situation, wanted, &mut number));
         match (plan.accepted.into_iter().next(), plan.refused.into_iter().next()) {
             (Some(action), _) => Ok(action),
             (None, refusal) => Err(refusal.map_or_else(|| "nothing came of it".to_owned(), |refusal| refusal.reason)),
@@ -320,9 +324,8 @@ impl Manager {
         world.edit_host(host, |host| host.maintenance = if on { Maintenance::On(now) } else { Maintenance::Off });
         drop(world);
         self.event(now, ElementId::Host(host.clone()), None, EventBody::Maintenance { on });
-        let mover = self.mover();
         Ok(if on {
-            format!("{host} is in maintenance: no guest is placed there; {mover}")
+            format!("{host} is in maintenance: no guest is placed there; {}", self.mover())
         } else {
             format!("{host} is back in service")
         })

@@ -77,11 +77,6 @@ impl Planner {
         summary
     }
 
-    /// The load that a guest brings along to another plane, in cores: of one that nothing is known of, all its processors.
-    pub fn load_of(&self, situation: &Situation, vm: &Vm) -> f64 {
-        Fleet::new(*situation, self.memory()).guest_cores(vm).high
-    }
-
     fn fleet_with<'a>(&self, situation: &Situation<'a>, arriving: &[Arrival]) -> Fleet<'a> {
         let mut fleet = Fleet::new(*situation, self.memory());
         for arrival in arriving {
@@ -90,6 +85,13 @@ impl Planner {
             fleet.arrives(&arrival.host, own, cores);
         }
         fleet
+    }
+}
+
+impl Situation<'_> {
+    /// The load that a guest brings along to another plane, in cores: of one that nothing is known of, all its processors.
+    pub fn load_of(&self, vm: &Vm) -> f64 {
+        self.guest_cores(vm).high
     }
 }
 

@@ -82,7 +82,7 @@ impl<'a> Fleet<'a> {
         }
         for (vm, moved) in memory.settling() {
             let Some(vm) = situation.world.vm(vm) else { continue };
-            let cores = fleet.guest_cores(vm);
+            let cores = situation.guest_cores(vm);
             let unseen = |seat: &&mut Seat| seat.host.load_at <= moved.at;
             if let Some(seat) = fleet.seat(&moved.target).map(|index| &mut fleet.seats[index]).filter(unseen) {
                 seat.coming.add(cores);
@@ -108,7 +108,7 @@ impl<'a> Fleet<'a> {
                 self.seats[target].migrations += 1;
                 // Where the move is done already but for the effector's word, the guest counts as present at the target.
                 if *live && vm.host != *to {
-                    let cores = self.guest_cores(vm);
+                    let cores = self.situation.guest_cores(vm);
                     self.seats[source].going.add(cores);
                     self.seats[target].coming.add(cores);
                     self.seats[target].reserved.add(own);
@@ -151,7 +151,7 @@ impl<'a> Fleet<'a> {
 
     /// Takes a guest from one host to another in thought, as if the move were done.
     pub(super) fn relocate(&mut self, vm: &Vm, source: usize, target: usize) {
-        let cores = self.guest_cores(vm);
+        let cores = self.situation.guest_cores(vm);
         for seat in [source, target] {
             // Makes sure that the sums are there to be changed.
             let _ = (self.promised(seat), self.host_cores(seat));
@@ -228,10 +228,12 @@ impl<'a> Fleet<'a> {
         });
         Cores { low: (carried.low - seat.going.high).max(0.0), high: carried.high + seat.coming.high }
     }
+}
 
+impl Situation<'_> {
     /// The load a guest brings along. Of one that nothing is known about: at least nothing, at most all its processors.
     pub(super) fn guest_cores(&self, vm: &Vm) -> Cores {
-        let Situation { usage, now, guardrails, .. } = self.situation;
+        let Situation { usage, now, guardrails, .. } = *self;
         let vcpus = f64::from(vm.vcpus);
         let mean =
             usage.window(&ElementId::Vm(vm.id), Metric::Cpu, guardrails.load_window, now).mean().map(|mean| mean * vcpus);

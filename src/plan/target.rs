@@ -86,7 +86,7 @@ impl<'a, 'f> Candidate<'a, 'f> {
         };
         let ties = Ties::of(vm, fleet);
         // A guest that is off takes no load along.
-        let cores = if live { fleet.guest_cores(vm) } else { Cores::default() };
+        let cores = if live { fleet.situation.guest_cores(vm) } else { Cores::default() };
         let (source_cores, cpus) = (fleet.host_cores(source), fleet.seats[source].host.capacity.cpus);
         let left = (source_cores.low - cores.low).max(0.0);
         Candidate {

@@ -9,7 +9,7 @@ use crate::model::{
     self, Admission, Answer, ElementId, Event, EventBody, Grant, Level, Mark, MigrationId, OfferedGuest, OfferedModule,
     Proposal, Record, Reservation,
 };
-use crate::plan::{Situation, Terms};
+use crate::plan::Terms;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -70,9 +70,7 @@ impl Manager {
         if world.vm(offer.vm).is_some_and(|vm| vm.mark.as_ref().is_some_and(ours)) {
             return Some(format!("plane {plane} has guest {} already, as its own", offer.guest.name));
         }
-        let usage = self.usage.borrow();
-        let (guardrails, open, now) = (&self.settings.guardrails, &self.open, self.now);
-        let full = self.planner.admits(&Situation { world: &world, usage: &usage, guardrails, open, now }, peer);
+        let full = self.weighed(|planner, situation| planner.admits(situation, peer));
         full.err().map(|why| format!("plane {plane} takes no more guests just now: {why}"))
     }
 
@@ -96,10 +94,7 @@ impl Manager {
         };
         let modules: Vec<OfferedModule> = offer.modules.iter().map(|module| self.offered_module(module)).collect();
         let permits: BTreeSet<model::Verb> = offer.modules.iter().flat_map(|module| module.permits.iter().copied()).collect();
-        let (world, usage) = (self.world.borrow(), self.usage.borrow());
-        let situation =
-            Situation { world: &world, usage: &usage, guardrails: &self.settings.guardrails, open: &self.open, now: self.now };
-        let hosts = self.planner.places(&situation, &guest, live, &[]);
+        let hosts = self.weighed(|planner, situation| planner.places(situation, &guest, live, &[]));
         model::Offer {
             migration: id.to_string().into(),
             plane: offer.from.clone(),

@@ -11,7 +11,6 @@ use crate::model::{
     Action, ActionId, ActionKind, ActionState, ActionUpdate, Bytes, Change, ElementId, EmbotId, EventBody, HostId, Level, Mark,
     MigrationId, Side, Tombstone, VmId,
 };
-use crate::plan::Situation;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -69,10 +68,7 @@ impl Manager {
         let known = world.vm(*vm).ok_or("the plane no longer knows the guest")?;
         (guest.name, guest.state) = (known.name.clone(), known.state);
         (guest.vcpus, guest.memory_mib) = (known.vcpus, known.memory_mib);
-        let usage = self.usage.borrow();
-        let (guardrails, open) = (&self.settings.guardrails, &self.open);
-        let situation = Situation { world: &world, usage: &usage, guardrails, open, now: self.now };
-        guest.cpu_millicores = (self.planner.load_of(&situation, known) * 1_000.0) as u32;
+        guest.cpu_millicores = (self.weighed(|_, situation| situation.load_of(known)) * 1_000.0) as u32;
         (guest.labels, guest.mode) = (known.labels.clone(), known.mode);
         let mine = self.roster.embots().filter(|embot| embot.id.element == ElementId::Vm(*vm));
         let modules: Vec<ModuleOffer> = mine

@@ -3,7 +3,6 @@
 use super::{Entry, Machine};
 use crate::manager::Manager;
 use crate::model::{HostId, MigrationId, Outcome, Peer, Phase, Side, Summary, VmId};
-use crate::plan::Situation;
 use std::sync::Arc;
 
 /// A migration as this plane has it.
@@ -87,9 +86,7 @@ impl Manager {
 
     /// What this plane has to give, for its peers.
     pub fn summary(&self) -> Summary {
-        let (world, usage) = (self.world.borrow(), self.usage.borrow());
-        let (guardrails, open, now) = (&self.settings.guardrails, &self.open, self.now);
-        self.planner.summary(&Situation { world: &world, usage: &usage, guardrails, open, now }, &[])
+        self.weighed(|planner, situation| planner.summary(situation, &[]))
     }
 
     /// The other planes, by name.

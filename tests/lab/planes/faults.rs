@@ -39,6 +39,15 @@ fn epoch(sites: &Sites, owner: usize, guest: &Guest) -> u64 {
     sites.planes[owner].guest(guest).unwrap()["epoch"].as_u64().unwrap()
 }
 
+/// Begins a move that takes its time, and waits until its memory is on its way. The epoch before, and the migration.
+fn in_the_midst(sites: &Sites, from: usize, guest: &Guest) -> (u64, String) {
+    let before = epoch(sites, from, guest);
+    sites.hold_up(from, guest);
+    let id = sites.begin(from, guest);
+    sites.in_the_midst(from, &id);
+    (before, id)
+}
+
 fn a_target_that_denies(sites: &Sites, guest: &Guest) {
     let maintenance = |word: &str| {
         let (said, error, ok) = sites.planes[B].embot(&["maintenance", HOSTS[B], word]);
@@ -74,10 +83,7 @@ fn a_target_that_does_not_answer(sites: &Sites, guest: &Guest) {
 }
 
 fn a_move_that_is_cancelled(sites: &Sites, guest: &Guest) {
-    let before = epoch(sites, A, guest);
-    sites.hold_up(A, guest);
-    let id = sites.begin(A, guest);
-    sites.in_the_midst(A, &id);
+    let (before, id) = in_the_midst(sites, A, guest);
     let (_, error, ok) = sites.planes[B].embot(&["migrations", "cancel", &id]);
     assert!(!ok && error.contains("on plane site-a"), "{error}");
     let (said, error, ok) = sites.planes[A].embot(&["migrations", "cancel", &id]);
@@ -89,10 +95,7 @@ fn a_move_that_is_cancelled(sites: &Sites, guest: &Guest) {
 }
 
 fn a_copy_that_is_killed(sites: &Sites, guest: &Guest) {
-    let before = epoch(sites, A, guest);
-    sites.hold_up(A, guest);
-    let id = sites.begin(A, guest);
-    sites.in_the_midst(A, &id);
+    let (before, id) = in_the_midst(sites, A, guest);
     sites.lab.signal_on(HOSTS[B], guest, Signal::SIGKILL);
     let reason = sites.over(&id, "stayed");
     assert!(reason.contains("host-b"), "{reason}");
@@ -101,10 +104,7 @@ fn a_copy_that_is_killed(sites: &Sites, guest: &Guest) {
 }
 
 fn a_target_without_its_libvirtd(sites: &Sites, guest: &Guest) {
-    let before = epoch(sites, A, guest);
-    sites.hold_up(A, guest);
-    let id = sites.begin(A, guest);
-    sites.in_the_midst(A, &id);
+    let (before, id) = in_the_midst(sites, A, guest);
     sites.lab.run("stop-libvirtd", &["--host", HOSTS[B], "--kill"]).unwrap();
     sites.planes[A].until("the source to give up", |_| {
         sites.migration(A, &id).filter(|it| it["phases"].to_string().contains("reclaiming"))
@@ -115,10 +115,10 @@ fn a_target_without_its_libvirtd(sites: &Sites, guest: &Guest) {
     sites.is_managed_by(A, guest, before + 2);
 }
 
-/// Brings a move to its last phase, and keeps it there: the memory is over, the guest stands still, and the target's libvirtd has
-/// not yet said that it has it.
-fn into_the_last_phase(sites: &Sites, from: usize, guest: &Guest, id: &str) {
-    sites.in_the_midst(from, id);
+/// Begins a move and brings it to its last phase, and keeps it there: the memory is over, the guest stands still, and the target's
+/// libvirtd has not yet said that it has it. The epoch before, and the migration.
+fn in_the_last_phase(sites: &Sites, from: usize, guest: &Guest) -> (u64, String) {
+    let (before, id) = in_the_midst(sites, from, guest);
     sites.lab.run("freeze", &["--host", HOSTS[1 - from]]).unwrap();
     sites.hurry(from, guest);
     // As long as its last pages are under way, a QEMU whose link breaks answers nobody.
@@ -126,13 +126,11 @@ fn into_the_last_phase(sites: &Sites, from: usize, guest: &Guest, id: &str) {
         let state = sites.lab.virsh(HOSTS[from], &["domstate", &guest.name]).ok()?;
         (state.trim() == "paused" && !sites.lab.sends_memory(HOSTS[from])).then_some(())
     });
+    (before, id)
 }
 
 fn a_link_that_breaks_in_the_last_phase(sites: &Sites, guest: &Guest) {
-    let before = epoch(sites, A, guest);
-    sites.hold_up(A, guest);
-    let id = sites.begin(A, guest);
-    into_the_last_phase(sites, A, guest, &id);
+    let (before, id) = in_the_last_phase(sites, A, guest);
     // The source's QEMU hangs as well, which hides no host.
     let since = sites.planes[A].position();
     sites.lab.signal_on(HOSTS[A], guest, Signal::SIGSTOP);
@@ -149,10 +147,7 @@ fn a_link_that_breaks_in_the_last_phase(sites: &Sites, guest: &Guest) {
 }
 
 fn a_source_without_its_libvirtd_in_the_last_phase(sites: &Sites, guest: &Guest) {
-    let before = epoch(sites, A, guest);
-    sites.hold_up(A, guest);
-    let id = sites.begin(A, guest);
-    into_the_last_phase(sites, A, guest, &id);
+    let (before, id) = in_the_last_phase(sites, A, guest);
     sites.lab.run("stop-libvirtd", &["--host", HOSTS[A], "--kill"]).unwrap();
     sites.lab.run("thaw", &["--host", HOSTS[B]]).unwrap();
     sites.lab.run("start-libvirtd", &["--host", HOSTS[A]]).unwrap();
@@ -162,10 +157,7 @@ fn a_source_without_its_libvirtd_in_the_last_phase(sites: &Sites, guest: &Guest)
 }
 
 fn a_source_that_is_killed(sites: &mut Sites, guest: &Guest) {
-    let before = epoch(sites, A, guest);
-    sites.hold_up(A, guest);
-    let id = sites.begin(A, guest);
-    sites.in_the_midst(A, &id);
+    let (before, id) = in_the_midst(sites, A, guest);
     sites.planes[A].kill();
     sites.hurry(A, guest);
     sites.planes[A].start();
@@ -174,10 +166,7 @@ fn a_source_that_is_killed(sites: &mut Sites, guest: &Guest) {
 }
 
 fn a_target_that_is_killed(sites: &mut Sites, guest: &Guest) {
-    let before = epoch(sites, B, guest);
-    sites.hold_up(B, guest);
-    let id = sites.begin(B, guest);
-    sites.in_the_midst(B, &id);
+    let (before, id) = in_the_midst(sites, B, guest);
     sites.planes[A].kill();
     sites.hurry(B, guest);
     until("the guest to have left", || (!sites.has(HOSTS[B], guest)).then_some(()));
@@ -187,10 +176,7 @@ fn a_target_that_is_killed(sites: &mut Sites, guest: &Guest) {
 }
 
 fn both_are_killed(sites: &mut Sites, guest: &Guest) {
-    let before = epoch(sites, A, guest);
-    sites.hold_up(A, guest);
-    let id = sites.begin(A, guest);
-    sites.in_the_midst(A, &id);
+    let (before, id) = in_the_midst(sites, A, guest);
     sites.planes[A].kill();
     sites.planes[B].kill();
     sites.hurry(A, guest);
