@@ -135,6 +135,8 @@ pub struct SourcePlane {
     pub on_hold: bool,
     pub held: Vec<(u8, Taken)>,
     pub ended: u8,
+    /// An action of the plane's own starts the guest; one that a crash overtakes comes to nothing.
+    pub starts: bool,
     /// Phases that have raised their fact.
     pub phases: u16,
 }
@@ -257,6 +259,7 @@ impl SourcePlane {
             on_hold: false,
             held: Vec::new(),
             ended: 0,
+            starts: false,
             phases: 0,
         }
     }
@@ -329,6 +332,7 @@ impl SourcePlane {
                     self.held.retain(|(_, taken)| !matches!(taken, Taken::Lot(old) if *old <= lot));
                 }
                 source::Effect::End(_) => self.ended += 1,
+                source::Effect::Start => self.starts = true,
             }
         }
     }

@@ -138,6 +138,29 @@ impl Manager {
                 }
             }
             Effect::End(ending) => self.handed_over(ActionId(id.number), &entry.row.peer.clone(), ending),
+            Effect::Start => return self.start_again(id, entry.row.vm),
+        }
+        None
+    }
+
+    /// A guest that was given up has gone off after all, as it was asked to before: an action of the plane starts it, as soon as
+    /// the planner lets it.
+    fn start_again(&mut self, id: &MigrationId, vm: VmId) -> Option<Input> {
+        let stops = |kind: &ActionKind| {
+            matches!(
+                kind,
+                ActionKind::Shutdown { .. } | ActionKind::Destroy { .. } | ActionKind::Save { .. } | ActionKind::Handover { .. }
+            )
+        };
+        let of_it = |action: &&Action| action.id.0 > id.number && action.proposal.kind.vm() == Some(vm);
+        if self.actions().filter(of_it).any(|action| stops(&action.proposal.kind)) {
+            return Some(Input::NotOwed);
+        }
+        let (start, by) = (ActionKind::Start { vm }, Arc::from("plane"));
+        if self.is_settled() && self.try_out(start.clone(), &by).is_ok() {
+            let reason = format!("it was asked to shut down for migration {id}, and did so after that was given up");
+            // Where it is refused after all, it is wanted again.
+            let _ = self.act_for_admin(start, reason.into(), &by);
         }
         None
     }

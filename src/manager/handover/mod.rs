@@ -39,7 +39,7 @@ use std::sync::Arc;
 /// Migrations that are over and are kept for those who look back, and for peers who ask late.
 const KEPT: usize = 1_000;
 /// The version of a machine's bytes in its row.
-const VERSION: u8 = 2;
+const VERSION: u8 = 1;
 
 /// One end of a migration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -570,6 +570,9 @@ impl Manager {
         let Some(entry) = self.handovers.entries.get(id) else { return Ok(()) };
         match &entry.machine {
             Machine::Source(machine) if machine.is_cancellable() => Ok(()),
+            Machine::Source(machine) if matches!(machine.phase, source::Phase::TellingPeer | source::Phase::Ended) => {
+                Err(format!("migration {id} is over: the guest stays here"))
+            }
             Machine::Source(machine) if machine.is_final() => Err(format!("migration {id} is over")),
             Machine::Source(_) => Err(format!(
                 "migration {id} cannot be cancelled any more: the guest has moved, and only goes forward (`embot migrations show {id}`)"

@@ -36,6 +36,10 @@ pub struct Guest {
     /// Its agent is connected.
     pub(super) agent_up: bool,
     pub(super) ignores_shutdown: bool,
+    /// It was asked to shut down and goes off then, whoever still waits for it: what was asked cannot be taken back.
+    pub(super) goes_off_at: Option<Timestamp>,
+    /// Who asked last, and waits for it to be off.
+    pub(super) awaited_by: Option<JobId>,
     pub(super) dirty_mib_per_s: f64,
     /// Heated until then: it wants at least this share of its processors.
     pub(super) heated: Option<(Timestamp, f64)>,

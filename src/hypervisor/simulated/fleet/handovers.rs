@@ -55,7 +55,6 @@ impl Fleet {
             // The target does not know how much there is to come.
             Stage::Migrating(_) if arriving.is_some() => Some(Progress::default()),
             Stage::Migrating(migration) => Some(migration.progress(self.now)),
-            Stage::ShuttingDown { .. } => Some(Progress::default()),
             _ => None,
         });
         let standing = found.standing();
@@ -247,8 +246,14 @@ impl Fleet {
             limits: MigrationLimits::default(),
         };
         let handover = Some(Box::new(handover.clone()));
-        self.start(Run { order, handover, host: host.clone(), stage: Stage::Working, begun: true, ticket: 0 });
+        let ticket = self.last_ticket(&job);
+        self.start(Run { order, handover, host: host.clone(), stage: Stage::Working, begun: true, ticket });
         Begun::Job(job)
+    }
+
+    /// A handover's jobs follow each other under one name: what stands on the agenda for an earlier one is void for the next.
+    fn last_ticket(&self, job: &JobId) -> u64 {
+        self.orders.get(job).map_or(0, |run| run.ticket)
     }
 
     fn step_transfer(&mut self, host: &HostId, handover: &Handover, transfer: &Transfer) -> Result<Begun, HypervisorError> {
@@ -283,7 +288,7 @@ impl Fleet {
             host: host.clone(),
             stage: Stage::Working,
             begun: true,
-            ticket: 0,
+            ticket: self.last_ticket(&job),
         };
         if let Some(guest) = self.guests.get(&vm) {
             if moves {
