@@ -384,6 +384,14 @@ impl Config {
                     check.found.push(error.with_hint(hint));
                 }
             }
+            let (key, uri) = host.migration_uri.as_ref().map_or(("uri", &host.uri), |uri| ("migration_uri", uri));
+            if self.peers.iter().any(PeerSettings::receives) && names_no_host(uri) {
+                let message = format!("peers may send guests here, and to them `{uri}` would mean a hypervisor of their own");
+                let error = check.document.error(&["hosts", &number, key], message);
+                let hint = "give as `migration_uri` what leads here from other hosts, such as `qemu+tls://HOST/system`; or let peers \
+                            only receive (`allow: [send]`)";
+                check.found.push(error.with_hint(hint));
+            }
             if let Some(capacity) = host.capacity {
                 let at = |key| ["hosts", number.as_str(), "capacity", key];
                 check.must(
@@ -448,6 +456,14 @@ impl Config {
         let deadline = self.policy.deadline > Span::ZERO;
         check.must(deadline, &["policy", "deadline"], "must be above 0", "remove the key for the default, 6ms");
     }
+}
+
+/// Does a URI of a real hypervisor mean whatever host it is read on?
+fn names_no_host(uri: &str) -> bool {
+    let imitated = |scheme: &str| matches!(scheme.split('+').next(), Some("test" | "simulated"));
+    let (scheme, rest) = uri.split_once(':').unwrap_or_default();
+    let host = rest.strip_prefix("//").and_then(|rest| rest.split(['/', '?']).next()).unwrap_or_default();
+    !imitated(scheme) && host.is_empty()
 }
 
 struct Check<'a> {
@@ -515,6 +531,27 @@ policy: { operations: 20000 }
     fn hosts_of_a_simulated_fleet_share_its_socket() {
         let hosts = r#"[{ name: a, uri: "simulated:unix:/f.sock" }, { name: b, uri: "simulated:unix:/f.sock" }]"#;
         assert_eq!(read(&format!("plane: home\nhosts: {hosts}\n")).unwrap().hosts.len(), 2);
+    }
+
+    #[test]
+    fn peers_that_send_guests_here_must_find_their_way() {
+        let with = |host: &str, peers: &str| {
+            read(&format!(
+                "{host}\nlink: {{ listen: '0.0.0.0:1', certificate: c, key: k, ca: a }}\npeers: {peers}\nplane: home\n"
+            ))
+        };
+        let (both, send) = ("[{ name: b, address: 'b:1' }]", "[{ name: b, address: 'b:1', allow: [send] }]");
+        for there in ["qemu+tls://h/system", "test:///default", "simulated:unix:/f.sock"] {
+            assert!(with(&format!("hosts: [{{ name: a, uri: '{there}' }}]"), both).is_ok(), "{there}");
+        }
+        for nowhere in ["qemu:///system", "qemu+unix:///system?socket=/run/s", "xen:/system"] {
+            let host = format!("hosts: [{{ name: a, uri: '{nowhere}' }}]");
+            let found = with(&host, both).unwrap_err();
+            assert!(found[0].to_string().contains("migration_uri"), "{}", found[0]);
+            assert!(with(&host, send).is_ok());
+            let told = host.replace(" }]", ", migration_uri: 'qemu+tls://h/system' }]");
+            assert!(with(&told, both).is_ok(), "{told}");
+        }
     }
 
     #[test]

@@ -202,11 +202,12 @@ pub fn offer(setting: &Setting) -> Offer {
         labels: BTreeMap::new(),
         mode: Mode::Act,
         cpu_model: "".into(),
-        cpu_features: BTreeSet::new(),
         machine: "".into(),
         passthrough: Vec::new(),
         disks: Vec::new(),
-        nics: Vec::new(),
+        bases: Vec::new(),
+        networks: Vec::new(),
+        autostart: false,
         description: "".into(),
     };
     Offer {

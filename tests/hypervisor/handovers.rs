@@ -77,7 +77,17 @@ impl<'a> Going<'a> {
     /// The target is about to get it cold.
     fn define(&self) -> Handover {
         let xml = self.fixture.connect(Side::A).definition(self.own.vm).unwrap().xml;
-        self.step(OTHER, theirs(), HandoverStep::Define { xml, rewriting: self.fixture.rewriting(), trusted: false })
+        self.step(
+            OTHER,
+            theirs(),
+            HandoverStep::Define {
+                xml,
+                rewriting: self.fixture.rewriting(),
+                trusted: false,
+                autostart: false,
+                needs: Vec::new(),
+            },
+        )
     }
 
     fn shut_down(&self, force_after: Option<Span>) -> Handover {
@@ -305,7 +315,13 @@ pub fn what_another_plane_sends_reaches_nothing_that_is_not_named(fixture: &dyn 
         "</domain>",
         "<devices><disk type='file'><source file='/etc/shadow'/><target dev='vda'/></disk></devices></domain>",
     );
-    let step = HandoverStep::Define { xml: xml.into(), rewriting: Default::default(), trusted: false };
+    let step = HandoverStep::Define {
+        xml: xml.into(),
+        rewriting: Default::default(),
+        trusted: false,
+        autostart: false,
+        needs: Vec::new(),
+    };
     let define = Handover { id: "x/1".into(), plane: OTHER.into(), vm, mark: theirs(), step };
     let error = do_step(&*b, &define).unwrap_err();
     assert!(error.kind == ErrorKind::Failed && error.what.contains("/etc/shadow"), "{error}");

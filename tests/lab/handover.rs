@@ -116,7 +116,17 @@ fn files_of_a_guest_that_is_off_are_copied_and_verified() {
     let mut rewriting = Rewriting::default();
     rewriting.paths.extend([same("/tmp/"), same("/var/cache/embot-lab/")]);
     rewriting.paths.insert("/var/lib/libvirt/images/cold.qcow2".into(), "/var/lib/libvirt/images/arrived.qcow2".into());
-    do_step(&b, HandoverStep::Define { xml: definition.xml, rewriting: rewriting.clone(), trusted: false }).unwrap();
+    do_step(
+        &b,
+        HandoverStep::Define {
+            xml: definition.xml,
+            rewriting: rewriting.clone(),
+            trusted: false,
+            autostart: false,
+            needs: Vec::new(),
+        },
+    )
+    .unwrap();
     let here = Destination { host: "host-b".into(), uri: lab.uri("host-b").into(), migration_uri: None };
     let copies = |copy_storage| {
         let limits = MigrationLimits { copy_storage, ..MigrationLimits::default() };

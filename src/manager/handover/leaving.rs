@@ -149,7 +149,10 @@ impl Manager {
         let stops = |kind: &ActionKind| {
             matches!(
                 kind,
-                ActionKind::Shutdown { .. } | ActionKind::Destroy { .. } | ActionKind::Save { .. } | ActionKind::Handover { .. }
+                ActionKind::Shutdown { .. }
+                    | ActionKind::Destroy { .. }
+                    | ActionKind::Save { .. }
+                    | ActionKind::Handover { .. }
             )
         };
         let of_it = |action: &&Action| action.id.0 > id.number && action.proposal.kind.vm() == Some(vm);
@@ -167,14 +170,14 @@ impl Manager {
 
     /// An order for a host of this plane, when this batch is durable.
     pub(super) fn order(&mut self, id: &MigrationId, entry: &Entry, number: u32, order: Order) {
-        let (definition, rewrites) = match &entry.machine {
-            Machine::Source(machine) => (machine.offer.guest.description.clone(), None),
+        let (offer, rewrites) = match &entry.machine {
+            Machine::Source(machine) => (Some(&machine.offer), None),
             Machine::Target(machine) => {
-                let description = machine.offer.as_ref().map_or_else(|| "".into(), |offer| offer.guest.description.clone());
                 let rewrites = machine.grants.as_ref().map(|grants| grants.rewrites.clone());
-                (description, Some(rewrites.unwrap_or_default()))
+                (machine.offer.as_ref(), Some(rewrites.unwrap_or_default()))
             }
         };
+        let guest = offer.map(|offer| &offer.guest);
         let (source, target) = match entry.row.side {
             Side::Source => (self.settings.plane.clone(), entry.row.peer.clone()),
             Side::Target => (entry.row.peer.clone(), self.settings.plane.clone()),
@@ -187,7 +190,10 @@ impl Manager {
             host: entry.row.host.clone(),
             offered: Mark { plane: source, epoch: entry.row.epoch },
             coming: Mark { plane: target, epoch: epochs.committed() },
-            definition,
+            definition: guest.map_or_else(|| "".into(), |guest| guest.description.clone()),
+            autostart: guest.is_some_and(|guest| guest.autostart),
+            copies: guest.is_some_and(GuestOffer::copies),
+            bases: guest.map(|guest| guest.bases.clone()).unwrap_or_default(),
             rewrites,
             order,
         })));

@@ -485,9 +485,7 @@ impl Manager {
         }
         let (level, text) = match (&entry.row.outcome, side) {
             (Some(Outcome::Moved), Side::Source) => {
-                let copied = |machine: &Source| {
-                    machine.offer.way == Way::Cold && machine.offer.guest.disks.iter().any(|disk| !disk.shared)
-                };
+                let copied = |machine: &Source| machine.offer.way == Way::Cold && machine.offer.guest.copies();
                 let left = match &entry.machine {
                     Machine::Source(machine) if copied(machine) => {
                         format!("; the files it had stay on {}, for you to remove", entry.row.host)

@@ -225,7 +225,10 @@ impl Source {
                 let since = until.min(now);
                 self.start_owed = Some(since);
                 if now.since(since) >= self.timing.patience {
-                    self.alarm("it has shut down after all, as it was asked to before, and does not start again".into(), effects);
+                    self.alarm(
+                        "it has shut down after all, as it was asked to before, and does not start again".into(),
+                        effects,
+                    );
                 }
                 effects.push(Effect::Start);
             }

@@ -25,6 +25,8 @@ pub struct Guest {
     pub saved: bool,
     /// The handover it is sealed for.
     pub seal: Option<Seal>,
+    /// Its host starts it by itself once it is nobody's any more but its owner's; noted, for meanwhile it must not.
+    pub(super) autostart_after: bool,
     /// What works on it.
     pub work: Option<JobId>,
     pub(super) definition: u64,
