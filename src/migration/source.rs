@@ -168,6 +168,17 @@ pub enum JobState {
     Copied,
 }
 
+/// How it is with facts that came in after the guest was handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum Late {
+    /// There are none, or all are out.
+    Out,
+    /// Some are not out yet.
+    Waiting,
+    /// The target takes no more: they stay here, on hold.
+    Refused,
+}
+
 /// A migration as its source has it: the row.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Source {
@@ -220,8 +231,7 @@ pub struct Source {
     ended: bool,
     /// Is nothing left of the guest here, verified after the commit?
     removed: bool,
-    /// Are there late facts that are not out yet?
-    late: bool,
+    late: Late,
     /// The guest was asked to shut down, and still ran when it was given up. What was asked of a guest cannot be taken back: if
     /// it goes off all the same before this time, it is started again.
     pub start_owed: Option<Timestamp>,
@@ -273,7 +283,7 @@ impl Source {
             forced: None,
             ended: false,
             removed: false,
-            late: false,
+            late: Late::Out,
             start_owed: None,
         }
     }
@@ -306,6 +316,11 @@ impl Source {
     /// Does the source's plane still own the guest, as far as it knows?
     pub fn owns(&self) -> bool {
         !matches!(self.phase, Phase::Retiring | Phase::Retired)
+    }
+
+    /// Must it hear of facts that come now? Not where some wait already, nor where the target takes no more.
+    pub fn takes_late(&self) -> bool {
+        self.late == Late::Out
     }
 
     /// Does the job shut the guest down, so that its owner must start it again?

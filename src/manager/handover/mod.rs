@@ -313,7 +313,7 @@ impl Manager {
         let late = |entry: &Entry| {
             let Machine::Source(machine) = &entry.machine else { return false };
             // There are many that are long over.
-            if machine.owns() || !entry.row.is_held || self.queue.held(&entry.vm()).next().is_none() {
+            if machine.owns() || !machine.takes_late() || !entry.row.is_held || self.queue.held(&entry.vm()).next().is_none() {
                 return false;
             }
             let known = entry.row.rounds.iter().chain(&entry.row.lots).map(|(_, seq)| *seq).max().unwrap_or(0);

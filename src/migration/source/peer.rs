@@ -1,6 +1,6 @@
 //! What the target says, and what is sent to it: rounds, late facts.
 
-use super::{Effect, Phase, Source, What};
+use super::{Effect, Late, Phase, Source, What};
 use crate::migration::message::{LateFacts, Message, Payload, Record, Round};
 use crate::migration::{Ending, Order, Reason, ReasonKind, Way};
 use crate::model::{Mark, Timestamp};
@@ -121,7 +121,7 @@ impl Source {
         self.enter(Phase::Retiring, now);
         self.rounds = rounds;
         (self.out, self.start_owed) = (None, None);
-        self.late = true;
+        self.late = Late::Waiting;
         effects.push(Effect::Retire { epoch, rounds });
         self.end(Ending::Done, effects);
         self.order(Order::Remove(Mark { plane: self.offer.to.clone(), epoch }), effects);
@@ -167,12 +167,12 @@ impl Source {
         self.retired();
     }
 
-    /// The target, which owned the guest, takes no more facts of it: those that are out stay here on hold and are not sent again.
+    /// The target, which owned the guest, takes no more facts of it: they stay here on hold and are not sent again.
     fn late_refused(&mut self, why: &str, effects: &mut Vec<Effect>) {
         if self.out.take().is_none() {
             return;
         }
-        self.times.again_at = None;
+        self.late = Late::Refused;
         let text = format!("facts that came late are kept here, since plane {} {why}", self.offer.to);
         self.alarm(text, effects);
         self.retired();
@@ -180,14 +180,15 @@ impl Source {
 
     /// Sends what is late, where nothing else is out.
     pub(super) fn send_late(&mut self, effects: &mut Vec<Effect>) {
-        if self.late && self.out.is_none() && matches!(self.phase, Phase::Retiring | Phase::Retired) {
+        if self.late == Late::Waiting && self.out.is_none() && matches!(self.phase, Phase::Retiring | Phase::Retired) {
             effects.push(Effect::Capture(What::Late(self.lots + 1)));
         }
     }
 
     /// Is that all?
     pub(super) fn retired(&mut self) {
-        if self.phase == Phase::Retiring && self.removed && !self.late && self.out.is_none() {
+        let is_over = matches!(self.phase, Phase::Retiring | Phase::Retired);
+        if is_over && self.removed && self.late != Late::Waiting && self.out.is_none() {
             self.phase = Phase::Retired;
             self.times.again_at = None;
         }
@@ -202,7 +203,7 @@ impl Source {
             }
             (What::Dirty { .. }, None, Phase::Moving) => return self.next_round(now),
             (What::Late(lot), payload, Phase::Retiring | Phase::Retired) => {
-                self.late = false;
+                self.late = Late::Out;
                 Message::Late(LateFacts { lot, payload: payload.unwrap_or_default() })
             }
             _ => {

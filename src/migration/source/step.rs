@@ -1,6 +1,6 @@
 //! The source's transitions: what each input does in each phase.
 
-use super::{Effect, Input, JobState, Phase, Source, What};
+use super::{Effect, Input, JobState, Late, Phase, Source, What};
 use crate::migration::message::Message;
 use crate::migration::{Answer, Epochs, Order, Reason, ReasonKind, Side, Way};
 use crate::model::{Mark, Timestamp};
@@ -39,8 +39,10 @@ impl Source {
             Input::Packed(Ok(parcel)) => effects.push(Effect::Send(Message::Parcel(parcel))),
             Input::Packed(Err(reason)) => self.not_made(reason, now, effects),
             Input::LateFacts => {
-                self.late = true;
-                self.send_late(effects);
+                if self.takes_late() {
+                    self.late = Late::Waiting;
+                    self.send_late(effects);
+                }
             }
             Input::NotOwed => {
                 self.start_owed = None;

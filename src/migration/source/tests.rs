@@ -1,7 +1,7 @@
 use super::*;
 use crate::migration::message::{Grants, LateFacts, Record, Round};
 use crate::migration::testing::{grants, id, offer};
-use crate::migration::{Activity, Guest, ReasonKind, Side, Way};
+use crate::migration::{Activity, Guest, OrderFault, ReasonKind, Side, Way};
 use crate::model::Span;
 
 fn payload() -> Payload {
@@ -258,11 +258,25 @@ fn late_facts_that_the_target_no_longer_takes_stay_here_and_are_not_sent_for_eve
         assert_eq!(bench.hear(refusal.clone()), ["alarm"]);
         assert!(bench.source.is_final(), "{:?}", bench.source);
         assert_eq!((bench.source.wake_at(), bench.hear(refusal.clone())), (None, Vec::new()));
-        // A fact that comes later still is tried once; admins know already.
-        assert_eq!(bench.give(Input::LateFacts), ["capture Late(1)", "say Late"]);
-        assert_eq!(bench.hear(refusal), Vec::<String>::new());
+        // Facts that come later still are kept with them; admins know already.
+        assert!(!bench.source.takes_late());
+        assert_eq!(bench.give(Input::LateFacts), Vec::<String>::new());
         assert!(bench.source.is_final());
     }
+}
+
+#[test]
+fn a_refusal_of_late_facts_does_not_keep_the_guest_from_being_removed() {
+    let mut bench = Bench::moving();
+    bench.looked(Guest::Gone);
+    bench.hear(Message::DirtyAccepted(1));
+    bench.hear(Message::CompleteAck { epoch: 8, rounds: 1 });
+    bench.answer(Answer::Failed(OrderFault::Unreachable, "host-a does not answer".into()));
+    bench.hear(Message::Status(Record::Unknown));
+    assert!(!bench.source.is_final(), "{:?}", bench.source);
+    assert_eq!(bench.pass(Timing::default().look), ["order Remove"], "it is ordered again");
+    bench.answer(Answer::Done);
+    assert!(bench.source.is_final(), "{:?}", bench.source);
 }
 
 /// As far as the job of a guest that goes cold.
