@@ -43,7 +43,7 @@ impl Marked {
     }
 
     /// A domain's XML with the element in its metadata.
-    pub fn into_domain(&self, xml: &str) -> Result<String, String> {
+    pub fn in_domain(&self, xml: &str) -> Result<String, String> {
         let element = self.to_xml().replacen("<mark ", &format!("<{MARK_KEY}:mark xmlns:{MARK_KEY}=\"{MARK}\" "), 1);
         with_note(xml, MARK, &element)
     }
@@ -231,7 +231,7 @@ mod tests {
                     let seal = stays_paused.map(|stays_paused| Seal { handover: "a <b>/41".into(), stays_paused });
                     let marked = Marked { mark: Mark { plane: plane.into(), epoch: u64::MAX }, autostart, seal };
                     assert_eq!(Marked::from_xml(&marked.to_xml()), Ok(marked.clone()));
-                    let domain = read(&marked.into_domain(XML).unwrap(), true, false).unwrap();
+                    let domain = read(&marked.in_domain(XML).unwrap(), true, false).unwrap();
                     assert_eq!(domain.description.mark, Some(marked.mark), "it takes the place of the one before");
                     assert!(!domain.description.labels.is_empty(), "what others have noted stays");
                 }

@@ -272,7 +272,7 @@ fn define(
     };
     let seal = Some(crate::hypervisor::Seal { handover: handover.id.clone(), stays_paused: false });
     let marked = Marked { mark: handover.mark.clone(), autostart, seal };
-    let xml = xml.and_then(|xml| marked.into_domain(&xml)).map_err(|why| bad(&why))?;
+    let xml = xml.and_then(|xml| marked.in_domain(&xml)).map_err(|why| bad(&why))?;
     // `virt` panics on it.
     if xml.contains('\0') {
         return Err(bad("its XML contains a NUL character"));

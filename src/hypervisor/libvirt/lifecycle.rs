@@ -249,7 +249,7 @@ pub fn define(errand: &Errand<'_>, xml: &Arc<str>) -> Result<(), HypervisorError
             return Err(Trouble::refuse(ErrorKind::Precondition, why));
         }
         let mark = Mark { plane: order.plane.clone(), epoch: order.epoch };
-        let marked = Marked { mark, autostart: false, seal: None }.into_domain(&xml);
+        let marked = Marked { mark, autostart: false, seal: None }.in_domain(&xml);
         connect.define_domain_xml(&marked.map_err(|why| Trouble::refuse(ErrorKind::Failed, bad(&why)))?)?;
         Ok(())
     })
