@@ -288,13 +288,13 @@ impl Watch for Withdrawn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hypervisor::{Fate, MigrationLimits, NoticeSink, Order as ActionOrder};
+    use crate::hypervisor::{Definition, Fate, MigrationLimits, NoticeSink, Order as ActionOrder};
     use crate::model::{HostReport, MigrationId, Timestamp};
     use std::sync::Mutex;
 
     /// A host that does not know the guest, and notes the steps that it is told to take.
     #[derive(Default)]
-    struct Empty(Mutex<Vec<HandoverStep>>);
+    struct Empty(Mutex<Vec<HandoverStep>>, Option<Definition>);
 
     impl Hypervisor for Empty {
         fn report(&self, _: Timestamp) -> Result<HostReport, HypervisorError> {
@@ -319,14 +319,18 @@ mod tests {
             Ok(None)
         }
 
+        fn definition(&self, _: VmId) -> Result<Definition, HypervisorError> {
+            self.1.clone().ok_or_else(|| HypervisorError::new(ErrorKind::NotFound, "there is none"))
+        }
+
         fn hand_over(&self, handover: &Handover, _: &dyn Watch) -> Result<(), HypervisorError> {
             self.0.lock().unwrap().push(handover.step.clone());
             Ok(())
         }
     }
 
-    fn steps(order: Order, rewrites: Option<Vec<Rewrite>>) -> (Option<Answer>, Vec<HandoverStep>) {
-        let order = MigrationOrder {
+    fn order(order: Order, rewrites: Option<Vec<Rewrite>>) -> MigrationOrder {
+        MigrationOrder {
             migration: MigrationId { plane: "a".into(), number: 1 },
             number: 1,
             vm: VmId(uuid::Uuid::from_u128(7)),
@@ -339,7 +343,11 @@ mod tests {
             bases: Vec::new(),
             rewrites,
             order,
-        };
+        }
+    }
+
+    fn steps(wanted: Order, rewrites: Option<Vec<Rewrite>>) -> (Option<Answer>, Vec<HandoverStep>) {
+        let order = order(wanted, rewrites);
         let catalog = Catalog { plane: "b".into(), destinations: BTreeMap::new(), migration: MigrationLimits::default() };
         let host = Empty::default();
         let answer = carry_out(&host, &order, &catalog, &Withdrawn);
@@ -378,5 +386,54 @@ mod tests {
         let redefine = Order::Reclaim { mark, start: false, redefine: true };
         let expected = vec![define(Rewriting::default(), true), resumed];
         assert_eq!(steps(redefine, None), (Some(Answer::Done), expected));
+    }
+
+    const XML: &str = "<domain><os><kernel>/boot/k</kernel></os><devices>
+        <disk><source file='/pool/a'/><target dev='vda'/></disk>
+        <disk><source file='/iso/b'/><target dev='sda'/><readonly/></disk></devices></domain>";
+
+    /// What would be lost on the way is refused when the guest is described: before anybody shuts it down.
+    #[test]
+    fn what_cannot_go_cold_is_not_even_offered() {
+        let offered = |way, xml: &str, persistent| {
+            let definition = Definition { xml: xml.into(), disk_bytes: vec![], bases: vec![], persistent, autostart: true };
+            let limits = MigrationLimits { copy_storage: true, ..MigrationLimits::default() };
+            let catalog = Catalog { plane: "a".into(), destinations: BTreeMap::new(), migration: limits };
+            describe(&Empty(Mutex::default(), Some(definition)), VmId(uuid::Uuid::from_u128(7)), way, &catalog)
+        };
+        let guest = offered(Way::Cold, XML, true).unwrap();
+        assert!(guest.autostart && guest.copies());
+        let tpm = XML.replace("</devices>", "<tpm><backend type='emulator'/></tpm></devices>");
+        for (xml, persistent, why) in [(XML, false, "transient"), (tpm.as_str(), true, "TPM")] {
+            let refused = offered(Way::Cold, xml, persistent).unwrap_err();
+            assert!(refused.contains(why), "{refused}");
+            assert!(offered(Way::Live, xml, persistent).is_ok());
+        }
+    }
+
+    #[test]
+    fn the_target_is_told_which_files_must_be_there() {
+        let needs = |copies, base: &str| {
+            let mut order = order(
+                Order::Define(Mark { plane: "b".into(), epoch: 2 }),
+                Some(vec![
+                    Rewrite::File { from: "/pool/".into(), to: "/data/".into() },
+                    Rewrite::File { from: "/base/".into(), to: "/base/".into() },
+                ]),
+            );
+            (order.definition, order.copies, order.bases) = (XML.into(), copies, vec![base.into()]);
+            let host = Empty::default();
+            let catalog = Catalog { plane: "b".into(), destinations: BTreeMap::new(), migration: MigrationLimits::default() };
+            let answer = carry_out(&host, &order, &catalog, &Withdrawn);
+            match host.0.into_inner().unwrap().pop() {
+                Some(HandoverStep::Define { needs, .. }) => needs.join(" "),
+                _ => format!("{answer:?}"),
+            }
+        };
+        assert_eq!(needs(true, "/base/c"), "/iso/b /boot/k /base/c", "what is copied need not be there");
+        assert_eq!(needs(false, "/base/c"), "/data/a /iso/b /boot/k /base/c");
+        for base in ["/pool/c", "/etc/c"] {
+            assert!(needs(true, base).contains("Refused") && needs(true, base).contains(base), "{}", needs(true, base));
+        }
     }
 }

@@ -5,7 +5,7 @@ use crate::contract::{
 };
 use embot::hypervisor::{ErrorKind, Handover, HandoverStep, Hypervisor, HypervisorError, MigrationLimits, Transfer};
 use embot::migration::ResumeBy;
-use embot::model::{ActionKind, Mark, Reason, Sighting, Span, Standing, VmId, VmState};
+use embot::model::{ActionKind, Mark, Reason, Sighting, Span, Standing, Timestamp, VmId, VmState};
 use std::sync::atomic::Ordering;
 
 /// The plane that gets the guest.
@@ -84,7 +84,7 @@ impl<'a> Going<'a> {
                 xml,
                 rewriting: self.fixture.rewriting(),
                 trusted: false,
-                autostart: false,
+                autostart: true,
                 needs: Vec::new(),
             },
         )
@@ -254,8 +254,17 @@ pub fn hands_over_what_is_off(fixture: &dyn Fixture) {
     twice(&*a, &going.copy());
     twice(&*a, &going.remove(PLANE));
     assert_eq!(seen(&*a, own.vm), None);
+    assert!(!starts_by_itself(fixture, own.vm), "not before it is taken over");
     twice(&*b, &going.take(true));
     assert_eq!(seen(&*b, own.vm), Some((Standing::Running, Some(theirs()), false)));
+    assert!(starts_by_itself(fixture, own.vm), "as at the source");
+}
+
+/// Does the second host start the guest by itself?
+fn starts_by_itself(fixture: &dyn Fixture, vm: VmId) -> bool {
+    let report = fixture.connect(Side::B).report(Timestamp(1)).unwrap();
+    let found = report.domains.into_iter().find(|domain| domain.vm == vm).expect("it is there");
+    found.description.expect("a new connection is told all").autostart
 }
 
 pub fn hands_over_what_runs_by_shutting_it_down(fixture: &dyn Fixture) {
