@@ -136,6 +136,11 @@ impl Queue {
         self.held.get(element).into_iter().flatten()
     }
 
+    /// Elements of which something is held.
+    pub fn with_held(&self) -> impl Iterator<Item = &ElementId> {
+        self.held.iter().filter(|(_, held)| !held.is_empty()).map(|(element, _)| element)
+    }
+
     /// Takes some of what is held out of the queue; the rest stays, and the hold with it.
     pub fn take_of_held(&mut self, element: &ElementId, which: impl Fn(&Event) -> bool) -> Vec<Event> {
         let Some(held) = self.held.get_mut(element) else { return Vec::new() };

@@ -41,6 +41,12 @@ impl Roster {
         self.embots.values().filter_map(|slot| self.slots[*slot].as_ref())
     }
 
+    /// The embots that stand for an element, by module.
+    pub fn of<'a>(&'a self, element: &'a ElementId) -> impl Iterator<Item = &'a Embot> {
+        let named = |module: &Arc<str>| EmbotId { module: module.clone(), element: element.clone() };
+        self.modules.keys().filter_map(move |module| self.embot(&named(module)))
+    }
+
     /// An embot.
     pub fn embot(&self, id: &EmbotId) -> Option<&Embot> {
         self.embots.get(id).and_then(|slot| self.slots[*slot].as_ref())
@@ -185,7 +191,7 @@ impl Roster {
 
     /// The embots that stand for an element go; those that cover it among others still hear of it.
     pub fn dismiss(&mut self, element: &ElementId) -> Vec<EmbotId> {
-        let ids: Vec<EmbotId> = self.embots.keys().filter(|id| id.element == *element).cloned().collect();
+        let ids: Vec<EmbotId> = self.of(element).map(|embot| embot.id.clone()).collect();
         for id in &ids {
             self.remove(id);
         }
@@ -195,11 +201,7 @@ impl Roster {
     /// An element is gone, and with it the embots that stood for it.
     pub fn deregister(&mut self, element: &ElementId) -> Vec<EmbotId> {
         self.hearers.remove(element);
-        let ids: Vec<EmbotId> = self.embots.keys().filter(|id| id.element == *element).cloned().collect();
-        for id in &ids {
-            self.remove(id);
-        }
-        ids
+        self.dismiss(element)
     }
 
     fn insert(&mut self, id: &EmbotId, module: &Module) -> usize {

@@ -2,6 +2,7 @@
 
 use super::check::{self, Facts};
 use super::context::Context;
+use super::coverage::Lines;
 use super::error::{at, failed, stopped, unreadable};
 use super::functions::{self, EventView, HostView, OfferView, PlaneView, VmView, bounded};
 use super::limits::{Limits, Meter, Stop};
@@ -28,10 +29,12 @@ const WATCHED_OPERATIONS: u64 = 20_000;
 /// Compiles policies and takes their steps. A script gets at nothing but what is registered here; see the
 /// [module](super) for what is guaranteed.
 pub struct Engine {
-    rhai: rhai::Engine,
-    context: Rc<Context>,
+    pub(super) rhai: rhai::Engine,
+    pub(super) context: Rc<Context>,
     scope: RefCell<Scope<'static>>,
     witness: OnceCell<Witness>,
+    /// The lines that have run, where somebody wants to know.
+    pub(super) lines_run: Option<Rc<RefCell<Lines>>>,
 }
 
 /// What is known of a policy's text.
@@ -115,7 +118,7 @@ impl Engine {
         let meter = Meter::new(limits.clone());
         let context = Rc::new(Context { world, usage, limits, meter, sheet: RefCell::new(Sheet::default()) });
         let rhai = furnished(&context);
-        Engine { rhai, context, scope: RefCell::new(Scope::new()), witness: OnceCell::new() }
+        Engine { rhai, context, scope: RefCell::new(Scope::new()), witness: OnceCell::new(), lines_run: None }
     }
 
     #[cfg(test)]

@@ -17,6 +17,7 @@
 
 pub mod check;
 mod context;
+mod coverage;
 mod engine;
 mod error;
 mod functions;
@@ -31,6 +32,7 @@ mod testing;
 mod witness;
 
 pub use check::Facts;
+pub use coverage::Lines;
 pub use engine::{Bound, Engine, Inspection};
 pub use limits::Limits;
 pub use script::Policy;

@@ -4,6 +4,7 @@ use crate::kit::{self, A, ADMIT, B, DENY};
 use embot::hypervisor::simulated::{Fault, Trouble};
 use embot::model::{ActionState, ActionUpdate, ElementId, NoticeBody, Outcome, Record, Span, Timestamp, VmId, VmState};
 use embot::simulate::planes::Planes;
+use embot::store::{SimulatedDisk, Store};
 
 fn wink(planes: &mut Planes, plane: usize, host: &str, vm: VmId, word: &str) {
     planes.notice(plane, &host.into(), vm, NoticeBody::Watchdog(word.into())).unwrap();
@@ -50,6 +51,25 @@ fn a_guest_goes_over_with_all_that_is_known_of_it() {
         planes.run_for(Timestamp(106_300).since(planes.now())).unwrap();
         let later = r#"{"loaded":1,"seen":"before first second there migrated ","timers":7}"#;
         assert_eq!(kit::state(&planes, B, vm).as_deref(), Some(later), "clocks {clocks:?}");
+    }
+}
+
+#[test]
+fn a_month_after_a_guest_has_gone_nothing_of_it_is_waited_for() {
+    let disks = [SimulatedDisk::default(), SimulatedDisk::default()];
+    let mut planes = kit::planes(kit::FLEET, &disks, [0, 0]);
+    planes.run_for(Span::seconds(6)).unwrap();
+    kit::prepare(&mut planes, ADMIT);
+    let vm = kit::guest(&planes, "web-1");
+    kit::must(&mut planes, A, kit::handover(vm, "b"));
+    kit::until_over(&mut planes);
+    drop(planes);
+    for (days, holds) in [(29, 1), (31, 0)] {
+        let (_store, mut recovered) = Store::on_disk(&disks[A]).unwrap();
+        recovered.last_now = Timestamp(recovered.last_now.0 + days * 86_400_000);
+        let manager = kit::manager(A, recovered);
+        let gone = manager.world().gone.len();
+        assert_eq!((manager.holds().count(), gone), (holds, holds), "after {days} days");
     }
 }
 

@@ -127,18 +127,11 @@ impl Manager {
     /// them over.
     fn hold_sensed(&mut self, vm: VmId, element: &ElementId) {
         self.queue.hold(element);
-        let earlier: Vec<MigrationId> = self
-            .handovers
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.row.vm == vm && entry.row.is_held)
-            .map(|(id, _)| id.clone())
-            .collect();
+        let holds = |(id, entry): (&MigrationId, &Entry)| entry.row.is_held.then(|| id.clone());
+        let earlier: Vec<MigrationId> = self.handovers.entries.of(vm).filter_map(holds).collect();
         for id in earlier {
-            if let Some(entry) = self.handovers.entries.get_mut(&id) {
-                entry.row.is_held = false;
-                self.turn.migrations.insert(id);
-            }
+            self.handovers.entries.edit(&id, |entry| entry.row.is_held = false);
+            self.turn.migrations.insert(id);
         }
     }
 

@@ -31,7 +31,7 @@ impl Manager {
         else {
             return;
         };
-        if self.handovers.entries.contains_key(id) {
+        if self.handovers.entries.contains(id) {
             return;
         }
         let known = known.clone();
@@ -285,7 +285,7 @@ impl Manager {
             return Err(Reason::new(ReasonKind::Import, "the plane no longer knows the guest"));
         };
         let element = ElementId::Vm(vm);
-        let mine = self.roster.embots().filter(|embot| embot.id.element == element);
+        let mine = self.roster.of(&element);
         let rows: Vec<_> =
             mine.filter_map(|embot| Some((embot.id.clone(), embot.row(self.roster.module(&embot.id.module)?)))).collect();
         let timers = rows.iter().flat_map(|(id, _): &(EmbotId, _)| self.timers.rows(id)).collect();

@@ -13,6 +13,7 @@
 
 mod admission;
 mod coming;
+mod entries;
 mod leaving;
 mod settings;
 mod view;
@@ -35,6 +36,8 @@ use crate::model::{
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+
+use entries::Entries;
 
 /// Migrations that are over and are kept for those who look back, and for peers who ask late.
 const KEPT: usize = 1_000;
@@ -62,7 +65,7 @@ struct Entry {
 /// The migrations of a plane.
 #[derive(Debug, Default)]
 pub(super) struct Handovers {
-    entries: BTreeMap<MigrationId, Entry>,
+    entries: Entries,
     /// Have the machines heard of the restart?
     woken: bool,
     /// Timers that stand still, with the numbers of their rows.
@@ -180,7 +183,7 @@ impl Handovers {
         let mut trouble = Vec::new();
         for (id, row) in rows {
             match Machine::from_bytes(&row.machine) {
-                Ok(machine) => drop(handovers.entries.insert(id, Entry::new(machine, row))),
+                Ok(machine) => handovers.entries.put(id, Entry::new(machine, row)),
                 Err(why) => trouble.push(format!(
                     "migration {id} of guest {} cannot be gone on with: {why}; start the program that wrote it",
                     row.name
@@ -192,26 +195,26 @@ impl Handovers {
 
     /// Guests whose facts are held.
     pub(super) fn held(&self) -> impl Iterator<Item = VmId> {
-        self.entries.values().filter(|entry| entry.row.is_held).map(|entry| entry.row.vm)
+        self.entries.iter().filter(|(_, entry)| entry.row.is_held).map(|(_, entry)| entry.row.vm)
     }
 
     /// Is this fact one of a source's, which passes the hold of its guest?
     pub(super) fn passes(&self, seq: u64) -> bool {
-        let mut own = self.entries.values().flat_map(|entry| &entry.row.staged.own);
+        let mut own = self.entries.iter().flat_map(|(_, entry)| &entry.row.staged.own);
         own.any(|(first, last)| (*first..=*last).contains(&seq))
     }
 
     /// When the first machine wants to be looked after.
     pub(super) fn next_due(&self, now: crate::model::Timestamp) -> Option<crate::model::Timestamp> {
         if !self.woken {
-            return Some(now).filter(|_| self.entries.values().any(Entry::is_live));
+            return Some(now).filter(|_| self.entries.iter().any(|(_, entry)| entry.is_live()));
         }
-        self.entries.values().filter(|entry| entry.is_live()).filter_map(|entry| entry.machine.wake_at()).min()
+        self.entries.open().filter_map(|(_, entry)| entry.machine.wake_at()).min()
     }
 
     /// Do timers of this guest's embots stand still?
     pub(super) fn is_frozen(&self, vm: VmId) -> bool {
-        self.entries.values().any(|entry| entry.row.vm == vm && entry.row.is_frozen)
+        self.entries.of(vm).any(|(_, entry)| entry.row.is_frozen)
     }
 
     /// Keeps a timer back that was due while it stands still.
@@ -221,8 +224,8 @@ impl Handovers {
 
     /// The packages in the offers that are being considered or carried out here.
     pub(super) fn offered_packages(&self) -> impl Iterator<Item = ContentHash> {
-        let open = self.entries.values().filter(|entry| !entry.machine.is_final());
-        let offers = open.filter_map(|entry| match &entry.machine {
+        let open = self.entries.open().filter(|(_, entry)| !entry.machine.is_final());
+        let offers = open.filter_map(|(_, entry)| match &entry.machine {
             Machine::Target(machine) => machine.offer.as_ref(),
             Machine::Source(_) => None,
         });
@@ -231,10 +234,9 @@ impl Handovers {
 
     /// Is the guest on its way to this plane, and not its own yet?
     fn coming(&self, vm: VmId) -> Option<&Entry> {
-        let is_coming = |entry: &&Entry| {
-            entry.row.vm == vm && matches!(&entry.machine, Machine::Target(machine) if !machine.owns() && !machine.is_final())
-        };
-        self.entries.values().find(is_coming)
+        let is_coming =
+            |entry: &&Entry| matches!(&entry.machine, Machine::Target(machine) if !machine.owns() && !machine.is_final());
+        self.entries.of(vm).map(|(_, entry)| entry).find(is_coming)
     }
 }
 
@@ -252,14 +254,14 @@ impl Manager {
         let mut world = self.world.borrow_mut();
         world.gone = tombstones;
         world.peers = self.settings.handover.peers.iter().map(|peer| (peer.name.clone(), peer.clone())).collect();
-        for (id, entry) in &handovers.entries {
+        for (id, entry) in handovers.entries.iter() {
             world.reserved.extend(entry.row.reservation.clone().map(|room| (id.clone(), room)));
         }
         drop(world);
         for vm in handovers.held() {
             self.queue.hold(&ElementId::Vm(vm));
         }
-        for (id, entry) in &handovers.entries {
+        for (id, entry) in handovers.entries.iter() {
             self.note_traveller(id, entry);
         }
         self.handovers = handovers;
@@ -291,7 +293,7 @@ impl Manager {
         }
         let open: Vec<_> = self.open.values().filter(|action| action.state.is_open()).cloned().collect();
         for action in open.into_iter().filter(|action| matches!(action.proposal.kind, ActionKind::Handover { .. })) {
-            if !self.handovers.entries.contains_key(&self.migration_of(action.id)) {
+            if !self.handovers.entries.contains(&self.migration_of(action.id)) {
                 self.begin_handover(&action);
             }
         }
@@ -300,9 +302,9 @@ impl Manager {
     /// Machines whose time has come.
     pub(super) fn due_handovers(&mut self) {
         let now = self.now;
-        let is_due = |entry: &Entry| entry.is_live() && entry.machine.wake_at().is_some_and(|at| at <= now);
+        let is_due = |entry: &Entry| entry.machine.wake_at().is_some_and(|at| at <= now);
         let due: Vec<MigrationId> =
-            self.handovers.entries.iter().filter(|(_, entry)| is_due(entry)).map(|(id, _)| id.clone()).collect();
+            self.handovers.entries.open().filter(|(_, entry)| is_due(entry)).map(|(id, _)| id.clone()).collect();
         for id in due {
             self.feed(&id, source::Input::Tick, target::Input::Tick);
         }
@@ -312,15 +314,15 @@ impl Manager {
     pub(super) fn late_facts(&mut self) {
         let late = |entry: &Entry| {
             let Machine::Source(machine) = &entry.machine else { return false };
-            // There are many that are long over.
-            if machine.owns() || !machine.takes_late() || !entry.row.is_held || self.queue.held(&entry.vm()).next().is_none() {
+            if machine.owns() || !machine.takes_late() || !entry.row.is_held {
                 return false;
             }
             let known = entry.row.rounds.iter().chain(&entry.row.lots).map(|(_, seq)| *seq).max().unwrap_or(0);
             self.queue.held(&entry.vm()).any(|event| event.seq > known)
         };
-        let late: Vec<MigrationId> =
-            self.handovers.entries.iter().filter(|(_, entry)| late(entry)).map(|(id, _)| id.clone()).collect();
+        let waiting = self.queue.with_held().filter_map(ElementId::vm);
+        let theirs = waiting.flat_map(|vm| self.handovers.entries.of(vm));
+        let late: Vec<MigrationId> = theirs.filter(|(_, entry)| late(entry)).map(|(id, _)| id.clone()).collect();
         for id in late {
             self.feed_source(&id, source::Input::LateFacts);
         }
@@ -372,14 +374,14 @@ impl Manager {
             Ok(envelope) => envelope,
             Err(error) => return refused(self, error.to_string()),
         };
-        let Some(entry) = self.handovers.entries.get_mut(&id) else {
+        let Some(entry) = self.handovers.entries.get(&id) else {
             return self.heard_first(peer, ahead_ms, id, message);
         };
         if entry.row.peer != *peer {
             let other = entry.row.peer.clone();
             return refused(self, format!("migration {id} is one with plane {other}"));
         }
-        entry.ahead_ms = ahead_ms;
+        self.handovers.entries.edit(&id, |entry| entry.ahead_ms = ahead_ms);
         self.feed(&id, source::Input::Message(message.clone()), target::Input::Message(message));
     }
 
@@ -439,7 +441,7 @@ impl Manager {
         match self.handovers.entries.get(id).map(|entry| entry.row.side) {
             Some(Side::Source) => self.feed_source(id, source),
             Some(Side::Target) => {
-                let Some(mut entry) = self.handovers.entries.remove(id) else { return };
+                let Some(mut entry) = self.handovers.entries.take(id) else { return };
                 self.run_target(id, &mut entry, VecDeque::from([target]));
                 self.keep(id.clone(), entry, true);
             }
@@ -448,7 +450,7 @@ impl Manager {
     }
 
     fn feed_source(&mut self, id: &MigrationId, input: source::Input) {
-        let Some(mut entry) = self.handovers.entries.remove(id) else { return };
+        let Some(mut entry) = self.handovers.entries.take(id) else { return };
         self.run_source(id, &mut entry, VecDeque::from([input]));
         self.keep(id.clone(), entry, true);
     }
@@ -470,7 +472,7 @@ impl Manager {
             self.turn.migrations.insert(id.clone());
         }
         self.note_traveller(&id, &entry);
-        self.handovers.entries.insert(id, entry);
+        self.handovers.entries.put(id, entry);
         if ends {
             self.sweep_packages();
         }
@@ -510,33 +512,34 @@ impl Manager {
     pub(super) fn migration_rows(&mut self, changed: BTreeSet<MigrationId>) -> Vec<Change> {
         let mut changes = Vec::new();
         for id in changed {
-            let Some(entry) = self.handovers.entries.get_mut(&id) else { continue };
-            entry.row.machine = entry.machine.to_bytes();
-            changes.push(Change::Migration(id, Some(Box::new(entry.row.clone()))));
+            self.handovers.entries.edit(&id, |entry| {
+                entry.row.machine = entry.machine.to_bytes();
+                changes.push(Change::Migration(id.clone(), Some(Box::new(entry.row.clone()))));
+            });
         }
-        let over = |(_, entry): &(&MigrationId, &Entry)| !entry.is_live();
-        let count = self.handovers.entries.iter().filter(over).count();
-        if count > KEPT {
-            let mut ended: Vec<_> =
-                self.handovers.entries.iter().filter(over).map(|(id, entry)| (entry.row.opened_at(), id.clone())).collect();
-            ended.sort();
-            for (_, id) in ended.into_iter().take(count - KEPT) {
-                self.handovers.entries.remove(&id);
-                changes.push(Change::Migration(id, None));
-            }
-        }
+        changes.extend(self.handovers.entries.forget_oldest().into_iter().map(|id| Change::Migration(id, None)));
         changes
     }
 
-    /// Tombstones go after their time.
+    /// Tombstones go after their time, and with them the hold on facts that come late.
     pub(super) fn tidy_tombstones(&mut self) {
         let now = self.now;
-        let mut world = self.world.borrow_mut();
-        let over: Vec<VmId> =
-            world.gone.iter().filter(|(_, stone)| now.since(stone.at) > Tombstone::KEPT).map(|(vm, _)| *vm).collect();
+        let old = |(vm, stone): (&VmId, &Tombstone)| (now.since(stone.at) > Tombstone::KEPT).then_some(*vm);
+        let over: Vec<VmId> = self.world.borrow().gone.iter().filter_map(old).collect();
         for vm in over {
-            world.gone.remove(&vm);
+            self.world.borrow_mut().gone.remove(&vm);
             self.turn.changes.push(Change::Tombstone(vm, None));
+            let held = self.handovers.entries.of(vm).filter(|(_, entry)| entry.row.is_held && entry.machine.is_final());
+            let held: Vec<MigrationId> = held.map(|(id, _)| id.clone()).collect();
+            if held.is_empty() {
+                continue;
+            }
+            for id in held {
+                self.handovers.entries.edit(&id, |entry| entry.row.is_held = false);
+                self.turn.migrations.insert(id);
+            }
+            self.drop_held(&ElementId::Vm(vm), |_| true);
+            self.queue.release(&ElementId::Vm(vm));
         }
     }
 
@@ -551,7 +554,7 @@ impl Manager {
         if let Some(action) = self.open.get_mut(&ActionId(id.number)).filter(|_| id.plane == self.settings.plane) {
             action.progress = Some(progress);
         }
-        let Some(mut entry) = self.handovers.entries.remove(id) else { return };
+        let Some(mut entry) = self.handovers.entries.take(id) else { return };
         let before = entry.machine.word();
         let outputs = self.turn.outputs.len();
         if entry.row.side == Side::Source {
@@ -586,7 +589,7 @@ impl Manager {
 
     /// An admin wants a migration to end.
     pub(super) fn cancel_migration(&mut self, id: &MigrationId, by: &Arc<str>) -> Result<String, String> {
-        if !self.handovers.entries.contains_key(id) {
+        if !self.handovers.entries.contains(id) {
             return Err(self.no_such_migration(id));
         }
         self.may_cancel(id)?;
@@ -636,7 +639,7 @@ impl Manager {
     /// An action that hands a guest over is cancelled as its migration is, as long as that is possible.
     pub(super) fn cancel_handover(&mut self, action: ActionId, by: &Arc<str>) {
         let id = self.migration_of(action);
-        if self.handovers.entries.contains_key(&id) {
+        if self.handovers.entries.contains(&id) {
             let reason = Reason::new(ReasonKind::Cancelled, format!("cancelled by {by}"));
             return self.feed_source(&id, source::Input::Cancel(reason));
         }
