@@ -5,6 +5,7 @@
 //! and what to write instead. The [`SHAPE`] says what the file may contain; a test holds it and the types below together.
 
 mod handover;
+mod hosts;
 mod link;
 mod trust;
 
@@ -12,8 +13,8 @@ pub use handover::{HandoverConfig, Names};
 
 use crate::embot::package::TrustedKey;
 use crate::error::Diagnostic;
+use crate::hypervisor::MigrationLimits;
 use crate::hypervisor::simulated::FleetPlan;
-use crate::hypervisor::{BEHIND_SOCKET, MigrationLimits};
 use crate::migration::link::{LinkSettings, PeerSettings};
 use crate::model::{AffinityRule, Capacity, Mode, Span};
 use crate::plan::Guardrails;
@@ -27,10 +28,6 @@ use std::sync::Arc;
 
 /// The configuration's usual name; the command line looks for it where no other is named.
 pub const FILE: &str = "plane.yaml";
-
-/// What a hypervisor's URI may begin with: libvirt's drivers, and the simulated one.
-const SCHEMES: &[&str] =
-    &["qemu", "xen", "lxc", "ch", "bhyve", "vbox", "vz", "esx", "vpx", "gsx", "hyperv", "vmwareplayer", "test", "simulated"];
 
 /// A plane's configuration. Paths are resolved: relative ones start at the configuration file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -353,56 +350,6 @@ impl Config {
         check.found
     }
 
-    fn check_hosts(&self, check: &mut Check<'_>) {
-        if self.hosts.is_empty() && self.fleet.is_none() {
-            let hint = "add `hosts: [{ name: host-a, uri: \"qemu:///system\" }]`, or `fleet: demo` for a simulated fleet";
-            check.found.push(check.document.error(&["hosts"], "the plane has no hosts").with_hint(hint));
-        }
-        for (index, host) in self.hosts.iter().enumerate() {
-            let number = index.to_string();
-            let earlier = &self.hosts[..index];
-            if earlier.iter().any(|other| other.name == host.name) {
-                let error = check.document.error(&["hosts", &number, "name"], format!("two hosts are called `{}`", host.name));
-                check.found.push(error.with_hint("a host's name must be its own within the plane"));
-            }
-            // All hosts of a simulated fleet share its socket; they differ by name.
-            let shared = host.uri.starts_with(BEHIND_SOCKET);
-            if let Some(other) = earlier.iter().find(|other| other.uri == host.uri).filter(|_| !shared) {
-                let message = format!("hosts `{}` and `{}` have the same uri", other.name, host.name);
-                let error = check.document.error(&["hosts", &number, "uri"], message);
-                check.found.push(error.with_hint("each host is one hypervisor; remove one of the two"));
-            }
-            let uris = [("uri", Some(&host.uri)), ("migration_uri", host.migration_uri.as_ref())];
-            for (key, uri) in uris.into_iter().filter_map(|(key, uri)| uri.map(|uri| (key, uri))) {
-                if uri.split_once(':').is_none_or(|(scheme, rest)| scheme.is_empty() || rest.is_empty()) {
-                    let error = check.document.error(&["hosts", &number, key], format!("`{uri}` is not a hypervisor's URI"));
-                    let hint =
-                        "write for example `qemu:///system`, `qemu+tcp://10.0.0.1/system` or `simulated:unix:/run/fleet.sock`";
-                    check.found.push(error.with_hint(hint));
-                } else if let Some(scheme) = uri.split([':', '+']).next().filter(|scheme| !SCHEMES.contains(scheme)) {
-                    let error =
-                        check.document.error(&["hosts", &number, key], format!("no hypervisor has URIs of `{scheme}:`"));
-                    let hint = match crate::error::nearest(scheme, SCHEMES.iter().copied()) {
-                        Some(near) => format!("did you mean `{near}`?"),
-                        None => format!("there are {}", SCHEMES.join(", ")),
-                    };
-                    check.found.push(error.with_hint(hint));
-                }
-            }
-            if let Some(capacity) = host.capacity {
-                let at = |key| ["hosts", number.as_str(), "capacity", key];
-                check.must(
-                    capacity.cpus > 0,
-                    &at("cpus"),
-                    "must be at least 1",
-                    "remove `capacity` to take what the host reports",
-                );
-                let some = capacity.memory_mib > 0;
-                check.must(some, &at("memory_mib"), "must be at least 1", "remove `capacity` to take what the host reports");
-            }
-        }
-    }
-
     fn check_rules(&self, check: &mut Check<'_>) {
         for (index, rule) in self.rules.iter().enumerate() {
             let number = index.to_string();
@@ -477,7 +424,7 @@ impl Check<'_> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Config, Vec<Diagnostic>> {
+    pub(super) fn read(text: &str) -> Result<Config, Vec<Diagnostic>> {
         Config::read("plane.yaml", text, Path::new("/etc/embot"))
     }
 
@@ -515,12 +462,6 @@ handover: { step_timeout: 10s, names: { paths: { /images/: /data/images/ }, netw
 migration: { max_downtime: 300ms, auto_converge: true, tls: true }
 policy: { operations: 20000 }
 "#;
-
-    #[test]
-    fn hosts_of_a_simulated_fleet_share_its_socket() {
-        let hosts = r#"[{ name: a, uri: "simulated:unix:/f.sock" }, { name: b, uri: "simulated:unix:/f.sock" }]"#;
-        assert_eq!(read(&format!("plane: home\nhosts: {hosts}\n")).unwrap().hosts.len(), 2);
-    }
 
     #[test]
     fn everything_that_can_be_written_is_read() {

@@ -196,6 +196,9 @@ mod tests {
             offered: mark.clone(),
             coming: mark,
             definition: "".into(),
+            autostart: false,
+            copies: false,
+            bases: Vec::new(),
             rewrites: None,
             order,
         };

@@ -11,7 +11,7 @@ use super::Catalog;
 use crate::hypervisor::{
     Destination, ErrorKind, Handover, HandoverStep, Hypervisor, HypervisorError, Rewriting, Transfer, Watch, portrait,
 };
-use crate::migration::message::{DiskOffer, GuestOffer, NicOffer, Rewrite};
+use crate::migration::message::{DiskOffer, GuestOffer, Rewrite};
 use crate::migration::order::MigrationOrder;
 use crate::migration::{Activity, Answer, Guest, Job, Order, OrderFault, Reason, ReasonKind, ResumeBy, Way};
 use crate::model::{Mark, Mode, Progress, Sighting, Standing, VmId, VmState};
@@ -27,6 +27,9 @@ pub fn describe(hypervisor: &dyn Hypervisor, vm: VmId, way: Way, catalog: &Catal
         portrait.passthrough.first().map(|device| format!("it has {device}, which does not come along: take it out first"));
     let obstacle = match way {
         Way::Live => passed,
+        Way::Cold if !definition.persistent => {
+            Some("it is transient, and would be gone once it is off: define it (`virsh define`), or move it live".to_owned())
+        }
         Way::Cold => passed.or_else(|| portrait.obstacle_to_a_copy(catalog.migration.copy_storage)),
     };
     if let Some(why) = obstacle {
@@ -36,12 +39,9 @@ pub fn describe(hypervisor: &dyn Hypervisor, vm: VmId, way: Way, catalog: &Catal
     let disk = |disk: &crate::hypervisor::DiskFile| DiskOffer {
         target: disk.target.clone(),
         path: disk.path.clone(),
-        format: "".into(),
         bytes: bytes.get(&disk.target).copied().unwrap_or(0),
         shared: !catalog.migration.copy_storage,
-        base: None,
     };
-    let nic = |network: &Arc<str>| NicOffer { address: "".into(), network: network.clone() };
     Ok(GuestOffer {
         name: "".into(),
         state: VmState::Off,
@@ -51,11 +51,12 @@ pub fn describe(hypervisor: &dyn Hypervisor, vm: VmId, way: Way, catalog: &Catal
         labels: BTreeMap::new(),
         mode: Mode::Observe,
         cpu_model: portrait.cpu.clone(),
-        cpu_features: Default::default(),
         machine: portrait.machine.clone(),
         passthrough: portrait.passthrough.clone(),
         disks: portrait.disks.iter().map(disk).collect(),
-        nics: portrait.bridges.iter().chain(&portrait.networks).map(nic).collect(),
+        bases: definition.bases,
+        networks: portrait.bridges.iter().chain(&portrait.networks).cloned().collect(),
+        autostart: definition.autostart,
         description: definition.xml,
     })
 }
@@ -91,8 +92,6 @@ fn rewriting(rewrites: &[Rewrite]) -> Rewriting {
                 rewriting.bridges.insert(from.clone(), to.clone());
             }
             Rewrite::Listen { to, .. } => rewriting.listen = Some(to.clone()),
-            // By target, not by path: nothing here sends these.
-            Rewrite::Disk { .. } => {}
         }
     }
     rewriting
@@ -138,7 +137,7 @@ pub fn carry_out(hypervisor: &dyn Hypervisor, order: &MigrationOrder, catalog: &
         Order::Look => return Some(at.look().map_or_else(failed, |seen| Answer::Guest(guest(seen)))),
         Order::Reclaim { mark, start, redefine } => at.reclaim(mark, *start, *redefine),
         Order::Remove(mark) => at.remove(mark, false),
-        Order::Define(mark) => at.define(mark),
+        Order::Define(mark) => at.needs().and_then(|needs| at.define(mark, needs)),
         Order::Resume { mark, start, force } => at.resume(mark, *start, *force),
         Order::DestroyCopy { mark, running } => at.remove(mark, *running),
     };
@@ -187,7 +186,7 @@ impl AtHost<'_> {
             if !redefine {
                 return Err(self.gone());
             }
-            self.define(mark)?;
+            self.define(mark, Vec::new())?;
             return self.take(mark, false);
         }
         self.take(mark, start)
@@ -200,13 +199,36 @@ impl AtHost<'_> {
 
     /// Makes the guest from the record, off and sealed: at the source from its own, at the target from what the peer sent, with
     /// the names that were granted.
-    fn define(&self, mark: &Mark) -> Result<(), Answer> {
-        let xml = self.order.definition.clone();
-        let (rewriting, trusted) = match &self.order.rewrites {
-            Some(rewrites) => (rewriting(rewrites), false),
-            None => (Rewriting::default(), true),
-        };
-        self.step(mark, HandoverStep::Define { xml, rewriting, trusted })
+    fn define(&self, mark: &Mark, needs: Vec<Arc<str>>) -> Result<(), Answer> {
+        let MigrationOrder { definition: xml, autostart, .. } = self.order;
+        let (xml, autostart, trusted) = (xml.clone(), *autostart, self.order.rewrites.is_none());
+        self.step(mark, HandoverStep::Define { xml, rewriting: self.rewriting(), trusted, autostart, needs })
+    }
+
+    fn rewriting(&self) -> Rewriting {
+        self.order.rewrites.as_ref().map(|rewrites| rewriting(rewrites)).unwrap_or_default()
+    }
+
+    /// The files that must be at the target before the guest can start there, and do not come with it.
+    fn needs(&self) -> Result<Vec<Arc<str>>, Answer> {
+        let refused = |text: String| Answer::Failed(OrderFault::Refused, text.into());
+        let (rewriting, portrait) = (self.rewriting(), portrait(&self.order.definition).map_err(refused)?);
+        let mut needs: Vec<Arc<str>> = Vec::new();
+        for path in portrait.stationary(self.order.copies) {
+            needs.push(rewriting.path(path).map_or_else(|| path.clone(), Arc::from));
+        }
+        for base in &self.order.bases {
+            // Its name stands in the image that rests on it.
+            if rewriting.path(base).as_deref() != Some(&**base) {
+                let text = format!(
+                    "a disk rests on the image {base}, which must be here under this very path: say in `handover.names.paths` that it \
+                     stays as it is"
+                );
+                return Err(refused(text));
+            }
+            needs.push(base.clone());
+        }
+        Ok(needs)
     }
 
     fn resume(&self, mark: &Mark, start: bool, force: bool) -> Result<(), Answer> {
@@ -214,7 +236,7 @@ impl AtHost<'_> {
             if !force {
                 return Err(self.gone());
             }
-            self.define(mark)?;
+            self.define(mark, Vec::new())?;
             return self.take(mark, false);
         };
         match seen.mark {
@@ -266,13 +288,13 @@ impl Watch for Withdrawn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hypervisor::{Fate, MigrationLimits, NoticeSink, Order as ActionOrder};
+    use crate::hypervisor::{Definition, Fate, MigrationLimits, NoticeSink, Order as ActionOrder};
     use crate::model::{HostReport, MigrationId, Timestamp};
     use std::sync::Mutex;
 
     /// A host that does not know the guest, and notes the steps that it is told to take.
     #[derive(Default)]
-    struct Empty(Mutex<Vec<HandoverStep>>);
+    struct Empty(Mutex<Vec<HandoverStep>>, Option<Definition>);
 
     impl Hypervisor for Empty {
         fn report(&self, _: Timestamp) -> Result<HostReport, HypervisorError> {
@@ -297,14 +319,18 @@ mod tests {
             Ok(None)
         }
 
+        fn definition(&self, _: VmId) -> Result<Definition, HypervisorError> {
+            self.1.clone().ok_or_else(|| HypervisorError::new(ErrorKind::NotFound, "there is none"))
+        }
+
         fn hand_over(&self, handover: &Handover, _: &dyn Watch) -> Result<(), HypervisorError> {
             self.0.lock().unwrap().push(handover.step.clone());
             Ok(())
         }
     }
 
-    fn steps(order: Order, rewrites: Option<Vec<Rewrite>>) -> (Option<Answer>, Vec<HandoverStep>) {
-        let order = MigrationOrder {
+    fn order(order: Order, rewrites: Option<Vec<Rewrite>>) -> MigrationOrder {
+        MigrationOrder {
             migration: MigrationId { plane: "a".into(), number: 1 },
             number: 1,
             vm: VmId(uuid::Uuid::from_u128(7)),
@@ -312,9 +338,16 @@ mod tests {
             offered: Mark { plane: "a".into(), epoch: 1 },
             coming: Mark { plane: "b".into(), epoch: 2 },
             definition: "<domain/>".into(),
+            autostart: true,
+            copies: false,
+            bases: Vec::new(),
             rewrites,
             order,
-        };
+        }
+    }
+
+    fn steps(wanted: Order, rewrites: Option<Vec<Rewrite>>) -> (Option<Answer>, Vec<HandoverStep>) {
+        let order = order(wanted, rewrites);
         let catalog = Catalog { plane: "b".into(), destinations: BTreeMap::new(), migration: MigrationLimits::default() };
         let host = Empty::default();
         let answer = carry_out(&host, &order, &catalog, &Withdrawn);
@@ -332,7 +365,13 @@ mod tests {
             Rewrite::Listen { from: "".into(), to: "10.0.0.1".into() },
         ]);
         let resumed = HandoverStep::Resume { becomes: mark.clone(), start: false };
-        let define = |rewriting, trusted| HandoverStep::Define { xml: "<domain/>".into(), rewriting, trusted };
+        let define = |rewriting, trusted| HandoverStep::Define {
+            xml: "<domain/>".into(),
+            rewriting,
+            trusted,
+            autostart: true,
+            needs: Vec::new(),
+        };
         let named = |from: &str, to: &str| BTreeMap::from([(from.into(), to.into())]);
         let there = Rewriting {
             paths: named("/images/", "/data/"),
@@ -347,5 +386,54 @@ mod tests {
         let redefine = Order::Reclaim { mark, start: false, redefine: true };
         let expected = vec![define(Rewriting::default(), true), resumed];
         assert_eq!(steps(redefine, None), (Some(Answer::Done), expected));
+    }
+
+    const XML: &str = "<domain><os><kernel>/boot/k</kernel></os><devices>
+        <disk><source file='/pool/a'/><target dev='vda'/></disk>
+        <disk><source file='/iso/b'/><target dev='sda'/><readonly/></disk></devices></domain>";
+
+    /// What would be lost on the way is refused when the guest is described: before anybody shuts it down.
+    #[test]
+    fn what_cannot_go_cold_is_not_even_offered() {
+        let offered = |way, xml: &str, persistent| {
+            let definition = Definition { xml: xml.into(), disk_bytes: vec![], bases: vec![], persistent, autostart: true };
+            let limits = MigrationLimits { copy_storage: true, ..MigrationLimits::default() };
+            let catalog = Catalog { plane: "a".into(), destinations: BTreeMap::new(), migration: limits };
+            describe(&Empty(Mutex::default(), Some(definition)), VmId(uuid::Uuid::from_u128(7)), way, &catalog)
+        };
+        let guest = offered(Way::Cold, XML, true).unwrap();
+        assert!(guest.autostart && guest.copies());
+        let tpm = XML.replace("</devices>", "<tpm><backend type='emulator'/></tpm></devices>");
+        for (xml, persistent, why) in [(XML, false, "transient"), (tpm.as_str(), true, "TPM")] {
+            let refused = offered(Way::Cold, xml, persistent).unwrap_err();
+            assert!(refused.contains(why), "{refused}");
+            assert!(offered(Way::Live, xml, persistent).is_ok());
+        }
+    }
+
+    #[test]
+    fn the_target_is_told_which_files_must_be_there() {
+        let needs = |copies, base: &str| {
+            let mut order = order(
+                Order::Define(Mark { plane: "b".into(), epoch: 2 }),
+                Some(vec![
+                    Rewrite::File { from: "/pool/".into(), to: "/data/".into() },
+                    Rewrite::File { from: "/base/".into(), to: "/base/".into() },
+                ]),
+            );
+            (order.definition, order.copies, order.bases) = (XML.into(), copies, vec![base.into()]);
+            let host = Empty::default();
+            let catalog = Catalog { plane: "b".into(), destinations: BTreeMap::new(), migration: MigrationLimits::default() };
+            let answer = carry_out(&host, &order, &catalog, &Withdrawn);
+            match host.0.into_inner().unwrap().pop() {
+                Some(HandoverStep::Define { needs, .. }) => needs.join(" "),
+                _ => format!("{answer:?}"),
+            }
+        };
+        assert_eq!(needs(true, "/base/c"), "/iso/b /boot/k /base/c", "what is copied need not be there");
+        assert_eq!(needs(false, "/base/c"), "/data/a /iso/b /boot/k /base/c");
+        for base in ["/pool/c", "/etc/c"] {
+            assert!(needs(true, base).contains("Refused") && needs(true, base).contains(base), "{}", needs(true, base));
+        }
     }
 }

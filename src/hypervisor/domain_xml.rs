@@ -46,6 +46,8 @@ pub struct Portrait {
     pub remote_disks: Vec<(Arc<str>, Arc<str>)>,
     /// The file of its firmware's variables.
     pub nvram: Option<Arc<str>>,
+    /// Other files that it is started with: firmware, the template of its variables, a kernel.
+    pub starts_with: Vec<Arc<str>>,
     /// It has an emulated TPM, whose state lies in a folder of its host. It travels in a live move only.
     pub tpm: bool,
     /// Bridges its network cards hang on.
@@ -61,6 +63,17 @@ pub struct Portrait {
 }
 
 impl Portrait {
+    /// The files that are copied when it goes cold: disks that it writes, where they are not shared (`copies`), and its firmware's
+    /// variables.
+    pub fn copied(&self, copies: bool) -> impl Iterator<Item = &Arc<str>> {
+        self.disks.iter().filter(move |disk| copies && !disk.read_only).map(|disk| &disk.path).chain(&self.nvram)
+    }
+
+    /// The files that it needs there and that are not copied.
+    pub fn stationary(&self, copies: bool) -> impl Iterator<Item = &Arc<str>> {
+        self.disks.iter().filter(move |disk| !copies || disk.read_only).map(|disk| &disk.path).chain(&self.starts_with)
+    }
+
     /// Why a guest cannot go cold, if it cannot: what of it would have to be copied, and cannot be. `copies`: its disks are not
     /// shared.
     pub fn obstacle_to_a_copy(&self, copies: bool) -> Option<String> {
@@ -92,6 +105,12 @@ pub fn portrait(xml: &str) -> Result<Portrait, String> {
     let os = child(root, "os");
     let text = |node: Node<'_, '_>| node.text().map(str::trim).filter(|text| !text.is_empty()).map(Arc::from);
     portrait.nvram = os.and_then(|os| child(os, "nvram")).and_then(text);
+    let started_with = os.into_iter().flat_map(|os| os.children()).filter_map(|part| match part.tag_name().name() {
+        "loader" | "kernel" | "initrd" | "dtb" => text(part),
+        "nvram" => part.attribute("template").map(Arc::from),
+        _ => None,
+    });
+    portrait.starts_with = started_with.filter(|path| path.starts_with('/')).collect();
     portrait.machine =
         os.and_then(|os| child(os, "type")).and_then(|kind| kind.attribute("machine")).unwrap_or_default().into();
     portrait.cpu = child(root, "cpu").map_or_else(Default::default, |cpu| {
@@ -187,6 +206,38 @@ fn change(xml: &str, rewriting: &Rewriting, strictly: bool) -> Result<String, St
     let document = parse(xml)?;
     let mut edits = Edits { xml, edits: Vec::new() };
     walk(document.root_element(), rewriting, strictly, &mut edits)?;
+    Ok(edits.apply())
+}
+
+/// The files that the disks of a guest that runs rest on, each once, as its XML has them.
+pub fn backing_files(xml: &str) -> Result<Vec<Arc<str>>, String> {
+    let document = parse(xml)?;
+    let mut files: Vec<Arc<str>> = Vec::new();
+    for backing in document.descendants().filter(|node| node.has_tag_name("backingStore")) {
+        let source = child(backing, "source").and_then(|source| source.attribute("file").or_else(|| source.attribute("dev")));
+        let new = source.filter(|path| path.starts_with('/') && files.iter().all(|known| **known != **path));
+        files.extend(new.map(Arc::from));
+    }
+    Ok(files)
+}
+
+/// The XML with this element of the namespace in its metadata, in place of what is there of it.
+pub fn with_note(xml: &str, namespace: &str, element: &str) -> Result<String, String> {
+    let document = parse(xml)?;
+    let root = document.root_element();
+    let mut edits = Edits { xml, edits: Vec::new() };
+    match child(root, "metadata").map(|metadata| (metadata, metadata.first_child())) {
+        Some((metadata, Some(first))) => {
+            edits.put(first.range().start..first.range().start, element);
+            let old = metadata.children().filter(|note| note.tag_name().namespace() == Some(namespace));
+            old.for_each(|note| edits.put(note.range(), ""));
+        }
+        Some((metadata, None)) => edits.put(metadata.range(), &format!("<metadata>{element}</metadata>")),
+        None => {
+            let name = child(root, "name").ok_or("the domain's XML has no <name>")?;
+            edits.put(name.range().start..name.range().start, &format!("<metadata>{element}</metadata>"));
+        }
+    }
     Ok(edits.apply())
 }
 
@@ -401,6 +452,39 @@ mod tests {
         let pooled = Portrait { remote_disks: vec![("vdc".into(), "volume".into())], ..plain };
         assert!(pooled.obstacle_to_a_copy(true).is_some_and(|why| why.contains("vdc")));
         assert_eq!(pooled.obstacle_to_a_copy(false), None);
+    }
+
+    #[test]
+    fn what_is_copied_and_what_must_be_there_make_up_all() {
+        let xml = XML.replace("<readonly/>", "<source file='/iso/boot.iso'/><readonly/>");
+        let portrait = portrait(&xml).unwrap();
+        let told = |copies| {
+            let list = |paths: Vec<&Arc<str>>| paths.iter().map(|path| path.to_string()).collect::<Vec<_>>().join(" ");
+            (list(portrait.copied(copies).collect()), list(portrait.stationary(copies).collect()))
+        };
+        let (vars, fixed) = ("/pool/nvram/web & co.fd", "/usr/share/OVMF/OVMF_CODE.fd /usr/share/OVMF/OVMF_VARS.fd");
+        assert_eq!(told(true), (format!("/pool/web.qcow2 {vars}"), format!("/iso/boot.iso {fixed}")));
+        assert_eq!(told(false), (vars.to_owned(), format!("/pool/web.qcow2 /iso/boot.iso {fixed}")));
+    }
+
+    #[test]
+    fn a_note_stands_in_the_metadata_once() {
+        assert_eq!(backing_files(XML), Ok(vec!["/base/debian '12'.qcow2".into()]));
+        let note = "<mark xmlns='urn:m' epoch='2'/>";
+        for (before, after) in [
+            ("<domain><name>a</name></domain>", format!("<domain><metadata>{note}</metadata><name>a</name></domain>")),
+            (
+                "<domain><name>a</name><metadata/></domain>",
+                format!("<domain><name>a</name><metadata>{note}</metadata></domain>"),
+            ),
+            (
+                "<domain><metadata> <m:mark xmlns:m='urn:m' epoch='1'/><x xmlns='urn:x'/></metadata></domain>",
+                format!("<domain><metadata>{note} <x xmlns='urn:x'/></metadata></domain>"),
+            ),
+        ] {
+            assert_eq!(with_note(before, "urn:m", note), Ok(after));
+        }
+        assert!(with_note("<domain/>", "urn:m", note).is_err());
     }
 
     #[test]

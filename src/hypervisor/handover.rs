@@ -74,6 +74,10 @@ pub enum HandoverStep {
         /// The XML is of this plane's own record. That of another plane may reach no file, device or network of this host that
         /// `rewriting` does not name.
         trusted: bool,
+        /// Its host started it by itself. This one does from the moment on that the plane has taken it over.
+        autostart: bool,
+        /// Files of this host without which it will not start, and that do not come with it. Refused where one is missing.
+        needs: Vec<Arc<str>>,
     },
     /// Move the guest, which runs or is paused, to another plane's host. Where this move runs already, waits for that.
     ///
@@ -129,6 +133,12 @@ pub struct Definition {
     pub xml: Arc<str>,
     /// Sizes of its disks in bytes, by target (`vda`), as far as the host tells.
     pub disk_bytes: Vec<(Arc<str>, u64)>,
+    /// Base images that its disks rest on, by path, as far as the host tells.
+    pub bases: Vec<Arc<str>>,
+    /// It stays defined when it is off.
+    pub persistent: bool,
+    /// Its host starts it by itself.
+    pub autostart: bool,
 }
 
 impl HandoverStep {
@@ -388,8 +398,17 @@ mod tests {
         let back = step("a", mark("a", 7), HandoverStep::Resume { becomes: mark("a", 7), start: false });
         let remove = step("b", theirs(), HandoverStep::Remove { running: false });
         let force = step("b", theirs(), HandoverStep::Remove { running: true });
-        let define =
-            step("b", theirs(), HandoverStep::Define { xml: "".into(), rewriting: Rewriting::default(), trusted: false });
+        let define = step(
+            "b",
+            theirs(),
+            HandoverStep::Define {
+                xml: "".into(),
+                rewriting: Rewriting::default(),
+                trusted: false,
+                autostart: false,
+                needs: Vec::new(),
+            },
+        );
         let (running, paused) = ((VmState::Running, Reason::Booted), (VmState::Paused, Reason::Asked));
         let (moving, off) = ((VmState::Paused, Reason::Migration), (VmState::Off, Reason::Shutdown));
         let guest = |(state, reason): (VmState, Reason), mark, seal| Some(found(state, reason, mark, seal));

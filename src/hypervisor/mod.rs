@@ -14,7 +14,7 @@ mod registry;
 pub mod simulated;
 
 pub use adjusted::Adjusted;
-pub use domain_xml::{DiskFile, Portrait, Rewriting, import, portrait, rewrite};
+pub use domain_xml::{DiskFile, Portrait, Rewriting, backing_files, import, portrait, rewrite, with_note};
 use handover::{Busy, Found, SAVED, Verdict, judge};
 pub use handover::{Definition, Handover, HandoverStep, Seal, Transfer};
 pub use registry::{BEHIND_SOCKET, EMBEDDED, Registry};

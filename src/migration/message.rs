@@ -210,18 +210,27 @@ pub struct GuestOffer {
     pub mode: Mode,
     /// Its processors' model, as the hypervisor names it; empty where unknown.
     pub cpu_model: Arc<str>,
-    /// Processor features it must have.
-    pub cpu_features: BTreeSet<Arc<str>>,
     /// The machine type; empty where unknown.
     pub machine: Arc<str>,
     /// Devices passed through from its host, if any: such a guest cannot move live.
     pub passthrough: Vec<Arc<str>>,
     /// Its disks.
     pub disks: Vec<DiskOffer>,
-    /// Its network cards.
-    pub nics: Vec<NicOffer>,
+    /// Base images that its disks rest on, by path. They do not come along, and are looked for under the same path.
+    pub bases: Vec<Arc<str>>,
+    /// Bridges and networks its cards hang on, by their names at the source.
+    pub networks: Vec<Arc<str>>,
+    /// Does its host start it by itself?
+    pub autostart: bool,
     /// Its description (domain XML), with what the hypervisor needs to define it.
     pub description: Arc<str>,
+}
+
+impl GuestOffer {
+    /// Are its disks copied, because the target's hosts cannot reach them?
+    pub fn copies(&self) -> bool {
+        self.disks.iter().any(|disk| !disk.shared)
+    }
 }
 
 /// A disk on offer.
@@ -231,23 +240,10 @@ pub struct DiskOffer {
     pub target: Arc<str>,
     /// File, device or volume at the source.
     pub path: Arc<str>,
-    /// Its format (`qcow2`, `raw`).
-    pub format: Arc<str>,
     /// Its size, in bytes.
     pub bytes: u64,
     /// Can the target's hosts reach it under a path?
     pub shared: bool,
-    /// A hash of its base image, where it has one that does not travel.
-    pub base: Option<Digest>,
-}
-
-/// A network card on offer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct NicOffer {
-    /// Its hardware address.
-    pub address: Arc<str>,
-    /// The bridge or network it is attached to at the source.
-    pub network: Arc<str>,
 }
 
 /// A module on offer.
@@ -287,13 +283,6 @@ pub struct Grants {
 /// One change of a guest's description.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Rewrite {
-    /// A disk, by its target, lies elsewhere.
-    Disk {
-        /// Which (`vda`).
-        target: Arc<str>,
-        /// Its new path.
-        path: Arc<str>,
-    },
     /// A bridge or network has another name.
     Network {
         /// At the source.
@@ -308,7 +297,7 @@ pub enum Rewrite {
         /// At the target.
         to: Arc<str>,
     },
-    /// A file that is named anywhere else (NVRAM, TPM, kernel) lies elsewhere.
+    /// A file (disk, firmware's variables, kernel) or a folder of them lies elsewhere.
     File {
         /// At the source.
         from: Arc<str>,
@@ -317,7 +306,7 @@ pub enum Rewrite {
     },
 }
 
-/// SHA-256 of a package or an image.
+/// SHA-256 of a package.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Digest(pub [u8; 32]);
 
@@ -494,21 +483,16 @@ fn check(envelope: &Envelope) -> Result<(), MessageError> {
 fn check_offer(offer: &Offer) -> Result<(), MessageError> {
     let Offer { from, to, host, why, guest, modules, .. } = offer;
     within("a description", guest.description.len(), DESCRIPTION_BYTES)?;
-    for count in [
-        guest.labels.len(),
-        guest.cpu_features.len(),
-        guest.passthrough.len(),
-        guest.disks.len(),
-        guest.nics.len(),
-        modules.len(),
-    ] {
+    for count in
+        [guest.labels.len(), guest.passthrough.len(), guest.disks.len(), guest.bases.len(), guest.networks.len(), modules.len()]
+    {
         entries(count)?;
     }
     let texts = [from, to, why, &guest.name, &guest.cpu_model, &guest.machine].into_iter();
     let texts = texts.chain(host.iter().map(|host| &host.0)).chain(guest.labels.iter().flat_map(|(key, value)| [key, value]));
-    let texts = texts.chain(&guest.cpu_features).chain(&guest.passthrough).chain(modules.iter().map(|module| &module.name));
-    let texts = texts.chain(guest.disks.iter().flat_map(|disk| [&disk.target, &disk.path, &disk.format]));
-    let mut texts = texts.chain(guest.nics.iter().flat_map(|nic| [&nic.address, &nic.network]));
+    let texts = texts.chain(&guest.passthrough).chain(&guest.bases).chain(&guest.networks);
+    let texts = texts.chain(modules.iter().map(|module| &module.name));
+    let mut texts = texts.chain(guest.disks.iter().flat_map(|disk| [&disk.target, &disk.path]));
     texts.try_for_each(|each| text(each))?;
     modules.iter().try_for_each(|module| within("a module's listing", module.sealed.0.len(), LISTING_BYTES))
 }
@@ -517,7 +501,6 @@ fn check_grants(grants: &Grants) -> Result<(), MessageError> {
     let Grants { host, hypervisor_uri, migration_uri, rewrites, .. } = grants;
     entries(rewrites.len())?;
     let pairs = rewrites.iter().flat_map(|rewrite| match rewrite {
-        Rewrite::Disk { target, path } => [target, path],
         Rewrite::Network { from, to } | Rewrite::Listen { from, to } | Rewrite::File { from, to } => [from, to],
     });
     [&host.0, hypervisor_uri, migration_uri].into_iter().chain(pairs).try_for_each(|each| text(each))

@@ -22,6 +22,12 @@ pub struct MigrationOrder {
     pub coming: Mark,
     /// Its definition at the source, where it may have to be made again.
     pub definition: Arc<str>,
+    /// Did its host at the source start it by itself?
+    pub autostart: bool,
+    /// Are its disks copied?
+    pub copies: bool,
+    /// Base images that its disks rest on, by path.
+    pub bases: Vec<Arc<str>>,
     /// At the target: what of it is called otherwise there. `None`: this is the source, and the definition its own.
     pub rewrites: Option<Vec<Rewrite>>,
     /// What to do.

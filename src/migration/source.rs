@@ -61,6 +61,8 @@ pub enum Input {
     Packed(Result<Payload, Reason>),
     /// Facts of the guest came in after it was handed over: they are on hold and go to the target.
     LateFacts,
+    /// Answer to [`Effect::Start`], in the same turn: that it is off has nothing to do with the handover.
+    NotOwed,
 }
 
 /// What is captured.
@@ -115,6 +117,9 @@ pub enum Effect {
     Forget(u32),
     /// The action that asked for all this is over. Once.
     End(Ending),
+    /// A guest that was given up after it had been asked to shut down is off now: start it. Wanted again until a look finds it
+    /// running. Answer with `NotOwed` where somebody of this plane wanted it off since.
+    Start,
 }
 
 /// Where it stands.
@@ -227,6 +232,9 @@ pub struct Source {
     /// Is nothing left of the guest here, verified after the commit?
     removed: bool,
     late: Late,
+    /// The guest was asked to shut down, and still ran when it was given up. What was asked of a guest cannot be taken back: if
+    /// it goes off all the same before this time, it is started again.
+    pub start_owed: Option<Timestamp>,
 }
 
 /// The instants that matter to a source's machine.
@@ -276,6 +284,7 @@ impl Source {
             ended: false,
             removed: false,
             late: Late::Out,
+            start_owed: None,
         }
     }
 
@@ -321,7 +330,7 @@ impl Source {
 
     /// Is nothing left to do? (A retired one still answers, and sends late facts on.)
     pub fn is_final(&self) -> bool {
-        matches!(self.phase, Phase::Retired | Phase::Ended) && self.out.is_none()
+        matches!(self.phase, Phase::Retired | Phase::Ended) && self.out.is_none() && self.start_owed.is_none()
     }
 
     /// Counts instants from `now` and orders from 0, and forgets how long ago what is past was: two states that differ in
@@ -336,7 +345,8 @@ impl Source {
         }
         let Times { since, step_by, whole_by, again_at, round_at, away_since } = &mut self.times;
         *since = Timestamp(0);
-        for at in [Some(step_by), Some(whole_by), again_at.as_mut(), round_at.as_mut()].into_iter().flatten() {
+        let all = [Some(step_by), Some(whole_by), again_at.as_mut(), round_at.as_mut(), self.start_owed.as_mut()];
+        for at in all.into_iter().flatten() {
             at.0 = (at.0 - now.0).max(0);
         }
         if let Some(since) = away_since {

@@ -1,6 +1,6 @@
 //! A guest on offer, for tests.
 
-use super::message::{Digest, DiskOffer, Grants, GuestOffer, ModuleOffer, NicOffer, Offer, Rewrite};
+use super::message::{Digest, DiskOffer, Grants, GuestOffer, ModuleOffer, Offer, Rewrite};
 use super::{MigrationId, ResumeBy, Way};
 use crate::model::{HostId, Mode, Span, Verb, VmId, VmState};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,18 +31,12 @@ pub fn offer() -> Offer {
             labels: BTreeMap::from([("tier".into(), "web".into())]),
             mode: Mode::Act,
             cpu_model: "EPYC".into(),
-            cpu_features: BTreeSet::from(["aes".into()]),
             machine: "pc-i440fx-7.2".into(),
             passthrough: Vec::new(),
-            disks: vec![DiskOffer {
-                target: "vda".into(),
-                path: "/pool/web-1.qcow2".into(),
-                format: "qcow2".into(),
-                bytes: 1 << 30,
-                shared: true,
-                base: Some(Digest([3; 32])),
-            }],
-            nics: vec![NicOffer { address: "52:54:00:00:00:01".into(), network: "br0".into() }],
+            disks: vec![DiskOffer { target: "vda".into(), path: "/pool/web-1.qcow2".into(), bytes: 1 << 30, shared: true }],
+            bases: vec!["/pool/debian.qcow2".into()],
+            networks: vec!["br0".into()],
+            autostart: true,
             description: "<domain/>".into(),
         },
         modules: vec![ModuleOffer {
@@ -65,7 +59,7 @@ pub fn grants() -> Grants {
         hypervisor_uri: "qemu+tls://b-1/system".into(),
         migration_uri: "tcp://b-1".into(),
         rewrites: vec![
-            Rewrite::Disk { target: "vda".into(), path: "/images/web-1.qcow2".into() },
+            Rewrite::File { from: "/pool/".into(), to: "/images/".into() },
             Rewrite::Network { from: "br0".into(), to: "br7".into() },
         ],
     }

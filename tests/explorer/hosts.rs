@@ -6,10 +6,12 @@
 //! source:   runs                paused                paused              gone
 //! target:   paused copy         paused copy           copy complete       copy (by the manager: paused; else: runs)
 //!
-//! cold:     shuts it down       files under way       files complete
+//! cold:     waits till it is off  files under way     files complete
 //! source:   runs, or off        off                   off                 off
 //! target:   defined before, and off all the time
 //! ```
+//! A cold job only *asks* the guest to shut down. The guest goes off some time later, whatever has become of the job, of who
+//! asked, and of the handover: only power that fails first, or a start, makes it forget.
 
 use embot::migration::{Activity, Answer, Guest, Order, OrderFault, Reason, ReasonKind, ResumeBy, Way};
 use embot::model::Mark;
@@ -76,6 +78,8 @@ pub struct Hosts {
     pub late_finish: bool,
     /// Cold: the target's files are those of the guest as it is.
     pub files: bool,
+    /// The guest runs, was asked to shut down, and will.
+    pub shuts_down: bool,
     /// Power has failed where the guest was, so that it may be off whoever has it.
     pub power_failed: bool,
 }
@@ -107,6 +111,7 @@ impl Hosts {
             late_job: false,
             late_finish: false,
             files: false,
+            shuts_down: false,
             power_failed: false,
         }
     }
@@ -131,9 +136,20 @@ impl Hosts {
         self.job = Some(Running { stage: Stage::Sending, client });
         match self.way {
             Way::Live => self.target = Some(Domain { activity: Activity::Paused, ..self.source.unwrap() }),
-            Way::Cold => self.files = false,
+            Way::Cold => {
+                self.files = false;
+                self.shuts_down = self.running().0;
+            }
         }
         Ok(())
+    }
+
+    /// The guest does as it was asked.
+    pub fn goes_off(&mut self) {
+        self.shuts_down = false;
+        if let Some(source) = &mut self.source {
+            source.activity = Activity::Off;
+        }
     }
 
     /// The job goes on by one stage. `Some`: it is over, and its client hears of it.
@@ -142,10 +158,8 @@ impl Hosts {
         match (job.stage, self.way) {
             (Stage::Sending, way) => {
                 job.stage = Stage::Switching;
-                match (way, &mut self.source) {
-                    (Way::Live, _) => self.pause_source(),
-                    (Way::Cold, Some(source)) => source.activity = Activity::Off,
-                    (Way::Cold, None) => {}
+                if way == Way::Live {
+                    self.pause_source();
                 }
             }
             (Stage::Switching, way) => {
@@ -171,8 +185,8 @@ impl Hosts {
     }
 
     /// The source's guest runs: what was copied of it is old.
-    fn start_source(&mut self) {
-        self.files = false;
+    pub fn start_source(&mut self) {
+        (self.files, self.shuts_down) = (false, false);
         if let Some(source) = &mut self.source {
             source.activity = Activity::Running;
         }
@@ -217,6 +231,7 @@ impl Hosts {
         if let Some(source) = &mut self.source {
             source.activity = Activity::Off;
         }
+        self.shuts_down = false;
         self.power_failed = true;
         self.source_answers = false;
         client

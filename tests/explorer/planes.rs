@@ -135,6 +135,8 @@ pub struct SourcePlane {
     pub on_hold: bool,
     pub held: Vec<(u8, Taken)>,
     pub ended: u8,
+    /// An action of the plane's own starts the guest; one that a crash overtakes comes to nothing.
+    pub starts: bool,
     /// Phases that have raised their fact.
     pub phases: u16,
 }
@@ -200,11 +202,12 @@ pub fn offer(setting: &Setting) -> Offer {
         labels: BTreeMap::new(),
         mode: Mode::Act,
         cpu_model: "".into(),
-        cpu_features: BTreeSet::new(),
         machine: "".into(),
         passthrough: Vec::new(),
         disks: Vec::new(),
-        nics: Vec::new(),
+        bases: Vec::new(),
+        networks: Vec::new(),
+        autostart: false,
         description: "".into(),
     };
     Offer {
@@ -257,6 +260,7 @@ impl SourcePlane {
             on_hold: false,
             held: Vec::new(),
             ended: 0,
+            starts: false,
             phases: 0,
         }
     }
@@ -329,6 +333,7 @@ impl SourcePlane {
                     self.held.retain(|(_, taken)| !matches!(taken, Taken::Lot(old) if *old <= lot));
                 }
                 source::Effect::End(_) => self.ended += 1,
+                source::Effect::Start => self.starts = true,
             }
         }
     }

@@ -13,6 +13,8 @@ pub enum Event {
     DeliverAstray(u8),
     Carry { at_target: bool },
     Job,
+    GoesOff,
+    Start,
     LateJob,
     LateFinish,
     Tick { target: bool },
@@ -130,7 +132,15 @@ impl World {
             turns.push(Event::Carry { at_target: true });
         }
         let job = self.hosts.job.map(|job| job.stage);
-        if let Some(stage) = job {
+        if self.hosts.shuts_down {
+            events.push(Event::GoesOff);
+        }
+        if at_source.starts {
+            events.push(Event::Start);
+        }
+        // (A cold one waits first until the guest is off.)
+        let waits = |stage| self.hosts.way == Way::Cold && stage == Stage::Sending && self.hosts.running().0;
+        if let Some(stage) = job.filter(|stage| !waits(*stage)) {
             if stage == Stage::Arrived && has_client { turns.push(Event::Job) } else { events.push(Event::Job) }
         }
         if self.hosts.late_job {
@@ -191,7 +201,9 @@ impl World {
             target.as_ref().filter(|target| at_target.is_up && !target.is_final()).and_then(|target| target.wake_at()),
         ];
         let first = wakes.iter().flatten().min();
-        let due = wakes.iter().position(|wake| wake.is_some() && wake.as_ref() == first).map(|at| at == 1);
+        // (One that was asked to shut down does so before it is no longer expected to.)
+        let heeds = self.hosts.shuts_down && source.start_owed.is_some_and(|until| first.is_some_and(|wake| *wake >= until));
+        let due = wakes.iter().position(|wake| wake.is_some() && wake.as_ref() == first).map(|at| at == 1).filter(|_| !heeds);
         if let Some(target) = due.filter(|_| !is_busy) {
             turns.push(Event::Tick { target });
         }

@@ -104,6 +104,17 @@ impl World {
                 Some(client) => run.job_over(self, client, true),
                 None => Ok(()),
             },
+            Event::GoesOff => {
+                self.hosts.goes_off();
+                Ok(())
+            }
+            Event::Start => {
+                run.edit_source(self, |plane| plane.starts = false);
+                if self.hosts.source_answers && self.hosts.source.is_some_and(|guest| !guest.mark.is_target) {
+                    self.hosts.start_source();
+                }
+                Ok(())
+            }
             Event::LateJob => {
                 self.hosts.late_job = false;
                 let _ = self.hosts.start(None);
@@ -294,7 +305,7 @@ impl World {
         let source = tables.sources.get(at_source.machine);
         let target = at_target.machine.map(|machine| tables.targets.get(machine));
         let open = |what: &str, phase: &str| Err(format!("the {what} is still {phase}, and nothing happens any more"));
-        let only_cleans = self.is_crippled() && source.phase == source::Phase::Retiring;
+        let only_cleans = self.is_crippled() && matches!(source.phase, source::Phase::Retiring | source::Phase::Ended);
         if !source.is_final() && !only_cleans {
             return open("source", source.phase.name());
         }
@@ -432,6 +443,7 @@ impl Run<'_> {
     fn crash_source(&mut self, world: &mut World) -> Result<(), String> {
         self.edit_source(world, |plane| {
             plane.is_up = false;
+            plane.starts = false;
             plane.orders.clear();
         });
         world.to_source.clear();

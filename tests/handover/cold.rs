@@ -3,19 +3,43 @@
 
 use crate::kit::{self, A, ADMIT, B};
 use embot::hypervisor::MigrationLimits;
-use embot::hypervisor::simulated::{Fault, LogLine, Trouble};
+use embot::hypervisor::simulated::{Fault, LogLine, Mishap, Trouble};
 use embot::model::{ActionKind, Command, NoticeBody, Outcome, Span, VmId, VmState};
 use embot::simulate::planes::Planes;
-use embot::store::SimulatedDisk;
+use embot::store::{Crash, SimulatedDisk};
 
 /// Disks of 20 s, that are not shared.
 fn ready() -> Planes {
-    let disks = [SimulatedDisk::default(), SimulatedDisk::default()];
+    ready_on(kit::FLEET, &[SimulatedDisk::default(), SimulatedDisk::default()])
+}
+
+fn ready_on(fleet: &str, disks: &[SimulatedDisk; 2]) -> Planes {
     let limits = MigrationLimits { copy_storage: true, ..MigrationLimits::default() };
-    let mut planes = kit::planes_with(kit::FLEET, &disks, [0, 1_500], limits);
+    let mut planes = kit::planes_with(fleet, disks, [0, 1_500], limits);
     planes.run_for(Span::seconds(6)).unwrap();
     kit::prepare(&mut planes, ADMIT);
     planes
+}
+
+/// The first plane's daemon is killed, and started again on what it had written.
+fn restart(planes: &mut Planes, disks: &mut [SimulatedDisk; 2]) {
+    disks[A] = disks[A].crash(Crash::Killed);
+    let (manager, store) = kit::on_disk(A, &disks[A]);
+    planes.restart(A, manager, store);
+}
+
+/// A guest that takes half a minute to shut down; nobody waits for it that long.
+fn slow() -> String {
+    format!("{}times: {{ shutdown: 30s, shutdown_patience: 10s }}\n", kit::FLEET)
+}
+
+/// Given up, and the guest still runs; then it shuts down after all.
+fn goes_off_too_late(planes: &mut Planes, vm: VmId) {
+    kit::must(planes, A, kit::cold(vm, "b", None));
+    kit::until_over(planes);
+    assert!(stayed(planes).contains("did not shut down"), "{}", stayed(planes));
+    assert_eq!(place(planes, vm).1, VmState::Running, "it has not heard yet");
+    assert!(planes.run_until(Span::minutes(1), |planes| place(planes, vm).1 == VmState::Off).unwrap());
 }
 
 fn in_phase(planes: &mut Planes, word: &str) {
@@ -168,4 +192,71 @@ fn what_the_target_cannot_define_is_not_even_shut_down() {
     let log = planes.fleet().take_log();
     let stopped = log.iter().any(|line| matches!(line, LogLine::Run(run) if run.vm == vm && !run.runs));
     assert!(!stopped, "it ran all the time");
+}
+
+#[test]
+fn a_daemon_that_dies_while_the_guest_shuts_down_goes_on_with_it() {
+    let mut disks = [SimulatedDisk::default(), SimulatedDisk::default()];
+    let mut planes = ready_on(kit::FLEET, &disks);
+    let vm = kit::guest(&planes, "web-1");
+    kit::must(&mut planes, A, kit::cold(vm, "b", None));
+    in_phase(&mut planes, "moving");
+    planes.run_for(Span(500)).unwrap();
+    restart(&mut planes, &mut disks);
+    assert_eq!(place_count(&planes, vm), 2);
+    kit::until_over(&mut planes);
+    planes.run_for(Span::seconds(30)).unwrap();
+    let (host, state) = place(&planes, vm);
+    assert!(host.starts_with("b-") && state == VmState::Running, "{host} {state}\n{}", kit::notices(&planes));
+}
+
+#[test]
+fn a_guest_that_goes_off_after_its_host_was_away_for_a_moment_is_started_again() {
+    let mut planes = ready_on(&slow(), &[SimulatedDisk::default(), SimulatedDisk::default()]);
+    let vm = kit::guest(&planes, "web-1");
+    kit::must(&mut planes, A, kit::cold(vm, "b", None));
+    in_phase(&mut planes, "moving");
+    planes.run_for(Span(500)).unwrap();
+    let now = planes.now();
+    let lost = Fault::Host { host: "a-1".into(), trouble: Trouble::Lost, lasts: Span::seconds(2) };
+    planes.fleet().inject(&lost, now);
+    kit::until_over(&mut planes);
+    assert!(stayed(&planes).contains("connection"), "{}", stayed(&planes));
+    assert_eq!(planes.fleet().guest(vm).map(|guest| guest.state), Some(VmState::Running));
+    assert!(planes.run_until(Span::minutes(1), |planes| place(planes, vm).1 == VmState::Off).unwrap());
+    planes.run_for(Span::seconds(40)).unwrap();
+    is_as_before(&planes, vm);
+}
+
+#[test]
+fn a_guest_that_shuts_down_after_it_was_given_up_is_started_again_also_by_a_daemon_that_died() {
+    for dies in [false, true] {
+        let mut disks = [SimulatedDisk::default(), SimulatedDisk::default()];
+        let mut planes = ready_on(&slow(), &disks);
+        let vm = kit::guest(&planes, "web-1");
+        goes_off_too_late(&mut planes, vm);
+        if dies {
+            restart(&mut planes, &mut disks);
+        }
+        planes.run_for(Span::seconds(40)).unwrap();
+        is_as_before(&planes, vm);
+        let started = planes.manager(A).actions().filter(|action| matches!(action.proposal.kind, ActionKind::Start { .. }));
+        assert_eq!(started.count(), 1, "an action like any other, once");
+        // From then on it is off when it goes off.
+        planes.fleet().inject(&Fault::Guest { vm, mishap: Mishap::Stops }, planes.now());
+        planes.run_for(Span::minutes(2)).unwrap();
+        assert_eq!(place(&planes, vm).1, VmState::Off);
+    }
+}
+
+#[test]
+fn a_guest_that_was_given_up_and_is_switched_off_by_an_admin_stays_off() {
+    let mut planes = ready_on(&slow(), &[SimulatedDisk::default(), SimulatedDisk::default()]);
+    let vm = kit::guest(&planes, "web-1");
+    kit::must(&mut planes, A, kit::cold(vm, "b", None));
+    kit::until_over(&mut planes);
+    let off = Command::Act { kind: ActionKind::Destroy { vm }, reason: "test".into() };
+    kit::must(&mut planes, A, off);
+    planes.run_for(Span::minutes(2)).unwrap();
+    assert_eq!(place(&planes, vm).1, VmState::Off);
 }

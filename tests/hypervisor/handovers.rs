@@ -5,7 +5,7 @@ use crate::contract::{
 };
 use embot::hypervisor::{ErrorKind, Handover, HandoverStep, Hypervisor, HypervisorError, MigrationLimits, Transfer};
 use embot::migration::ResumeBy;
-use embot::model::{ActionKind, Mark, Reason, Sighting, Span, Standing, VmId, VmState};
+use embot::model::{ActionKind, Mark, Reason, Sighting, Span, Standing, Timestamp, VmId, VmState};
 use std::sync::atomic::Ordering;
 
 /// The plane that gets the guest.
@@ -77,7 +77,17 @@ impl<'a> Going<'a> {
     /// The target is about to get it cold.
     fn define(&self) -> Handover {
         let xml = self.fixture.connect(Side::A).definition(self.own.vm).unwrap().xml;
-        self.step(OTHER, theirs(), HandoverStep::Define { xml, rewriting: self.fixture.rewriting(), trusted: false })
+        self.step(
+            OTHER,
+            theirs(),
+            HandoverStep::Define {
+                xml,
+                rewriting: self.fixture.rewriting(),
+                trusted: false,
+                autostart: true,
+                needs: Vec::new(),
+            },
+        )
     }
 
     fn shut_down(&self, force_after: Option<Span>) -> Handover {
@@ -244,8 +254,17 @@ pub fn hands_over_what_is_off(fixture: &dyn Fixture) {
     twice(&*a, &going.copy());
     twice(&*a, &going.remove(PLANE));
     assert_eq!(seen(&*a, own.vm), None);
+    assert!(!starts_by_itself(fixture, own.vm), "not before it is taken over");
     twice(&*b, &going.take(true));
     assert_eq!(seen(&*b, own.vm), Some((Standing::Running, Some(theirs()), false)));
+    assert!(starts_by_itself(fixture, own.vm), "as at the source");
+}
+
+/// Does the second host start the guest by itself?
+fn starts_by_itself(fixture: &dyn Fixture, vm: VmId) -> bool {
+    let report = fixture.connect(Side::B).report(Timestamp(1)).unwrap();
+    let found = report.domains.into_iter().find(|domain| domain.vm == vm).expect("it is there");
+    found.description.expect("a new connection is told all").autostart
 }
 
 pub fn hands_over_what_runs_by_shutting_it_down(fixture: &dyn Fixture) {
@@ -305,7 +324,13 @@ pub fn what_another_plane_sends_reaches_nothing_that_is_not_named(fixture: &dyn 
         "</domain>",
         "<devices><disk type='file'><source file='/etc/shadow'/><target dev='vda'/></disk></devices></domain>",
     );
-    let step = HandoverStep::Define { xml: xml.into(), rewriting: Default::default(), trusted: false };
+    let step = HandoverStep::Define {
+        xml: xml.into(),
+        rewriting: Default::default(),
+        trusted: false,
+        autostart: false,
+        needs: Vec::new(),
+    };
     let define = Handover { id: "x/1".into(), plane: OTHER.into(), vm, mark: theirs(), step };
     let error = do_step(&*b, &define).unwrap_err();
     assert!(error.kind == ErrorKind::Failed && error.what.contains("/etc/shadow"), "{error}");

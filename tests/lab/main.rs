@@ -4,6 +4,7 @@
 //! so a test is a walk through several cases with the same guests.
 
 mod adoption;
+mod cold;
 mod daemon;
 mod handover;
 mod lab;

@@ -104,11 +104,12 @@ pub fn offer(from: &str, to: &str) -> embot::migration::message::Envelope {
         labels: Default::default(),
         mode: Mode::Act,
         cpu_model: "".into(),
-        cpu_features: Default::default(),
         machine: "".into(),
         passthrough: Vec::new(),
         disks: Vec::new(),
-        nics: Vec::new(),
+        bases: Vec::new(),
+        networks: Vec::new(),
+        autostart: false,
         description: "<domain/>".into(),
     };
     let offer = Offer {

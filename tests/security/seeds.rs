@@ -8,7 +8,7 @@ use embot::migration::bundle::{Bundle, Changes, ModuleStamp, TravellingTimer, Wa
 use embot::migration::link::proto::frame::Body;
 use embot::migration::link::proto::{Frame, Ping, Pong};
 use embot::migration::link::{VERSIONS, wire};
-use embot::migration::message::{self, Digest, DiskOffer, Envelope, Grants, Message, NicOffer, Record, Rewrite, Round};
+use embot::migration::message::{self, Digest, DiskOffer, Envelope, Grants, Message, Record, Rewrite, Round};
 use embot::model::{
     ElementId, EmbotId, EmbotRow, Event, EventBody, Mark, Mode, Reason, Span, Summary, Timestamp, Value, Vm, VmId, VmLoad,
     VmState,
@@ -31,15 +31,10 @@ fn envelopes() -> Vec<Envelope> {
     let mut first = offer("site-a", "site-b");
     if let Message::Offer(offer) = &mut first.message {
         offer.guest.labels = [("tier".into(), "web".into())].into();
-        offer.guest.disks = vec![DiskOffer {
-            target: "vda".into(),
-            path: "/images/web-1.qcow2".into(),
-            format: "qcow2".into(),
-            bytes: 1 << 33,
-            shared: true,
-            base: None,
-        }];
-        offer.guest.nics = vec![NicOffer { address: "52:54:00:00:00:01".into(), network: "br0".into() }];
+        offer.guest.disks =
+            vec![DiskOffer { target: "vda".into(), path: "/images/web-1.qcow2".into(), bytes: 1 << 33, shared: true }];
+        offer.guest.bases = vec!["/images/debian.qcow2".into()];
+        offer.guest.networks = vec!["br0".into()];
     }
     let grants = Grants {
         host: "b-1".into(),
@@ -49,7 +44,7 @@ fn envelopes() -> Vec<Envelope> {
         hypervisor_uri: "qemu+tls://b-1/system".into(),
         migration_uri: "".into(),
         rewrites: vec![
-            Rewrite::Disk { target: "vda".into(), path: "/var/lib/web-1.qcow2".into() },
+            Rewrite::File { from: "/images/".into(), to: "/var/lib/".into() },
             Rewrite::Network { from: "br0".into(), to: "br1".into() },
         ],
     };

@@ -10,15 +10,15 @@
 use super::failure::{Trouble, is_missing};
 use super::handover::{Hand, judge_here};
 use super::session::{ACT_LONG, ANSWER, Door, Session};
+use super::volumes::{in_pool, physical, with_volume};
 use crate::hypervisor::{ErrorKind, HypervisorError, Portrait, SAVED, Transfer, Verdict, portrait};
-use crate::model::Progress;
+use crate::model::{Progress, Timestamp};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use virt::connect::Connect;
-use virt::storage_pool::StoragePool;
 use virt::storage_vol::StorageVol;
 use virt::stream::Stream;
 use virt_sys as sys;
@@ -36,6 +36,8 @@ type Digested = [u8; 32];
 struct Meter {
     done: AtomicU64,
     stopped: AtomicBool,
+    /// The copy takes too long from then on.
+    by: Option<Timestamp>,
 }
 
 /// A file and where it goes.
@@ -46,6 +48,16 @@ struct File {
 
 /// Copies the files of a guest that is off.
 pub fn copy(hand: &Hand<'_>, transfer: &Transfer) -> Result<(), HypervisorError> {
+    let by = transfer.limits.timeout.map(|timeout| hand.clock.now() + timeout);
+    copy_by(hand, transfer, by).map_err(|error| match transfer.limits.timeout {
+        Some(timeout) if error.kind == ErrorKind::Cancelled && !hand.watch.is_cancelled() => {
+            HypervisorError::new(ErrorKind::TimedOut, format!("{}: it took longer than {timeout}", error.what))
+        }
+        _ => error,
+    })
+}
+
+fn copy_by(hand: &Hand<'_>, transfer: &Transfer, by: Option<Timestamp>) -> Result<(), HypervisorError> {
     let files = files(hand, transfer)?;
     let door = Door { host: transfer.destination.host.clone(), uri: transfer.destination.uri.clone() };
     let target = Session::open(&door, None);
@@ -60,8 +72,8 @@ pub fn copy(hand: &Hand<'_>, transfer: &Transfer) -> Result<(), HypervisorError>
     let total_bytes = sizes.iter().sum::<u64>().saturating_mul(2);
     let mut before: u64 = 0;
     for (file, bytes) in files.iter().zip(&sizes) {
-        let meter = Arc::new(Meter::default());
-        if cancelled(hand, &meter) {
+        let meter = Arc::new(Meter { by, ..Meter::default() });
+        if given_up(hand, &meter) {
             let what = format!("{}: the copy of {} was given up before it began", door.host, file.from);
             return Err(HypervisorError::new(ErrorKind::Cancelled, what));
         }
@@ -115,6 +127,14 @@ fn files(hand: &Hand<'_>, transfer: &Transfer) -> Result<Vec<File>, HypervisorEr
             let what = format!("guest {} on {host} {SAVED}", here.found.name);
             return Err(Trouble::refuse(ErrorKind::Precondition, what));
         }
+        // One that has crashed may be kept for those who look into it, with its QEMU, which still has the files open.
+        if here.domain.is_active()? {
+            let what = format!(
+                "guest {} on {host} is {}, but its process is still there; end it first",
+                here.found.name, here.found.state
+            );
+            return Err(Trouble::refuse(ErrorKind::Precondition, what));
+        }
         // Its definition stays here until the target owns it: this host must not start it by itself meanwhile. The mark
         // remembers the flag, and whoever takes the guest back puts it back.
         if here.domain.autostart()? {
@@ -134,51 +154,11 @@ fn files(hand: &Hand<'_>, transfer: &Transfer) -> Result<Vec<File>, HypervisorEr
 }
 
 fn files_of(portrait: &Portrait, transfer: &Transfer) -> Vec<File> {
-    let copied = transfer.limits.copy_storage;
-    let disks = portrait.disks.iter().filter(|disk| copied && !disk.read_only).map(|disk| &disk.path);
     let file = |from: &Arc<str>| File {
         to: transfer.rewriting.path(from).unwrap_or_else(|| from.to_string()),
         from: from.to_string(),
     };
-    disks.chain(&portrait.nvram).map(file).collect()
-}
-
-/// Finds the volume at a path, by a pool over its folder; where there is none, by one that lives as long as the work.
-fn with_volume<T>(
-    connect: &Connect,
-    path: &str,
-    work: impl FnOnce(&StorageVol, &StoragePool) -> Result<T, Trouble>,
-) -> Result<T, Trouble> {
-    in_pool(connect, path, |pool, name| work(&pool.lookup_storage_vol_by_name(name)?, pool))
-}
-
-fn in_pool<T>(
-    connect: &Connect,
-    path: &str,
-    work: impl FnOnce(&StoragePool, &str) -> Result<T, Trouble>,
-) -> Result<T, Trouble> {
-    let odd = || Trouble::refuse(ErrorKind::Failed, format!("`{path}` is no path of a file"));
-    let (folder, name) =
-        path.rsplit_once('/').filter(|(folder, name)| !folder.is_empty() && !name.is_empty()).ok_or_else(odd)?;
-    if path.contains(['\0', '<', '&']) {
-        return Err(odd());
-    }
-    let known = connect.lookup_storage_pool_by_target_path(folder).ok().filter(|pool| pool.is_active().unwrap_or(false));
-    if let Some(pool) = known {
-        pool.refresh(0)?;
-        return work(&pool, name);
-    }
-    let digest: String = Sha256::digest(folder).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let pool = format!("<pool type='dir'><name>embot-{digest}</name><target><path>{folder}</path></target></pool>");
-    let pool = connect.create_storage_pool_xml(&pool, sys::VIR_STORAGE_POOL_CREATE_NORMAL)?;
-    let result = work(&pool, name);
-    // The pool goes, the files stay. Another copy may have taken the pool away already.
-    let _ = pool.destroy();
-    result
-}
-
-fn physical(volume: &StorageVol) -> Result<u64, Trouble> {
-    Ok(volume.info_flags(sys::VIR_STORAGE_VOL_GET_PHYSICAL)?.allocation)
+    portrait.copied(transfer.limits.copy_storage).map(file).collect()
 }
 
 /// Streams a file out of a host; hands each block on until it is told to stop.
@@ -267,7 +247,7 @@ fn send(
     // The one that writes ends when the blocks do; what it says explains why the other had to stop.
     let written = writes.wait(ACT_LONG).unwrap_or_else(|| Err(writes.overdue(ACT_LONG)));
     match (read, written) {
-        (Err(error), _) if cancelled(hand, meter) => Err(error),
+        (Err(error), _) if given_up(hand, meter) => Err(error),
         (_, Err(error)) | (Err(error), _) => Err(error),
         (Ok(digest), Ok(())) => Ok(digest),
     }
@@ -286,12 +266,13 @@ fn verify(
     wait(hand, meter, tell, || reads.wait(GLANCE))
 }
 
-fn cancelled(hand: &Hand<'_>, meter: &Meter) -> bool {
-    let wish = hand.watch.is_cancelled();
-    if wish {
+/// Is it cancelled, or does it take too long? Then both ends are told to stop.
+fn given_up(hand: &Hand<'_>, meter: &Meter) -> bool {
+    let stops = hand.watch.is_cancelled() || meter.by.is_some_and(|by| hand.clock.now() >= by);
+    if stops {
         meter.stopped.store(true, Ordering::Relaxed);
     }
-    wish
+    stops
 }
 
 /// Waits for one end, and tells how far it is.
@@ -306,7 +287,7 @@ fn wait<T>(
         if let Some(answer) = answer() {
             return answer;
         }
-        cancelled(hand, meter);
+        given_up(hand, meter);
         let done = meter.done.load(Ordering::Relaxed);
         if done != told {
             told = done;

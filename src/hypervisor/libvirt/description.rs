@@ -8,7 +8,7 @@
 //! * `<labels tier="web" owner="shop"/>` in [`LABELS`]: what admins say of a guest. Only read here; written by
 //!   `virsh metadata GUEST --uri urn:embot:labels:1 --key embot-labels --set '<labels tier="web"/>' --live --config`.
 
-use crate::hypervisor::Seal;
+use crate::hypervisor::{Seal, with_note};
 use crate::model::{Description, Mark};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +40,12 @@ impl Marked {
             format!(" handover=\"{}\"{paused}", escape(&seal.handover))
         });
         format!("<mark plane=\"{}\" epoch=\"{}\"{autostart}{seal}/>", escape(&self.mark.plane), self.mark.epoch)
+    }
+
+    /// A domain's XML with the element in its metadata.
+    pub fn in_domain(&self, xml: &str) -> Result<String, String> {
+        let element = self.to_xml().replacen("<mark ", &format!("<{MARK_KEY}:mark xmlns:{MARK_KEY}=\"{MARK}\" "), 1);
+        with_note(xml, MARK, &element)
     }
 
     /// Reads the element, as libvirt returns it (without its namespace).
@@ -224,7 +230,10 @@ mod tests {
                 for stays_paused in [None, Some(true), Some(false)] {
                     let seal = stays_paused.map(|stays_paused| Seal { handover: "a <b>/41".into(), stays_paused });
                     let marked = Marked { mark: Mark { plane: plane.into(), epoch: u64::MAX }, autostart, seal };
-                    assert_eq!(Marked::from_xml(&marked.to_xml()), Ok(marked));
+                    assert_eq!(Marked::from_xml(&marked.to_xml()), Ok(marked.clone()));
+                    let domain = read(&marked.in_domain(XML).unwrap(), true, false).unwrap();
+                    assert_eq!(domain.description.mark, Some(marked.mark), "it takes the place of the one before");
+                    assert!(!domain.description.labels.is_empty(), "what others have noted stays");
                 }
             }
         }

@@ -13,13 +13,14 @@ use super::failure::{Trouble, is_missing, is_unsupported, is_wrong_state};
 use super::job;
 use super::order::{ACT, lookup, write_mark};
 use super::session::{ANSWER, Door, Session};
-use super::shutdown::Asked;
+use super::shutdown::{self, Asked};
+use super::volumes;
 use crate::clock::Clock;
 use crate::hypervisor::{
-    Busy, Definition, ErrorKind, Found, Handover, HandoverStep, HypervisorError, Rewriting, Verdict, Watch, import, judge,
-    portrait, rewrite,
+    Busy, Definition, DiskFile, ErrorKind, Found, Handover, HandoverStep, HypervisorError, Verdict, Watch, backing_files,
+    import, judge, portrait, rewrite,
 };
-use crate::model::{HostId, Progress, Reason, Sighting, VmId, VmState};
+use crate::model::{HostId, Progress, Reason, Sighting, Span, VmId, VmState};
 use std::sync::Arc;
 use std::time::Duration;
 use virt::connect::Connect;
@@ -64,6 +65,8 @@ impl Hand<'_> {
     }
 }
 
+/// A host that is away is asked again after this.
+const AWAY: Span = Span::seconds(1);
 /// A guest's clock is put right after a move for so long at the most; its agent may be slow.
 const CLOCK: Duration = Duration::from_secs(2);
 
@@ -151,9 +154,29 @@ pub fn definition(session: &Session, vm: VmId) -> Result<Definition, HypervisorE
         // A disk whose size cannot be told is left out; whoever must know it asks the admin.
         let disks = portrait(&xml).map(|portrait| portrait.disks).unwrap_or_default();
         let size = |target: &str| domain.block_info(target, 0).ok().map(|info| info.physical.max(info.allocation));
-        let disk_bytes = disks.into_iter().filter_map(|disk| Some((disk.target.clone(), size(&disk.target)?))).collect();
-        Ok(Definition { xml: xml.into(), disk_bytes })
+        let disk_bytes = disks.iter().filter_map(|disk| Some((disk.target.clone(), size(&disk.target)?))).collect();
+        let persistent = domain.is_persistent()?;
+        let noted = super::order::read_mark(&domain)?.is_some_and(|marked| marked.autostart);
+        let autostart = noted || persistent && domain.autostart()?;
+        let bases = bases(connect, &domain, &disks)?;
+        Ok(Definition { xml: xml.into(), disk_bytes, bases, persistent, autostart })
     })
+}
+
+/// The images that a guest's disks rest on: of one that runs its QEMU has opened them, of one that is off the images tell.
+fn bases(connect: &Connect, domain: &Domain, disks: &[DiskFile]) -> Result<Vec<Arc<str>>, Trouble> {
+    if domain.is_active()? {
+        return Ok(backing_files(&domain.xml_desc(0)?).unwrap_or_default());
+    }
+    let mut bases = Vec::new();
+    for disk in disks {
+        for base in volumes::bases(connect, &disk.path)? {
+            if !bases.contains(&base) {
+                bases.push(base);
+            }
+        }
+    }
+    Ok(bases)
 }
 
 /// Finds the guest and asks the rule, on the session's thread.
@@ -161,6 +184,26 @@ pub fn judge_here(connect: &Connect, host: &HostId, handover: &Handover) -> Resu
     let here = find(connect, handover.vm)?;
     let verdict = judge(host, handover, here.as_ref().map(|here| &here.found)).map_err(Trouble::Refused)?;
     Ok((verdict, here))
+}
+
+/// Shuts the guest down. It goes on with what it was asked while its host is away for a moment, so it is waited for again.
+pub fn shut_down(hand: &Hand<'_>, force_after: Option<Span>) -> Result<(), HypervisorError> {
+    let (name, asked) = (hand.handover.vm.to_string(), hand.clock.now());
+    let mut session = hand.session.clone();
+    loop {
+        let guest = Hand { session: &session, ..*hand };
+        match shutdown::shut_down(&guest, &name, hand.clock, force_after, asked) {
+            Err(error)
+                if error.kind == ErrorKind::Unreachable
+                    && !hand.watch.is_cancelled()
+                    && hand.clock.now().since(asked) < shutdown::PATIENCE =>
+            {
+                hand.clock.sleep(AWAY);
+                session = Session::open(hand.door, None);
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Carries out a step that takes no time.
@@ -186,8 +229,15 @@ fn act_on(connect: &Connect, host: &HostId, handover: &Handover) -> Result<bool,
             let autostart = here.autostart || (here.domain.is_persistent()? && here.domain.autostart()?);
             write_mark(&here.domain, &Marked { mark: becomes.clone(), autostart, seal: Some(seal) })?;
         }
-        (Verdict::Define, HandoverStep::Define { xml, rewriting, trusted }, _) => {
-            define(connect, host, handover, xml, rewriting, *trusted)?;
+        (Verdict::Define, HandoverStep::Define { xml, rewriting, trusted, autostart, needs }, _) => {
+            for path in needs {
+                if !volumes::is_there(connect, path)? {
+                    let what = format!("{host}: {path} is not there, and guest {} does not start without it", handover.vm);
+                    return Err(Trouble::refuse(ErrorKind::Precondition, what));
+                }
+            }
+            let change = if *trusted { rewrite } else { import };
+            define(connect, host, handover, change(xml, rewriting), *autostart)?;
         }
         (Verdict::Resume { resume, start }, HandoverStep::Resume { becomes, .. }, Some(here)) => {
             let domain = &here.domain;
@@ -213,16 +263,16 @@ fn define(
     connect: &Connect,
     host: &HostId,
     handover: &Handover,
-    xml: &str,
-    rewriting: &Rewriting,
-    trusted: bool,
+    xml: Result<String, String>,
+    autostart: bool,
 ) -> Result<(), Trouble> {
     let vm = handover.vm;
     let bad = |why: &str| {
         Trouble::refuse(ErrorKind::Failed, format!("{host}: cannot define guest {vm} for handover {}: {why}", handover.id))
     };
-    let change = if trusted { rewrite } else { import };
-    let xml = change(xml, rewriting).map_err(|why| bad(&why))?;
+    let seal = Some(crate::hypervisor::Seal { handover: handover.id.clone(), stays_paused: false });
+    let marked = Marked { mark: handover.mark.clone(), autostart, seal };
+    let xml = xml.and_then(|xml| marked.in_domain(&xml)).map_err(|why| bad(&why))?;
     // `virt` panics on it.
     if xml.contains('\0') {
         return Err(bad("its XML contains a NUL character"));
@@ -231,9 +281,8 @@ fn define(
     if given != Some(vm.0) {
         return Err(bad("its XML is that of another guest, or has no <uuid>"));
     }
-    let domain = connect.define_domain_xml(&xml)?;
-    let seal = Some(crate::hypervisor::Seal { handover: handover.id.clone(), stays_paused: false });
-    Ok(write_mark(&domain, &Marked { mark: handover.mark.clone(), autostart: false, seal })?)
+    connect.define_domain_xml(&xml)?;
+    Ok(())
 }
 
 /// Ends what there is of a guest, and forgets it. Its files stay.

@@ -64,7 +64,7 @@ pub fn restore(errand: &Errand<'_>) -> Result<(), HypervisorError> {
 pub fn shutdown(errand: &Errand<'_>, force_after: Option<Span>) -> Result<(), HypervisorError> {
     let vm = errand.vm;
     let name = errand.look()?.map_or_else(|| vm.to_string(), |found| format!("{} ({vm})", found.name));
-    shut_down(errand, &name, errand.clock, force_after)
+    shut_down(errand, &name, errand.clock, force_after, errand.clock.now())
 }
 
 impl Asked for Errand<'_> {
@@ -248,9 +248,10 @@ pub fn define(errand: &Errand<'_>, xml: &Arc<str>) -> Result<(), HypervisorError
             let why = format!("{host}: cannot define guest {vm}: it is defined already, as {name}; undefine it first");
             return Err(Trouble::refuse(ErrorKind::Precondition, why));
         }
-        let domain = connect.define_domain_xml(&xml)?;
         let mark = Mark { plane: order.plane.clone(), epoch: order.epoch };
-        Ok(write_mark(&domain, &Marked { mark, autostart: false, seal: None })?)
+        let marked = Marked { mark, autostart: false, seal: None }.in_domain(&xml);
+        connect.define_domain_xml(&marked.map_err(|why| Trouble::refuse(ErrorKind::Failed, bad(&why)))?)?;
+        Ok(())
     })
 }
 

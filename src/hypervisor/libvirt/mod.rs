@@ -12,7 +12,7 @@
 //!
 //! How it is laid out: `session` owns connections, `ffi` all unsafe code, `hearing` the meaning of events, `statistics`, `state`,
 //! `description` and `abilities` turn libvirt's data into the plane's, `order`, `lifecycle`, `job`, `migration` and `recover` carry out;
-//! `handover`, `leaving` and `copy` do what a move to another plane takes.
+//! `handover`, `leaving`, `copy` and `volumes` do what a move to another plane takes.
 //! Reports share one session; each order opens its own, so that a long call holds up nobody.
 
 mod abilities;
@@ -34,6 +34,7 @@ mod session;
 mod shutdown;
 mod state;
 mod statistics;
+mod volumes;
 
 use super::{Definition, ErrorKind, Fate, Handover, HandoverStep, Hypervisor, HypervisorError, NoticeSink, Order, Watch};
 use crate::clock::Clock;
@@ -276,9 +277,7 @@ impl Hypervisor for LibvirtHost {
         let hand = Hand { door: &self.door, session: &session, handover, watch, clock: &*self.clock };
         let result = match &handover.step {
             HandoverStep::Move(transfer) => leaving::leave(&hand, &Session::open(&self.door, None), transfer),
-            HandoverStep::ShutDown { force_after } => {
-                shutdown::shut_down(&hand, &handover.vm.to_string(), &*self.clock, *force_after)
-            }
+            HandoverStep::ShutDown { force_after } => handover::shut_down(&hand, *force_after),
             HandoverStep::Copy(transfer) => copy::copy(&hand, transfer),
             _ => handover::act(&hand),
         };

@@ -2,14 +2,14 @@
 
 use crate::clock::Clock;
 use crate::hypervisor::{ErrorKind, HypervisorError};
-use crate::model::Span;
+use crate::model::{Span, Timestamp};
 
 /// How often a guest that shuts down is looked at.
 const LOOK: Span = Span(250);
 /// A guest that is still booting does not hear the first request: ask again after this time.
 const ASK_AGAIN: Span = Span::seconds(10);
 /// A guest that may not be forced has this long to shut down.
-const PATIENCE: Span = Span::minutes(10);
+pub const PATIENCE: Span = Span::minutes(10);
 
 /// A guest, for whoever may shut it down. Each call checks anew that it still may be.
 pub trait Asked {
@@ -26,11 +26,16 @@ pub trait Asked {
     fn is_cancelled(&self) -> bool;
 }
 
-/// Shuts a guest down; `name` is for messages.
-pub fn shut_down(guest: &dyn Asked, name: &str, clock: &dyn Clock, force_after: Option<Span>) -> Result<(), HypervisorError> {
+/// Shuts a guest down; `name` is for messages. Its time runs since `asked`.
+pub fn shut_down(
+    guest: &dyn Asked,
+    name: &str,
+    clock: &dyn Clock,
+    force_after: Option<Span>,
+    asked: Timestamp,
+) -> Result<(), HypervisorError> {
     guest.ask()?;
-    let asked = clock.now();
-    let mut asked_last = asked;
+    let mut asked_last = clock.now();
     loop {
         clock.sleep(LOOK);
         if !guest.runs()? {

@@ -88,7 +88,7 @@ impl Manager {
             cpu_cores: Some(guest.cpu_millicores as f32 / 1_000.0),
             cpu_model: guest.cpu_model.clone(),
             devices,
-            networks: guest.nics.iter().map(|nic| self.called_here(&nic.network)).collect(),
+            networks: guest.networks.iter().map(|network| self.called_here(network)).collect(),
             copy_bytes: guest.disks.iter().filter(|disk| !disk.shared).map(|disk| disk.bytes).sum(),
             labels: guest.labels.clone(),
         };

@@ -138,20 +138,46 @@ impl Manager {
                 }
             }
             Effect::End(ending) => self.handed_over(ActionId(id.number), &entry.row.peer.clone(), ending),
+            Effect::Start => return self.start_again(id, entry.row.vm),
+        }
+        None
+    }
+
+    /// A guest that was given up has gone off after all, as it was asked to before: an action of the plane starts it, as soon as
+    /// the planner lets it.
+    fn start_again(&mut self, id: &MigrationId, vm: VmId) -> Option<Input> {
+        let stops = |kind: &ActionKind| {
+            matches!(
+                kind,
+                ActionKind::Shutdown { .. }
+                    | ActionKind::Destroy { .. }
+                    | ActionKind::Save { .. }
+                    | ActionKind::Handover { .. }
+            )
+        };
+        let of_it = |action: &&Action| action.id.0 > id.number && action.proposal.kind.vm() == Some(vm);
+        if self.actions().filter(of_it).any(|action| stops(&action.proposal.kind)) {
+            return Some(Input::NotOwed);
+        }
+        let (start, by) = (ActionKind::Start { vm }, Arc::from("plane"));
+        if self.is_settled() && self.try_out(start.clone(), &by).is_ok() {
+            let reason = format!("it was asked to shut down for migration {id}, and did so after that was given up");
+            // Where it is refused after all, it is wanted again.
+            let _ = self.act_for_admin(start, reason.into(), &by);
         }
         None
     }
 
     /// An order for a host of this plane, when this batch is durable.
     pub(super) fn order(&mut self, id: &MigrationId, entry: &Entry, number: u32, order: Order) {
-        let (definition, rewrites) = match &entry.machine {
-            Machine::Source(machine) => (machine.offer.guest.description.clone(), None),
+        let (offer, rewrites) = match &entry.machine {
+            Machine::Source(machine) => (Some(&machine.offer), None),
             Machine::Target(machine) => {
-                let description = machine.offer.as_ref().map_or_else(|| "".into(), |offer| offer.guest.description.clone());
                 let rewrites = machine.grants.as_ref().map(|grants| grants.rewrites.clone());
-                (description, Some(rewrites.unwrap_or_default()))
+                (machine.offer.as_ref(), Some(rewrites.unwrap_or_default()))
             }
         };
+        let guest = offer.map(|offer| &offer.guest);
         let (source, target) = match entry.row.side {
             Side::Source => (self.settings.plane.clone(), entry.row.peer.clone()),
             Side::Target => (entry.row.peer.clone(), self.settings.plane.clone()),
@@ -164,7 +190,10 @@ impl Manager {
             host: entry.row.host.clone(),
             offered: Mark { plane: source, epoch: entry.row.epoch },
             coming: Mark { plane: target, epoch: epochs.committed() },
-            definition,
+            definition: guest.map_or_else(|| "".into(), |guest| guest.description.clone()),
+            autostart: guest.is_some_and(|guest| guest.autostart),
+            copies: guest.is_some_and(GuestOffer::copies),
+            bases: guest.map(|guest| guest.bases.clone()).unwrap_or_default(),
             rewrites,
             order,
         })));

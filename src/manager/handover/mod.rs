@@ -42,7 +42,7 @@ use entries::Entries;
 /// Migrations that are over and are kept for those who look back, and for peers who ask late.
 const KEPT: usize = 1_000;
 /// The version of a machine's bytes in its row.
-const VERSION: u8 = 2;
+const VERSION: u8 = 1;
 
 /// One end of a migration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -487,9 +487,7 @@ impl Manager {
         }
         let (level, text) = match (&entry.row.outcome, side) {
             (Some(Outcome::Moved), Side::Source) => {
-                let copied = |machine: &Source| {
-                    machine.offer.way == Way::Cold && machine.offer.guest.disks.iter().any(|disk| !disk.shared)
-                };
+                let copied = |machine: &Source| machine.offer.way == Way::Cold && machine.offer.guest.copies();
                 let left = match &entry.machine {
                     Machine::Source(machine) if copied(machine) => {
                         format!("; the files it had stay on {}, for you to remove", entry.row.host)
@@ -573,6 +571,9 @@ impl Manager {
         let Some(entry) = self.handovers.entries.get(id) else { return Ok(()) };
         match &entry.machine {
             Machine::Source(machine) if machine.is_cancellable() => Ok(()),
+            Machine::Source(machine) if matches!(machine.phase, source::Phase::TellingPeer | source::Phase::Ended) => {
+                Err(format!("migration {id} is over: the guest stays here"))
+            }
             Machine::Source(machine) if machine.is_final() => Err(format!("migration {id} is over")),
             Machine::Source(_) => Err(format!(
                 "migration {id} cannot be cancelled any more: the guest has moved, and only goes forward (`embot migrations show {id}`)"

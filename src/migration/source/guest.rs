@@ -12,6 +12,9 @@ const IDLE_LOOKS: u8 = 2;
 
 impl Source {
     pub(super) fn answered(&mut self, answer: Answer, now: Timestamp, effects: &mut Vec<Effect>) {
+        if let Phase::TellingPeer | Phase::Ended = self.phase {
+            return self.watched(answer, now, effects);
+        }
         let away = matches!(answer, Answer::Failed(OrderFault::Unreachable, _));
         if away {
             let since = *self.times.away_since.get_or_insert(now);
@@ -43,13 +46,21 @@ impl Source {
     }
 
     pub(super) fn mark_answered(&mut self, answer: Answer, now: Timestamp, effects: &mut Vec<Effect>) {
-        let (Answer::Done, Some(grants)) = (&answer, &self.grants) else {
+        let Answer::Done = answer else {
             let text = match answer {
                 Answer::Failed(_, text) => format!("the target's mark could not be put on the guest: {text}"),
                 _ => "the target's mark could not be put on the guest".to_owned(),
             };
             return self.give_up(Reason::new(ReasonKind::Hypervisor, text), now, effects);
         };
+        self.enter(Phase::Moving, now);
+        self.start_job(effects);
+        self.next_round(now);
+    }
+
+    /// Orders the job; a cold one is begun anew after a restart, for each of its parts may be done twice.
+    pub(super) fn start_job(&mut self, effects: &mut Vec<Effect>) {
+        let Some(grants) = &self.grants else { return };
         let job = Job {
             way: self.offer.way,
             resume: self.offer.resume,
@@ -57,11 +68,9 @@ impl Source {
             force_after: self.force_after,
             grants: (**grants).clone(),
         };
-        self.enter(Phase::Moving, now);
         self.orders = self.orders.wrapping_add(1);
         self.job = JobState::Ordered(self.orders);
         effects.push(Effect::Order(self.orders, Order::StartJob(Box::new(job))));
-        self.next_round(now);
     }
 
     /// The heart of it: the job is over, or nobody tells; where is the guest?
@@ -95,14 +104,16 @@ impl Source {
                     self.job = JobState::Over;
                 }
                 let failure = self.failure.take().unwrap_or_else(|| {
-                    let text = match (self.job, self.offer.way) {
-                        (JobState::Copied, _) => "the guest was started while its files were copied",
-                        (_, Way::Cold) => "nobody can tell whether its files have arrived: the daemon ended in the midst",
-                        (_, Way::Live) => "the hypervisor's job ended, and the guest is still here",
+                    let text = match self.job {
+                        JobState::Copied => "the guest was started while its files were copied",
+                        _ => "the hypervisor's job ended, and the guest is still here",
                     };
                     Reason::new(ReasonKind::Hypervisor, text)
                 });
                 self.reason.get_or_insert(failure);
+                if activity == Activity::Running && self.stops() && self.job != JobState::Copied {
+                    self.start_owed = Some(now + self.timing.whole);
+                }
                 // A guest whose memory is here never ran there: by the manager it runs there only after the commit. By the
                 // hypervisor it may, once it was paused here. One that was switched off may have been fenced.
                 let is_ours = match (self.offer.way, self.offer.resume, activity) {
@@ -191,10 +202,42 @@ impl Source {
         let reason = self.why();
         self.end(Ending::Failed(reason), effects);
         if self.agreed {
-            self.enter(Phase::Ended, now);
-        } else {
-            self.enter(Phase::TellingPeer, now);
-            self.say_again(now, effects);
+            return self.over(now, effects);
+        }
+        self.enter(Phase::TellingPeer, now);
+        self.order_again(now, effects);
+        self.say_again(now, effects);
+    }
+
+    /// Nobody need be told anything any more.
+    pub(super) fn over(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        self.enter(Phase::Ended, now);
+        self.order_again(now, effects);
+    }
+
+    /// It is managed on here: does it still do what it was asked before, to shut down?
+    fn watched(&mut self, answer: Answer, now: Timestamp, effects: &mut Vec<Effect>) {
+        let Some(until) = self.start_owed else { return };
+        match answer {
+            Answer::Guest(Guest::Gone) => self.start_owed = None,
+            Answer::Guest(Guest::Here { activity: Activity::Off, job: false, .. }) => {
+                // From here on, that it runs is all that is waited for.
+                let since = until.min(now);
+                self.start_owed = Some(since);
+                if now.since(since) >= self.timing.patience {
+                    self.alarm(
+                        "it has shut down after all, as it was asked to before, and does not start again".into(),
+                        effects,
+                    );
+                }
+                effects.push(Effect::Start);
+            }
+            Answer::Guest(Guest::Here { activity: Activity::Running, .. }) if now >= until => self.start_owed = None,
+            _ => {}
+        }
+        if self.start_owed.is_some() {
+            let after = if self.alarmed { self.timing.patience } else { self.timing.look };
+            self.times.again_at = Some(now + after);
         }
     }
 

@@ -86,7 +86,7 @@ impl Source {
                 self.reclaim(now, effects);
             }
             Phase::Reclaiming => self.agreed = true,
-            Phase::TellingPeer => self.enter(Phase::Ended, now),
+            Phase::TellingPeer => self.over(now, effects),
             Phase::LastRound | Phase::HandingOver if self.offer.way == Way::Cold => {
                 self.agreed = true;
                 self.reason = Some(reason);
@@ -120,7 +120,7 @@ impl Source {
         }
         self.enter(Phase::Retiring, now);
         self.rounds = rounds;
-        self.out = None;
+        (self.out, self.start_owed) = (None, None);
         self.late = Late::Waiting;
         effects.push(Effect::Retire { epoch, rounds });
         self.end(Ending::Done, effects);

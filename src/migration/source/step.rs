@@ -44,6 +44,10 @@ impl Source {
                     self.send_late(effects);
                 }
             }
+            Input::NotOwed => {
+                self.start_owed = None;
+                self.times.again_at = self.times.again_at.filter(|_| self.phase != Phase::Ended);
+            }
         }
     }
 
@@ -85,7 +89,11 @@ impl Source {
     pub(super) fn restarted(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         self.waiting = None;
         if matches!(self.job, JobState::Ordered(_) | JobState::Adopted(_)) {
-            self.job = JobState::Adopted(0);
+            // A cold job is this plane's own work and ended with it.
+            self.job = if self.offer.way == Way::Cold { JobState::Over } else { JobState::Adopted(0) };
+            if self.job == JobState::Over && self.reason.is_none() {
+                self.start_job(effects);
+            }
         }
         if self.phase == Phase::Moving {
             if self.reason.is_some() {
@@ -135,6 +143,7 @@ impl Source {
             Phase::Retiring if !self.removed => {
                 self.order(Order::Remove(self.their_mark()), effects);
             }
+            Phase::TellingPeer | Phase::Ended if self.start_owed.is_some() => self.order(Order::Look, effects),
             _ => {}
         }
     }

@@ -336,3 +336,68 @@ fn a_target_cannot_have_programs_started_here() {
     }
     assert_eq!(answered("qemu+tls://b/system?pkipath=/etc/pki/embot").1, Phase::Stating);
 }
+
+#[test]
+fn a_cold_job_is_begun_anew_after_a_restart_unless_it_is_given_up() {
+    let mut bench = cold();
+    assert_eq!(bench.give(Input::Restarted), ["order StartJob", "say Inquire"]);
+    assert_eq!(bench.looked(here(Activity::Off))[1..], ["say Dirty"], "its end is believed as if nothing had happened");
+    let mut bench = cold();
+    bench.give(cancel());
+    assert_eq!(bench.give(Input::Restarted), ["order Look", "say Inquire"]);
+    assert_eq!(bench.answer(Answer::Guest(here(Activity::Off))), ["order Reclaim"]);
+    assert_eq!(bench.answer(Answer::Done), ["release", "end", "say Abort"]);
+    assert_eq!(bench.source.start_owed, None, "it is off, and taking it back starts it");
+}
+
+/// Given up while the guest, which was asked to shut down, still runs.
+fn asked() -> Bench {
+    let mut bench = cold();
+    bench.answer(Answer::JobEnded(Err(Reason::new(ReasonKind::TimedOut, "it did not shut down"))));
+    assert_eq!(bench.answer(Answer::Guest(here(Activity::Running))), ["order Reclaim"]);
+    assert_eq!(bench.answer(Answer::Done), ["release", "end", "order Look", "say Abort"]);
+    bench.hear(Message::Aborted(Reason::new(ReasonKind::Peer, "so be it")));
+    assert!(bench.source.phase == Phase::Ended && !bench.source.is_final());
+    bench
+}
+
+#[test]
+fn what_goes_off_after_it_was_given_up_is_started_again() {
+    let (look, off, runs) = (Timing::default().look, here(Activity::Off), here(Activity::Running));
+    let mut bench = asked();
+    assert_eq!(bench.answer(Answer::Guest(runs.clone())), Vec::<String>::new());
+    assert_eq!(bench.pass(look), ["order Look"]);
+    assert_eq!(bench.answer(Answer::Failed(OrderFault::Unreachable, "no route".into())), Vec::<String>::new());
+    assert_eq!((bench.source.undecided.clone(), bench.pass(look)), (None, vec!["order Look".to_owned()]));
+    assert_eq!(bench.answer(Answer::Guest(off.clone())), ["start"]);
+    assert_eq!(bench.give(Input::Restarted), ["order Look"]);
+    assert_eq!(bench.answer(Answer::Guest(off)), ["start"], "until it runs");
+    bench.pass(look);
+    bench.answer(Answer::Guest(runs));
+    assert!(bench.source.is_final());
+    assert_eq!(bench.source.wake_at(), None);
+}
+
+#[test]
+fn a_start_is_not_owed_for_ever_nor_against_somebody_s_will() {
+    let mut bench = asked();
+    bench.now = bench.now + Timing::default().whole;
+    bench.answer(Answer::Guest(here(Activity::Running)));
+    assert!(bench.source.is_final(), "it has not heard: what it does from here on is its own");
+    let mut bench = asked();
+    assert_eq!(bench.answer(Answer::Guest(here(Activity::Off))), ["start"]);
+    assert_eq!(bench.give(Input::NotOwed), Vec::<String>::new());
+    assert!(bench.source.is_final());
+    assert_eq!(bench.source.wake_at(), None);
+    let mut bench = asked();
+    bench.answer(Answer::Guest(Guest::Gone));
+    assert!(bench.source.is_final());
+    // One that cannot be started is told of, once.
+    let mut bench = asked();
+    assert_eq!(bench.answer(Answer::Guest(here(Activity::Off))), ["start"]);
+    bench.now = bench.now + Timing::default().patience;
+    bench.give(Input::Tick);
+    assert_eq!(bench.answer(Answer::Guest(here(Activity::Off))), ["alarm", "start"]);
+    assert_eq!(bench.pass(Timing::default().patience), ["order Look"]);
+    assert_eq!(bench.answer(Answer::Guest(here(Activity::Off))), ["start"]);
+}

@@ -149,6 +149,9 @@ impl Fleet {
                 has_agent: entry.agent,
                 agent_up: entry.agent && entry.running,
                 ignores_shutdown: entry.ignores_shutdown,
+                autostart_after: false,
+                goes_off_at: None,
+                awaited_by: None,
                 dirty_mib_per_s: entry.load.dirty_mib_per_s,
                 heated: None,
                 signals: Signals {

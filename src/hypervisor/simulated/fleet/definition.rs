@@ -62,6 +62,9 @@ pub(super) fn read(vm: VmId, xml: &str) -> Result<Guest, String> {
         has_agent: plan.agent,
         agent_up: false,
         ignores_shutdown: false,
+        autostart_after: false,
+        goes_off_at: None,
+        awaited_by: None,
         dirty_mib_per_s: plan.load.dirty_mib_per_s,
         heated: None,
         signals: Signals {

@@ -25,6 +25,8 @@ pub struct Guest {
     pub saved: bool,
     /// The handover it is sealed for.
     pub seal: Option<Seal>,
+    /// Its host starts it by itself once it is nobody's any more but its owner's; noted, for meanwhile it must not.
+    pub(super) autostart_after: bool,
     /// What works on it.
     pub work: Option<JobId>,
     pub(super) definition: u64,
@@ -36,6 +38,10 @@ pub struct Guest {
     /// Its agent is connected.
     pub(super) agent_up: bool,
     pub(super) ignores_shutdown: bool,
+    /// It was asked to shut down and goes off then, whoever still waits for it: what was asked cannot be taken back.
+    pub(super) goes_off_at: Option<Timestamp>,
+    /// Who asked last, and waits for it to be off.
+    pub(super) awaited_by: Option<JobId>,
     pub(super) dirty_mib_per_s: f64,
     /// Heated until then: it wants at least this share of its processors.
     pub(super) heated: Option<(Timestamp, f64)>,

@@ -55,7 +55,6 @@ impl Fleet {
             // The target does not know how much there is to come.
             Stage::Migrating(_) if arriving.is_some() => Some(Progress::default()),
             Stage::Migrating(migration) => Some(migration.progress(self.now)),
-            Stage::ShuttingDown { .. } => Some(Progress::default()),
             _ => None,
         });
         let standing = found.standing();
@@ -68,7 +67,9 @@ impl Fleet {
         let guest = self.guests.get(&vm).filter(|guest| guest.host == *host);
         let guest = guest.ok_or_else(|| error(ErrorKind::NotFound, format!("no guest {vm} on host {host}")))?;
         let disk = guest.description.disks.first().map(|disk| (disk.clone(), guest.disk_mib << 20));
-        Ok(Definition { xml: definition::write(guest).into(), disk_bytes: disk.into_iter().collect() })
+        let Description { persistent, autostart, .. } = guest.description;
+        let (xml, disk_bytes) = (definition::write(guest).into(), disk.into_iter().collect());
+        Ok(Definition { xml, disk_bytes, bases: Vec::new(), persistent, autostart: autostart || guest.autostart_after })
     }
 
     /// Carries out a step, or begins it. An error means that nothing was done.
@@ -94,10 +95,10 @@ impl Fleet {
             (Verdict::Resume { resume, start }, HandoverStep::Resume { becomes, .. }) => {
                 self.step_resume(host, handover.vm, becomes, resume, start)?;
             }
-            (_, HandoverStep::Define { xml, rewriting, trusted }) => {
+            (_, HandoverStep::Define { xml, rewriting, trusted, autostart, .. }) => {
                 let change = if *trusted { rewrite } else { import };
                 let xml = change(xml, rewriting);
-                self.step_define(host, handover, xml)?;
+                self.step_define(host, handover, xml, *autostart)?;
             }
             _ => self.step_remove(host, handover.vm),
         }
@@ -120,7 +121,13 @@ impl Fleet {
         }
     }
 
-    fn step_define(&mut self, host: &HostId, handover: &Handover, xml: Result<String, String>) -> Result<(), HypervisorError> {
+    fn step_define(
+        &mut self,
+        host: &HostId,
+        handover: &Handover,
+        xml: Result<String, String>,
+        autostart_after: bool,
+    ) -> Result<(), HypervisorError> {
         let vm = handover.vm;
         let failed = |what: String| error(ErrorKind::Failed, format!("{host}: cannot define guest {vm}: {what}"));
         let mut guest = definition::read(vm, &xml.map_err(failed)?).map_err(failed)?;
@@ -137,12 +144,12 @@ impl Fleet {
             let body = NoticeBody::Described(Box::new(description.clone()));
             let (state, reason) = (VmState::Off, Reason::Unknown);
             if let Some(machine) = self.hosts.get_mut(host) {
-                machine.copies.insert(vm, Copied { state, reason, description, seal, definition });
+                machine.copies.insert(vm, Copied { state, reason, description, seal, autostart_after, definition });
             }
             self.say(host, vm, body);
             return Ok(());
         }
-        (guest.host, guest.seal) = (host.clone(), seal);
+        (guest.host, guest.seal, guest.autostart_after) = (host.clone(), seal, autostart_after);
         self.guests.insert(vm, guest);
         if let Some(machine) = self.hosts.get_mut(host) {
             machine.guests.insert(vm);
@@ -159,6 +166,14 @@ impl Fleet {
         resume: bool,
         start: bool,
     ) -> Result<(), HypervisorError> {
+        let copy = self.hosts.get_mut(host).and_then(|machine| machine.copies.get_mut(&vm));
+        let noted = match (copy, self.guests.get_mut(&vm)) {
+            (Some(copy), _) => Some((&mut copy.description, &mut copy.autostart_after)),
+            (None, guest) => guest.map(|guest| (&mut guest.description, &mut guest.autostart_after)),
+        };
+        if let Some((description, autostart_after)) = noted {
+            description.autostart |= std::mem::take(autostart_after);
+        }
         self.write(host, vm, becomes.clone(), None);
         if start && let Some(guest) = self.guests.get(&vm) {
             self.check_room(host, guest.balloon_mib, &guest.description.name)?;
@@ -205,6 +220,7 @@ impl Fleet {
             Some((target, copy)) => {
                 if let Some(guest) = self.guests.get_mut(&vm) {
                     (guest.state, guest.reason, guest.seal) = (copy.state, copy.reason, copy.seal);
+                    guest.autostart_after = copy.autostart_after;
                     guest.description = copy.description;
                     guest.definition = copy.definition;
                 }
@@ -247,8 +263,14 @@ impl Fleet {
             limits: MigrationLimits::default(),
         };
         let handover = Some(Box::new(handover.clone()));
-        self.start(Run { order, handover, host: host.clone(), stage: Stage::Working, begun: true, ticket: 0 });
+        let ticket = self.last_ticket(&job);
+        self.start(Run { order, handover, host: host.clone(), stage: Stage::Working, begun: true, ticket });
         Begun::Job(job)
+    }
+
+    /// A handover's jobs follow each other under one name: what stands on the agenda for an earlier one is void for the next.
+    fn last_ticket(&self, job: &JobId) -> u64 {
+        self.orders.get(job).map_or(0, |run| run.ticket)
     }
 
     fn step_transfer(&mut self, host: &HostId, handover: &Handover, transfer: &Transfer) -> Result<Begun, HypervisorError> {
@@ -283,7 +305,7 @@ impl Fleet {
             host: host.clone(),
             stage: Stage::Working,
             begun: true,
-            ticket: 0,
+            ticket: self.last_ticket(&job),
         };
         if let Some(guest) = self.guests.get(&vm) {
             if moves {
@@ -300,6 +322,9 @@ impl Fleet {
         self.orders.insert(job.clone(), run);
         if let Some(guest) = self.guests.get_mut(&vm) {
             guest.work = Some(job.clone());
+            if !moves {
+                guest.autostart_after |= std::mem::take(&mut guest.description.autostart);
+            }
         }
         self.start_migration(&job, vm);
         Ok(Begun::Job(job))

@@ -113,7 +113,7 @@ fn step_of(vm: VmId, guest: usize, attempt: u8, what: u8, target: &HostId, mark:
         7 => HandoverStep::Remove { running: false },
         _ => {
             let xml = format!("<domain><name>{}</name><memory unit='GiB'>1</memory></domain>", name_of(guest));
-            HandoverStep::Define { xml: xml.into(), rewriting, trusted: false }
+            HandoverStep::Define { xml: xml.into(), rewriting, trusted: false, autostart: false, needs: Vec::new() }
         }
     };
     Handover { id: format!("p/{guest}{attempt}").into(), plane: mark_of(mark).plane, vm, mark: mark_of(mark), step }

@@ -14,6 +14,7 @@ pub(super) struct Copied {
     pub(super) reason: Reason,
     pub(super) description: Description,
     pub(super) seal: Option<Seal>,
+    pub(super) autostart_after: bool,
     pub(super) definition: u64,
 }
 

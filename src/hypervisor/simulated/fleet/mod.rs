@@ -13,7 +13,8 @@
 //!   |---host hangs---> Waiting ---host is back---+--checks refuse--> Ended(Failed)
 //!   +--------------------------------------------+--> Working | ShuttingDown | Migrating ---> Ended(Done|Failed|Cancelled)
 //! ```
-//! An order that ended as `Failed` or `Cancelled` has left its guest as it was.
+//! An order that ended as `Failed` or `Cancelled` has left its guest as it was; but one that was asked to shut down goes off all
+//! the same.
 
 mod build;
 mod checks;
@@ -85,6 +86,8 @@ enum Occurrence {
     TroubleEnds(HostId),
     /// A guest's agent is back.
     AgentBack(VmId),
+    /// A guest goes off, as it was asked to; void where it is no longer to go off then.
+    GoesOff(VmId, Timestamp),
     /// A fault of the schedule.
     Fault(usize),
     /// A fault by chance.
@@ -186,6 +189,7 @@ impl Fleet {
             Occurrence::Booted(vm, booted_at) => self.booted(vm, booted_at),
             Occurrence::TroubleEnds(host) => self.troubles_end(&host),
             Occurrence::AgentBack(vm) => self.set_agent(vm, true),
+            Occurrence::GoesOff(vm, at) => self.goes_off(vm, at),
             Occurrence::Fault(index) => self.scheduled_fault(index),
             Occurrence::Strike(strike) => self.strike(strike),
             Occurrence::Heat(index, time) => self.heat(index, time),
@@ -217,8 +221,15 @@ impl Fleet {
         (guest.state, guest.reason) = (state, reason);
         guest.agent_up &= guest.is_active();
         let host = guest.host.clone();
+        let mut waits = None;
+        if !guest.is_active() {
+            (guest.goes_off_at, waits) = (None, guest.awaited_by.take());
+        }
         self.note_runs(vm);
         self.say(&host, vm, NoticeBody::State(state, reason));
+        if let Some(job) = waits {
+            self.order_at(&job, self.now);
+        }
     }
 
     /// A guest's definition has changed: numbers it anew, and lets its host say so.

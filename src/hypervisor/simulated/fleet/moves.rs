@@ -125,8 +125,8 @@ impl Fleet {
         self.definitions += 1;
         let definition = self.definitions;
         if let (Some(guest), Some(machine)) = (self.guests.get(&vm), self.hosts.get_mut(&target)) {
-            let (description, seal) = (guest.description.clone(), guest.seal.clone());
-            machine.copies.insert(vm, Copied { state, reason, description, seal, definition });
+            let (description, seal, autostart_after) = (guest.description.clone(), guest.seal.clone(), guest.autostart_after);
+            machine.copies.insert(vm, Copied { state, reason, description, seal, autostart_after, definition });
         }
         self.note_runs(vm);
         self.say(&target, vm, NoticeBody::State(state, reason));

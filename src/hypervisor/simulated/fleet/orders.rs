@@ -75,7 +75,7 @@ pub(super) enum Stage {
     /// Takes effect when it is due.
     Working,
     /// The guest was asked to shut down: it goes, is switched off or is given up on, whichever comes first.
-    ShuttingDown { goes_at: Option<Timestamp>, forced_at: Option<Timestamp> },
+    ShuttingDown { forced_at: Option<Timestamp> },
     /// Memory is under way.
     Migrating(Box<Migration>),
     /// It is over.
@@ -175,13 +175,14 @@ impl Fleet {
 
     /// Begins an order, or a handover's step, that passed all checks.
     pub(super) fn start(&mut self, run: Run) {
-        let (job, kind) = (run.id(), run.order.kind.clone());
+        let (job, kind, steps) = (run.id(), run.order.kind.clone(), run.handover.is_some());
         let Some(vm) = kind.vm() else { return };
         self.log(&run, Outcome::Begun);
         self.orders.insert(job.clone(), run);
         let mut lasts = self.times.quick;
         if let Some(guest) = self.guests.get_mut(&vm) {
-            guest.work = Some(job.clone());
+            // As on libvirt: what was asked of a guest is no job of its host.
+            guest.work = Some(job.clone()).filter(|_| !steps);
             let on_disk = Span((guest.balloon_mib as f64 / self.times.disk_mib_per_s.max(0.001) * 1_000.0).ceil() as u64);
             match &kind {
                 ActionKind::Start { .. } | ActionKind::Restore { .. } => {
@@ -190,15 +191,18 @@ impl Fleet {
                 }
                 ActionKind::Save { .. } => lasts = on_disk,
                 ActionKind::Shutdown { force_after, .. } => {
-                    let hears_at = self.now.max(guest.booted_at);
-                    let goes_at = (!guest.ignores_shutdown).then(|| hears_at + self.times.shutdown);
+                    guest.awaited_by = Some(job.clone());
+                    if guest.goes_off_at.is_none() && !guest.ignores_shutdown {
+                        let goes_at = self.now.max(guest.booted_at) + self.times.shutdown;
+                        guest.goes_off_at = Some(goes_at);
+                        self.at(goes_at, Occurrence::GoesOff(vm, goes_at));
+                    }
                     let forced_at = force_after.map(|after| self.now + after);
                     let given_up_at = self.now + self.times.shutdown_patience;
-                    let due = [goes_at, forced_at].into_iter().flatten().fold(given_up_at, Timestamp::min);
                     if let Some(run) = self.orders.get_mut(&job) {
-                        run.stage = Stage::ShuttingDown { goes_at, forced_at };
+                        run.stage = Stage::ShuttingDown { forced_at };
                     }
-                    return self.order_at(&job, due);
+                    return self.order_at(&job, forced_at.map_or(given_up_at, |at| at.min(given_up_at)));
                 }
                 ActionKind::Migrate { live: true, .. } => return self.start_migration(&job, vm),
                 ActionKind::Migrate { .. } => lasts = Span(lasts.0 * 10),
@@ -231,21 +235,19 @@ impl Fleet {
                 let end = self.take_effect(job).map_or_else(OrderState::Failed, |()| OrderState::Done);
                 self.end(job, end);
             }
-            Stage::ShuttingDown { goes_at, forced_at } => {
-                let vm = run.order.kind.vm();
-                let reason = match (goes_at, forced_at) {
-                    (Some(at), _) if *at <= self.now => Some(Reason::Shutdown),
-                    (_, Some(at)) if *at <= self.now => Some(Reason::Asked),
-                    _ => None,
-                };
-                let end = match (vm, reason) {
-                    (Some(vm), Some(reason)) => {
-                        self.set_state(vm, VmState::Off, reason);
-                        OrderState::Done
-                    }
-                    _ => {
+            Stage::ShuttingDown { forced_at } => {
+                let forced = forced_at.is_some_and(|at| at <= self.now);
+                let active = run.order.kind.vm().filter(|vm| self.guests.get(vm).is_some_and(Guest::is_active));
+                let end = match active {
+                    Some(_) if !forced => {
                         let what = format!("the guest did not shut down within {}", self.times.shutdown_patience);
                         OrderState::Failed(error(ErrorKind::TimedOut, what))
+                    }
+                    active => {
+                        if let Some(vm) = active {
+                            self.set_state(vm, VmState::Off, Reason::Asked);
+                        }
+                        OrderState::Done
                     }
                 };
                 self.end(job, end);
@@ -349,12 +351,27 @@ impl Fleet {
         let booted_at = self.now + self.times.boot;
         let Some(guest) = self.guests.get_mut(&vm) else { return };
         guest.booted_at = booted_at;
+        guest.goes_off_at = None;
         if guest.state == VmState::Paused {
             let reason = Reason::Asked;
             self.set_state(vm, VmState::Running, reason);
         }
         self.set_agent(vm, false);
         self.at(booted_at, Occurrence::Booted(vm, booted_at));
+    }
+
+    /// A guest does as it was asked: it goes off. One that stands still hears of it when it runs again.
+    pub(super) fn goes_off(&mut self, vm: VmId, at: Timestamp) {
+        let Some(guest) = self.guests.get_mut(&vm).filter(|guest| guest.goes_off_at == Some(at)) else { return };
+        if guest.state != VmState::Running {
+            let later = self.now + self.times.shutdown;
+            guest.goes_off_at = Some(later);
+            return self.at(later, Occurrence::GoesOff(vm, later));
+        }
+        if guest.work != guest.awaited_by {
+            self.interrupt(vm, "the guest shut itself down meanwhile");
+        }
+        self.set_state(vm, VmState::Off, Reason::Shutdown);
     }
 
     /// Ends an order, whatever stage it is in, and cleans up after it.

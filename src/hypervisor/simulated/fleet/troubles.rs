@@ -39,6 +39,7 @@ impl Fleet {
                 for vm in guests {
                     let Some(guest) = self.guests.get_mut(&vm).filter(|guest| guest.state != VmState::Off) else { continue };
                     (guest.state, guest.reason, guest.agent_up) = (VmState::Off, Reason::Unknown, false);
+                    (guest.goes_off_at, guest.awaited_by) = (None, None);
                     self.note_runs(vm);
                 }
                 self.copies_die(host);
