@@ -298,11 +298,7 @@ impl Config {
             *path = base.join(&*path);
         }
         config.place_link(base);
-        for uri in config.hosts.iter_mut().flat_map(|host| [Some(&mut host.uri), host.migration_uri.as_mut()]).flatten() {
-            if let Some(socket) = uri.strip_prefix(BEHIND_SOCKET) {
-                *uri = format!("{BEHIND_SOCKET}{}", base.join(socket).display()).into();
-            }
-        }
+        config.place_hosts(base);
         // A fleet that is no built-in one is a file, and files are found from here as well.
         if let Some(fleet) = config.fleet.as_mut().filter(|fleet| &***fleet != FleetPlan::DEMO_NAME) {
             *fleet = base.join(&**fleet).display().to_string().into();
