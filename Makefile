@@ -19,19 +19,25 @@ run: setup ## two planes on a simulated fleet: watch policies act, and guests go
 	@$(EMBOT) init $(DEMO) --demo --two-planes --mode act
 	@printf '%s\n' '' \
 	  'Two planes start on a simulated fleet, one for each site: 8 hosts, 40 guests. After half a minute the guests of one host get' \
-	  'busy; once the host has been hot for 20 seconds, a policy moves guests off it. Stop with Ctrl-C. Meanwhile, in another terminal:' '' \
+	  'busy; once the host has been hot for 20 seconds, a policy moves guests off it. Before that, web-1 goes to the other plane, with all' \
+	  'that is known of it. Stop with Ctrl-C. Meanwhile, in another terminal:' '' \
 	  '  $(EMBOT) --config $(DEMO)/north/plane.yaml status' \
 	  '  $(EMBOT) --config $(DEMO)/north/plane.yaml explain 25                    why was it done? (the number in a line `plan ...`)' \
 	  '  $(EMBOT) --config $(DEMO)/north/plane.yaml maintenance north-2 on        the host is emptied, two guests at a time' \
-	  '  $(EMBOT) --config $(DEMO)/north/plane.yaml migrate web-1 --to south      the guest goes to the other plane, with all that is known of it' \
+	  '  $(EMBOT) --config $(DEMO)/north/plane.yaml migrate web-2 --to south      another guest goes over' \
 	  '  $(EMBOT) --config $(DEMO)/south/plane.yaml elements web-1                where it belongs to that plane now' \
 	  '  sed -i "s/hot: 0.85/hot: 0.8/" $(DEMO)/north/embots/relieve-hot-host.yaml   a new threshold takes over within a second' ''
-	@trap 'kill $$pids 2>/dev/null; wait' EXIT; trap 'exit 0' INT TERM; \
+	@trap 'kill $$pids $$guide 2>/dev/null; wait' EXIT; trap 'exit 0' INT TERM; \
 	$(EMBOT) hypervisor --listen unix:$(DEMO)/fleet.sock --fleet demo & pids=$$!; \
 	for plane in north south; do \
 	  rm -f $(DEMO)/$$plane/embot.redb; \
 	  $(EMBOT) run --config $(DEMO)/$$plane/plane.yaml --follow > >(sed -u "s/^/$$plane  /") 2>&1 & pids="$$pids $$!"; \
-	done; wait -n $$pids; echo 'one of them has ended, and so does the demo: see above why' >&2; exit 1
+	done; \
+	north="$(EMBOT) --config $(DEMO)/north/plane.yaml"; \
+	{ until $$north peers 2>/dev/null | grep -q ' up ' && $$north elements web-1 2>/dev/null | grep -q 'plane north'; do sleep 0.5; done; \
+	  echo 'guide  $$ embot migrate web-1 --to south --wait'; $$north migrate web-1 --to south --wait; } \
+	  > >(sed -u '/^guide/!s/^/guide  /') 2>&1 & guide=$$!; \
+	wait -n $$pids; echo 'one of them has ended, and so does the demo: see above why' >&2; exit 1
 
 test: setup ## everything that needs no real guests
 	cargo fmt --check

@@ -298,6 +298,7 @@ impl Config {
             *path = base.join(&*path);
         }
         config.place_link(base);
+        config.place_hosts(base);
         // A fleet that is no built-in one is a file, and files are found from here as well.
         if let Some(fleet) = config.fleet.as_mut().filter(|fleet| &***fleet != FleetPlan::DEMO_NAME) {
             *fleet = base.join(&**fleet).display().to_string().into();

@@ -31,12 +31,12 @@ mod views;
 pub use handover::{HandoverSettings, MigrationView, PeerView};
 pub use output::Output;
 pub use run::{Handle, Message, Outlet, RunError, run};
-pub use views::{EmbotView, Figures, IdleModule, ModuleView, RefusalView};
+pub use views::{EmbotView, Figures, Idle, IdleModule, ModuleView, RefusalView};
 
 use crate::embot::Roster;
 use crate::model::{
     Action, ActionId, Batch, Capacity, Change, ElementId, EmbotId, Event, EventBody, Host, HostId, HostLoad, Input, Level,
-    Link, Maintenance, MigrationId, Mode, ModuleRow, PlaneRow, Proposal, Record, Span, TimerRow, Timestamp, World,
+    Link, Maintenance, MigrationId, Mode, PlaneRow, Proposal, Record, Span, TimerRow, Timestamp, World,
 };
 use crate::plan::{Guardrails, Planner, Situation, Terms};
 use crate::policy::{Engine, TimerChange};
@@ -125,9 +125,7 @@ pub struct Manager {
     looks_for_unmarked: bool,
     usage_saved: BTreeMap<HostId, Timestamp>,
     messages: BTreeMap<EmbotId, (Timestamp, usize)>,
-    /// Modules that are not in force: those that were in the last run and do not check now, and those that an admin unloaded
-    /// while their file is still in the folder.
-    unrestored: BTreeMap<Arc<str>, ModuleRow>,
+    shelf: modules::Shelf,
     figures: Figures,
     handovers: Handovers,
     mobile: Mobile,
@@ -235,7 +233,7 @@ impl Manager {
             looks_for_unmarked: false,
             usage_saved: BTreeMap::new(),
             messages: BTreeMap::new(),
-            unrestored: BTreeMap::new(),
+            shelf: modules::Shelf::default(),
             figures: Figures::default(),
             handovers: Handovers::default(),
             mobile,

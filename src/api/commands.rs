@@ -217,7 +217,13 @@ impl Request for Migrate {
         let world = manager.world();
         let vm = find_vm(&world, &self.vm)?;
         let live = self.live.unwrap_or_else(|| world.vm(vm).is_some_and(crate::model::Vm::is_active));
-        let kind = match self.to.as_deref().map(|to| destination(&world, to)).transpose()? {
+        let to = self.to.as_deref().map(|to| destination(&world, to)).transpose()?;
+        if self.force_after.is_some() && (live || !matches!(to, Some(Destination::Plane(..)))) {
+            let why = "`force_after` is for a guest that goes to another plane while it is off, and is not obeyed otherwise";
+            let hint = "name a peer in `to` and set `live` to false (`--to PEER --cold`), or leave `force_after` out";
+            return Err(ApiError::bad_request(why).with_hint(hint));
+        }
+        let kind = match to {
             None => ActionKind::Migrate { vm, to: None, live },
             Some(Destination::Host(host)) => ActionKind::Migrate { vm, to: Some(host), live },
             Some(Destination::Plane(plane, host)) => {

@@ -177,6 +177,8 @@ pub struct PeersView {
     pub refused: u64,
     /// The last of them.
     pub refusals: Vec<RefusedView>,
+    /// Why this plane's files of certificates, which have changed, are not in force.
+    pub unread: Option<String>,
 }
 
 /// A connection that was refused.
@@ -231,7 +233,8 @@ pub(super) async fn get_peers(State(api): State<Api>) -> Result<Json<PeersView>,
     };
     let peers = peers.into_iter().map(view).collect();
     let (refused, refusals) = link.map(crate::migration::link::Link::refusals).unwrap_or_default();
-    Ok(Json(PeersView { peers, refused, refusals: refusals.into_iter().map(RefusedView::from).collect() }))
+    let unread = link.and_then(crate::migration::link::Link::unread).map(|why| why.to_string());
+    Ok(Json(PeersView { peers, refused, refusals: refusals.into_iter().map(RefusedView::from).collect(), unread }))
 }
 
 /// Give a migration up; the guest stays.

@@ -4,7 +4,7 @@ use super::error::ApiError;
 use super::stamp::Stamp;
 use super::state::Api;
 use crate::error::nearest;
-use crate::manager;
+use crate::manager::{self, Idle};
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
@@ -87,9 +87,10 @@ impl ModuleView {
 impl From<manager::IdleModule> for ModuleView {
     /// A module that is not in force has little to show: what became of it, and what to do.
     fn from(idle: manager::IdleModule) -> ModuleView {
-        let (mode, why) = match idle.unloaded {
-            true => ("unloaded", format!("its file {} is left alone until it changes", idle.file)),
-            false => ("broken", format!("{} no longer checks; `embot check` says why", idle.file)),
+        let (mode, why) = match idle.why {
+            Idle::Unloaded => ("unloaded", format!("its file {} is left alone until it changes", idle.file)),
+            Idle::NoLongerChecks => ("broken", format!("{} no longer checks; `embot check` says why", idle.file)),
+            Idle::NeverChecked => ("broken", format!("{} has never checked; `embot check` says why", idle.file)),
         };
         ModuleView { module: idle.module.to_string(), mode: mode.to_owned(), description: why, ..ModuleView::default() }
     }

@@ -3,7 +3,7 @@
 //! Modules are checked together with the policies they name and with each other (who hears what another sends), so a file
 //! that is named alone is still read with its folder; only what concerns it is then shown.
 
-use super::context::{Context, Output, print};
+use super::context::{Context, Output};
 use super::failure::Failure;
 use super::screen::{Screen, Tone};
 use crate::config::{self, Config};
@@ -11,7 +11,9 @@ use crate::embot::Manifest;
 use crate::embot::check::{Report, check_tree, policy_path};
 use crate::error::{Diagnostic, Severity, Style, count, render};
 use crate::hypervisor::simulated::FleetPlan;
+use crate::plan::Guardrails;
 use crate::testing::SUFFIX;
+use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -23,7 +25,7 @@ use std::path::{Path, PathBuf};
 pub struct Check {
     /// Manifests, policies, configurations (plane.yaml) or folders; without any, what the configuration names.
     paths: Vec<PathBuf>,
-    /// Print the configuration and the modules with every value in force. (As JSON: the configuration.)
+    /// Print the configuration and the modules with every value in force, where all is right.
     #[arg(long)]
     effective: bool,
 }
@@ -31,17 +33,19 @@ pub struct Check {
 impl Check {
     /// Checks and shows.
     pub fn run(self, context: &Context) -> Result<(), Failure> {
-        if self.effective {
-            return self.show_effective(context);
-        }
-        let files = self.files(context)?;
+        let mut files = self.files(context)?;
         if files.texts.is_empty() && files.complaints.is_empty() && files.configurations == 0 {
             return Err(Failure::wrong("there is nothing to check")
                 .with_hint("name manifests (`*.yaml`), policies (`*.rhai`) or folders of them"));
         }
         let configurations = files.configurations;
+        let effective = if self.effective { Some(files.effective(context)?) } else { None };
         let (report, texts) = files.check();
-        context.show(&report, |screen| rendered(&report, &texts, configurations, screen))?;
+        match effective {
+            // Values of what is wrong are not in force.
+            Some(effective) if report.errors == 0 => effective.show(context)?,
+            _ => context.show(&report, |screen| rendered(&report, &texts, configurations, screen))?,
+        }
         if report.errors > 0 { Err(Failure::Said(1)) } else { Ok(()) }
     }
 
@@ -55,22 +59,27 @@ impl Check {
         }
         Ok(files)
     }
+}
 
-    fn show_effective(&self, context: &Context) -> Result<(), Failure> {
-        let config = context.config()?;
+/// Every value in force.
+struct Effective {
+    configurations: Vec<Config>,
+    /// The modules' values, as YAML documents.
+    modules: String,
+}
+
+impl Effective {
+    fn show(&self, context: &Context) -> Result<(), Failure> {
         if context.output == Output::Json {
-            return context.show(&config, |_| String::new());
+            let modules: Result<Vec<serde_yaml::Value>, _> =
+                serde_yaml::Deserializer::from_str(&self.modules).map(serde_yaml::Value::deserialize).collect();
+            let modules = modules.map_err(|error| Failure::wrong(format!("the modules cannot be shown: {error}")))?;
+            let answer = serde_json::json!({ "configurations": self.configurations, "modules": modules });
+            return context.show(&answer, |_| String::new());
         }
-        let files = self.files(context)?;
-        let is_wanted = |file: &str| files.wanted.contains(file) || files.is_inside(file);
-        let mut texts = files.texts.clone();
-        texts.retain(|file, _| !is_manifest(Path::new(file)) || is_wanted(file));
-        let modules = crate::embot::effective(&texts, &config.guardrails);
-        match (self.paths.is_empty(), modules.is_empty()) {
-            (true, true) => print(&config.effective()),
-            (true, false) => print(&format!("{}---\n{modules}", config.effective())),
-            (false, _) => print(&modules),
-        }
+        let documents = self.configurations.iter().map(Config::effective);
+        let documents = documents.chain((!self.modules.is_empty()).then(|| self.modules.clone()));
+        context.print(&documents.collect::<Vec<_>>().join("---\n"))
     }
 }
 
@@ -87,6 +96,8 @@ struct Files {
     whole: Vec<String>,
     complaints: Vec<Diagnostic>,
     configurations: usize,
+    /// Those that are right.
+    read: Vec<Config>,
 }
 
 fn is_manifest(path: &Path) -> bool {
@@ -111,9 +122,9 @@ impl Files {
         let path = context.config_path();
         let (modules, policies) = if context.config.is_some() || path.exists() {
             self.configuration(path);
-            match Config::load(path) {
-                Ok(config) => (config.modules, config.policies),
-                Err(_) => return Ok(()),
+            match self.read.last() {
+                Some(config) => (config.modules.clone(), config.policies.clone()),
+                None => return Ok(()),
             }
         } else {
             (PathBuf::from("embots"), PathBuf::from("policies"))
@@ -173,7 +184,8 @@ impl Files {
         match Config::load(path) {
             Err(complaints) => self.complaints.extend(complaints),
             Ok(config) => {
-                self.complaints.extend(config.fleet.and_then(|fleet| FleetPlan::named(&fleet).err()));
+                self.complaints.extend(config.fleet.as_ref().and_then(|fleet| FleetPlan::named(fleet).err()));
+                self.read.push(config);
             }
         }
     }
@@ -215,6 +227,20 @@ impl Files {
             }
         }
         Ok(())
+    }
+
+    /// The values in force of what is wanted. The guardrails beside those of the modules are those of the configuration that is
+    /// named or found, or else the usual ones.
+    fn effective(&mut self, context: &Context) -> Result<Effective, Failure> {
+        let configurations = std::mem::take(&mut self.read);
+        let guardrails = match configurations.first() {
+            Some(config) => config.guardrails.clone(),
+            None if context.config.is_some() || context.config_path().exists() => context.config()?.guardrails,
+            None => Guardrails::default(),
+        };
+        let mut texts = self.texts.clone();
+        texts.retain(|file, _| !is_manifest(Path::new(file)) || self.wanted.contains(file) || self.is_inside(file));
+        Ok(Effective { configurations, modules: crate::embot::effective(&texts, &guardrails) })
     }
 
     /// Is it in a folder that is wanted whole?
@@ -284,8 +310,10 @@ fn rendered(report: &Report, texts: &BTreeMap<String, String>, configurations: u
 
 #[cfg(test)]
 mod tests {
+    use super::super::context::Out;
     use super::super::screen::plain;
     use super::*;
+    use std::sync::Arc;
 
     const SOUND: &str = "fn settings() { #{ hot: 0.9 } }\nfn on_load(host, settings) {\n    if host.cpu > settings.hot { host.vms[0].migrate(\"hot\"); }\n}\n";
 
@@ -308,6 +336,37 @@ mod tests {
             std::fs::write(path, text).unwrap();
         }
         site
+    }
+
+    /// What `embot check --effective` prints of some paths below a site, and whether all is right.
+    fn effective(site: &Path, paths: &[&str], output: Output) -> (String, bool) {
+        let said = Arc::default();
+        let context = Context { socket: None, config: None, output, screen: plain(80), out: Out::kept(&said) };
+        let paths = paths.iter().map(|path| site.join(path)).collect();
+        let is_right = Check { paths, effective: true }.run(&context).is_ok();
+        (String::from_utf8(said.lock().unwrap().clone()).unwrap(), is_right)
+    }
+
+    #[test]
+    fn values_in_force_are_those_of_what_is_named_where_it_is_right() {
+        let site = site();
+        // No configuration is needed; a broken one beside is none of its business.
+        let (said, is_right) = effective(site.path(), &["embots/good.yaml"], Output::Table);
+        assert!(is_right && said.contains("module: good") && said.contains("hot: 0.9") && !said.contains("bad"), "{said}");
+        let (said, is_right) = effective(site.path(), &["embots/good.yaml"], Output::Json);
+        let json: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert!(is_right && json["configurations"] == serde_json::json!([]), "{said}");
+        assert_eq!((&json["modules"][0]["module"], &json["modules"][0]["settings"]["hot"]), (&"good".into(), &0.9.into()));
+        for wrong in ["embots/bad.yaml", "plane.yaml", ""] {
+            let (said, is_right) = effective(site.path(), &[wrong], Output::Table);
+            assert!(!is_right && said.contains("error") && !said.contains("module: bad"), "{wrong}: {said}");
+        }
+        std::fs::write(site.path().join("plane.yaml"), "plane: home\nfleet: demo\n").unwrap();
+        let (said, is_right) = effective(site.path(), &["plane.yaml", "embots/good.yaml"], Output::Table);
+        assert!(
+            is_right && said.starts_with("plane: home\n") && said.contains("---\n# ") && said.contains("module: good"),
+            "{said}"
+        );
     }
 
     /// The check of some paths below a site, as people see it.
@@ -360,8 +419,8 @@ mod tests {
         let site = site();
         std::fs::rename(site.path().join("policies"), site.path().join("rules")).unwrap();
         std::fs::write(site.path().join("plane.yaml"), "plane: home\nfleet: demo\npolicies: rules\n").unwrap();
-        let context =
-            Context { socket: None, config: Some(site.path().join("plane.yaml")), output: Output::Table, screen: plain(80) };
+        let (config, out) = (Some(site.path().join("plane.yaml")), Out::kept(&Arc::default()));
+        let context = Context { socket: None, config, output: Output::Table, screen: plain(80), out };
         let mut files = Files::default();
         files.configured(&context).unwrap();
         let (report, texts) = files.check();

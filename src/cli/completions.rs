@@ -1,7 +1,7 @@
 //! `embot completions`: for shells.
 
 use super::Arguments;
-use super::context::print_bytes;
+use super::context::Context;
 use super::failure::Failure;
 use clap::CommandFactory;
 
@@ -18,9 +18,9 @@ pub struct Completions {
 
 impl Completions {
     /// Prints them.
-    pub fn run(self) -> Result<(), Failure> {
+    pub fn run(self, context: &Context) -> Result<(), Failure> {
         let mut text = Vec::new();
         clap_complete::generate(self.shell, &mut Arguments::command(), "embot", &mut text);
-        print_bytes(&text)
+        context.print_bytes(&text)
     }
 }

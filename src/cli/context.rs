@@ -5,8 +5,10 @@ use super::failure::Failure;
 use super::screen::Screen;
 use crate::config::{self, Config};
 use serde::Serialize;
+use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How answers are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -26,8 +28,43 @@ pub struct Context {
     pub config: Option<PathBuf>,
     /// How answers are shown.
     pub output: Output,
-    /// Where they are shown.
+    /// How wide and colourful they may be.
     pub screen: Screen,
+    /// Where they are written.
+    pub out: Out,
+}
+
+/// Where answers are written.
+#[derive(Clone)]
+pub struct Out(Arc<Mutex<dyn Write + Send>>);
+
+impl Out {
+    /// Standard output.
+    pub fn stdout() -> Out {
+        Out(Arc::new(Mutex::new(io::stdout())))
+    }
+
+    /// Nowhere but in this text.
+    #[cfg(test)]
+    pub fn kept(text: &Arc<Mutex<Vec<u8>>>) -> Out {
+        struct Kept(Arc<Mutex<Vec<u8>>>);
+        impl Write for Kept {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        Out(Arc::new(Mutex::new(Kept(text.clone()))))
+    }
+}
+
+impl fmt::Debug for Out {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Out").finish_non_exhaustive()
+    }
 }
 
 impl Context {
@@ -61,11 +98,11 @@ impl Context {
     /// Shows an answer: as JSON, or rendered for people.
     pub fn show(&self, answer: &impl Serialize, render: impl FnOnce(&Screen) -> String) -> Result<(), Failure> {
         match self.output {
-            Output::Table => print(&render(&self.screen)),
+            Output::Table => self.print(&render(&self.screen)),
             Output::Json => {
                 let json = serde_json::to_string_pretty(answer);
                 let json = json.map_err(|error| Failure::wrong(format!("the answer cannot be written as JSON: {error}")))?;
-                print(&format!("{json}\n"))
+                self.print(&format!("{json}\n"))
             }
         }
     }
@@ -73,27 +110,27 @@ impl Context {
     /// Shows one of many answers that come over time: JSON takes a line each.
     pub fn show_line(&self, answer: &impl Serialize, render: impl FnOnce(&Screen) -> String) -> Result<(), Failure> {
         match self.output {
-            Output::Table => print(&render(&self.screen)),
+            Output::Table => self.print(&render(&self.screen)),
             Output::Json => {
                 let json = serde_json::to_string(answer);
                 let json = json.map_err(|error| Failure::wrong(format!("the answer cannot be written as JSON: {error}")))?;
-                print(&format!("{json}\n"))
+                self.print(&format!("{json}\n"))
             }
         }
     }
-}
 
-/// Writes to standard output at once. A reader that has gone (`| head`) is no error.
-pub fn print(text: &str) -> Result<(), Failure> {
-    print_bytes(text.as_bytes())
-}
+    /// Writes at once. A reader that has gone (`| head`) is no error.
+    pub fn print(&self, text: &str) -> Result<(), Failure> {
+        self.print_bytes(text.as_bytes())
+    }
 
-/// The same with bytes.
-pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::NobodyReads),
-        Err(error) => Err(Failure::wrong(format!("cannot write to standard output: {error}"))),
+    /// The same with bytes.
+    pub fn print_bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out = self.out.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match out.write_all(bytes).and_then(|()| out.flush()) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::NobodyReads),
+            Err(error) => Err(Failure::wrong(format!("cannot write the answer: {error}"))),
+        }
     }
 }

@@ -2,9 +2,10 @@
 
 use super::context::Context;
 use super::failure::Failure;
+use crate::api::stamp::Stamp;
 use crate::clock::{Clock, SystemClock};
-use crate::model::{Mode, Timestamp};
-use crate::pki::{Authority, PkiError, Request};
+use crate::model::{Mode, Span, Timestamp};
+use crate::pki::{Authority, Certificate, PkiError, Request};
 use std::path::{Path, PathBuf};
 
 /// The modules that ship, their policies, and the tests of these.
@@ -35,6 +36,8 @@ const PAIR: &str = include_str!("init/pair.yaml");
 
 /// The two planes of a demo, with the ports they listen at: each has the hosts of its site.
 const PLANES: [(&str, u16); 2] = [("north", 7401), ("south", 7402)];
+/// Certificates that end within this are made anew.
+const SOON: Span = Span::hours(14 * 24);
 /// Hosts of a site of the fleet that ships.
 const HOSTS: usize = 4;
 
@@ -68,7 +71,7 @@ impl Init {
     /// Writes the files, and says which.
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         let (mut written, mut kept) = (Vec::new(), Vec::new());
-        for (name, text) in self.files()? {
+        for (name, text) in self.files() {
             let path = self.directory.join(name);
             match write_new(&path, &text) {
                 Ok(true) => written.push(path.display().to_string()),
@@ -76,14 +79,17 @@ impl Init {
                 Err(error) => return Err(Failure::wrong(format!("cannot write {}: {error}", path.display()))),
             }
         }
-        if self.two_planes {
-            self.vouch().map_err(|error| Failure::of(&error))?;
-        }
-        let report = serde_json::json!({ "written": written, "kept": kept });
+        let until = if self.two_planes { Some(self.vouch().map_err(|error| Failure::of(&error))?) } else { None };
+        let certificates_until = until.map(Stamp::from);
+        let report = serde_json::json!({ "written": written, "kept": kept, "certificates_until": certificates_until });
         let next = self.next();
-        context.show(&report, |_| {
+        context.show(&report, |screen| {
             let kept = if kept.is_empty() { String::new() } else { format!(", {} kept as they were", kept.len()) };
-            format!("{} files written in {}{kept}; next: {next}\n", written.len(), self.directory.display())
+            let until = certificates_until.map(|until| {
+                format!("the certificates end on {}; the same command again makes fresh ones\n", screen.date(until))
+            });
+            let (folder, until) = (self.directory.display(), until.unwrap_or_default());
+            format!("{} files written in {folder}{kept}\n{until}next: {next}\n", written.len())
         })
     }
 
@@ -97,7 +103,7 @@ impl Init {
         format!("embot hypervisor --listen unix:{folder}/fleet.sock --fleet demo, {}", runs.join(", "))
     }
 
-    fn files(&self) -> Result<Vec<(String, String)>, Failure> {
+    fn files(&self) -> Vec<(String, String)> {
         let new_modules = format!("new_modules: {}", self.mode);
         let mode = format!("mode: {}", self.mode);
         let mut changes = vec![("mode: advise", mode.as_str())];
@@ -107,45 +113,54 @@ impl Init {
         }
         let changed = |text: &str| changes.iter().fold(text.to_owned(), |text, (old, new)| text.replace(old, new));
         let mut files = Vec::new();
-        for (folder, plane) in self.planes()? {
+        for (folder, plane) in self.planes() {
             files.push((format!("{folder}plane.yaml"), plane.replace("new_modules: advise", &new_modules)));
             files.extend(SHIPPED.iter().map(|(name, text)| (format!("{folder}{name}"), changed(text))));
         }
-        Ok(files)
+        files
     }
 
     /// The configurations, with the folders they belong in.
-    fn planes(&self) -> Result<Vec<(String, String)>, Failure> {
+    fn planes(&self) -> Vec<(String, String)> {
         if !self.two_planes {
-            return Ok(vec![(String::new(), if self.demo { DEMO } else { REAL }.to_owned())]);
+            return vec![(String::new(), if self.demo { DEMO } else { REAL }.to_owned())];
         }
-        let socket = std::path::absolute(self.directory.join("fleet.sock"));
-        let socket = socket.map_err(|error| Failure::wrong(format!("{}: {error}", self.directory.display())))?;
-        let socket = socket.display().to_string();
         let plane = |own: usize| {
             let ((name, port), (peer, peer_port)) = (PLANES[own], PLANES[1 - own]);
-            let host = |number| format!("  - {{ name: {name}-{number}, uri: \"simulated:unix:{socket}\", site: {name} }}\n");
+            let host =
+                |number| format!("  - {{ name: {name}-{number}, uri: \"simulated:unix:../fleet.sock\", site: {name} }}\n");
             let hosts: String = (1..=HOSTS).map(host).collect();
-            let text = PAIR.replace("{own}", name).replace("{peer}", peer).replace("{socket}", &socket);
+            let text = PAIR.replace("{own}", name).replace("{peer}", peer);
             let text = text.replace("{port}", &port.to_string()).replace("{peer_port}", &peer_port.to_string());
             (format!("{name}/"), text.replace("{hosts}\n", &hosts))
         };
-        Ok(vec![plane(0), plane(1)])
+        vec![plane(0), plane(1)]
     }
 
-    /// An authority, and a certificate for each plane that has none yet.
-    fn vouch(&self) -> Result<(), PkiError> {
-        let (folder, now) = (self.directory.join("pki"), SystemClock::start(Timestamp(0)).now());
+    /// An authority, and a certificate for each plane that has none yet, or one that ends soon. When the first of them ends.
+    fn vouch(&self) -> Result<Timestamp, PkiError> {
+        self.vouch_at(SystemClock::start(Timestamp(0)).now())
+    }
+
+    fn vouch_at(&self, now: Timestamp) -> Result<Timestamp, PkiError> {
+        let folder = self.directory.join("pki");
         let authority = match Authority::open(&folder) {
             Err(PkiError::NoAuthority(_)) => Authority::init(&folder, "demo", now)?,
             opened => opened?,
         };
+        let mut ends = Vec::new();
         for (plane, _) in PLANES {
-            if !folder.join("planes").join(plane).join("plane.crt").exists() {
-                authority.issue(&Request::new(plane), now)?;
-            }
+            let (path, request) = (folder.join("planes").join(plane).join("plane.crt"), Request::new(plane));
+            let certificate = match path.exists() {
+                false => authority.issue(&request, now)?.certificate,
+                true => match Certificate::read_file(&path)? {
+                    old if old.until <= now + SOON => authority.renew(&request, false, now)?.certificate,
+                    good => good,
+                },
+            };
+            ends.push(certificate.until);
         }
-        Ok(())
+        Ok(ends.into_iter().min().unwrap_or(now))
     }
 }
 
@@ -171,7 +186,7 @@ mod tests {
 
     fn init(folder: &Path, demo: bool, two_planes: bool, mode: Mode) -> Init {
         let init = Init { directory: folder.to_owned(), demo, two_planes, mode };
-        for (name, text) in init.files().unwrap() {
+        for (name, text) in init.files() {
             assert!(write_new(&folder.join(&name), &text).unwrap(), "{name}");
         }
         init
@@ -197,7 +212,14 @@ mod tests {
         // A second time what is there stays.
         let before = std::fs::read(folder.path().join("pki/planes/north/plane.crt")).unwrap();
         init.vouch().unwrap();
-        assert_eq!(std::fs::read(folder.path().join("pki/planes/north/plane.crt")).unwrap(), before);
+        let certificate = || std::fs::read(folder.path().join("pki/planes/north/plane.crt")).unwrap();
+        assert_eq!(certificate(), before);
+        // Once it ends soon, or has ended, there is a fresh one.
+        for days in [80, 2_000] {
+            let (old, now) = (certificate(), SystemClock::start(Timestamp(0)).now() + Span::hours(24 * days));
+            assert!(init.vouch_at(now).unwrap() > now + SOON);
+            assert_ne!(certificate(), old, "after {days} days");
+        }
         let fleet = FleetPlan::named(FleetPlan::DEMO_NAME).unwrap();
         let mut hosts = Vec::new();
         for (own, peer) in [("north", "south"), ("south", "north")] {
@@ -205,6 +227,9 @@ mod tests {
             assert_eq!((&*config.plane, &*config.peers[0].name), (own, peer));
             let link = config.link_settings().unwrap();
             Credentials::load(&link.paths, own, SystemClock::start(Timestamp(0)).now()).unwrap();
+            // Nothing in the folder names where it is, so it may be moved.
+            let socket = format!("simulated:unix:{}", folder.path().join(own).join("../fleet.sock").display());
+            assert!(config.hosts.iter().all(|host| *host.uri == *socket), "{:?}", config.hosts);
             hosts.extend(config.hosts.iter().map(|host| host.name.to_string()));
         }
         let shipped =

@@ -1,6 +1,6 @@
 //! `embot journal`: the durable record of what the plane knew and decided.
 
-use super::context::{Context, Output, print, print_bytes};
+use super::context::{Context, Output};
 use super::failure::Failure;
 use super::screen::{Screen, cut, printable};
 use crate::api::journal::JournalFilter;
@@ -46,7 +46,7 @@ impl Journal {
         if !people {
             let mut end = Vec::new();
             while let Some(piece) = lines.piece().await? {
-                print_bytes(&piece)?;
+                context.print_bytes(&piece)?;
                 remember_end(&mut end, &piece);
             }
             // A failure in the middle is the last line; whoever reads only the exit code must hear of it, too.
@@ -57,7 +57,7 @@ impl Journal {
             if let Some(failure) = broken(&next) {
                 return Err(failure);
             }
-            print(&line(&next, &context.screen))?;
+            context.print(&line(&next, &context.screen))?;
         }
         Ok(())
     }

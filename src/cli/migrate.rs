@@ -1,6 +1,6 @@
 //! `embot migrate`: move a guest to another host of the plane, or to another plane, and watch it move.
 
-use super::context::{Context, print};
+use super::context::Context;
 use super::failure::Failure;
 use super::waiting::wait;
 use crate::api::commands::Migrate as Request;
@@ -86,7 +86,7 @@ pub fn said(reply: &ReplyView) -> String {
 /// Shows a reply.
 pub fn show(context: &Context, reply: &ReplyView) -> Result<(), Failure> {
     match context.output {
-        super::context::Output::Table => print(&said(reply)),
+        super::context::Output::Table => context.print(&said(reply)),
         super::context::Output::Json => context.show(reply, |_| String::new()),
     }
 }

@@ -40,7 +40,7 @@ mod with_daemon;
 
 use crate::error::Style;
 use clap::Parser;
-use context::{Context, Output};
+use context::{Context, Out, Output};
 use failure::Failure;
 use screen::Screen;
 use std::io::{IsTerminal, Write};
@@ -135,9 +135,9 @@ enum Command {
 /// Does what the arguments say; the exit code tells how it went.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let context =
-        Context { socket: arguments.socket, config: arguments.config, output: arguments.output, screen: Screen::of_stdout() };
-    match arguments.command.run(&context) {
+    let Arguments { socket, config, output, command } = arguments;
+    let context = Context { socket, config, output, screen: Screen::of_stdout(), out: Out::stdout() };
+    match command.run(&context) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -163,7 +163,7 @@ impl Command {
             Command::Pki(pki) => pki.run(context),
             Command::Bench(bench) => bench.run(context),
             Command::Module(module) => module.run(context),
-            Command::Completions(completions) => completions.run(),
+            Command::Completions(completions) => completions.run(context),
             asking => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.map_err(|error| Failure::wrong(format!("cannot start: {error}")))?;

@@ -74,7 +74,7 @@ fn wrong(error: &PackageError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::context::Output;
+    use crate::cli::context::{Out, Output};
     use crate::cli::screen::plain;
     use crate::error::Style;
     use clap::Parser;
@@ -114,7 +114,8 @@ mod tests {
             let words = line.split(' ').map(|word| word.replace("SITE", &folder));
             let parsed = Line::try_parse_from(std::iter::once("module".to_owned()).chain(words)).unwrap();
             let config = Some(self.path("plane.yaml"));
-            let context = Context { socket: None, config, output: Output::Json, screen: plain(80) };
+            let out = Out::kept(&std::sync::Arc::default());
+            let context = Context { socket: None, config, output: Output::Json, screen: plain(80), out };
             let failed =
                 |failure: Failure| format!("{:?} {}", failure.code(), failure.text(Style::Plain)).replace(&folder, "SITE");
             Module { what: parsed.what }.run(&context).map_err(failed)

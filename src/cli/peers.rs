@@ -45,6 +45,9 @@ fn render(view: &PeersView, screen: &Screen) -> String {
     if text.is_empty() {
         text = "no peers; `link` and `peers` in plane.yaml name them\n".to_owned();
     }
+    if let Some(why) = &view.unread {
+        text += &format!("\nthe files of certificates have changed, and the old ones stay in force: {why}\n");
+    }
     if view.refused > 0 {
         let refusals = view
             .refusals
@@ -93,8 +96,13 @@ mod tests {
             presented: "plane site-x".to_owned(),
             reason: "it is not among `peers`".to_owned(),
         }];
-        let all = PeersView { peers: vec![up, down], refused: 1, refusals };
-        let none = PeersView { peers: Vec::new(), refused: 0, refusals: Vec::new() };
+        let all = PeersView {
+            peers: vec![up, down],
+            refused: 1,
+            refusals,
+            unread: Some("plane.crt does not belong to the key".to_owned()),
+        };
+        let none = PeersView { peers: Vec::new(), refused: 0, refusals: Vec::new(), unread: None };
         insta::assert_snapshot!([render(&all, &plain(90)), render(&none, &plain(90))].join("\n"));
     }
 }

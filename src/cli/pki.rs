@@ -229,12 +229,13 @@ fn taken_back(revoked: &[Entry], list: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::context::Output;
+    use crate::cli::context::{Out, Output};
     use crate::cli::screen::plain;
     use crate::error::Style;
     use clap::Parser;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
+    use std::sync::Arc;
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -250,7 +251,8 @@ mod tests {
     fn run(words: &str, folder: &Path) -> Result<(), String> {
         let words = words.replace("FOLDER", &folder.display().to_string());
         let Command::Pki(pki) = Line::try_parse_from(words.split(' ')).map_err(|error| error.to_string())?.what;
-        let context = Context { socket: None, config: None, output: Output::Json, screen: plain(100) };
+        let context =
+            Context { socket: None, config: None, output: Output::Json, screen: plain(100), out: Out::kept(&Arc::default()) };
         pki.run(&context).map_err(|failure| {
             format!("{:?} {}", failure.code(), failure.text(Style::Plain)).replace(&folder.display().to_string(), "FOLDER")
         })

@@ -1,6 +1,6 @@
 //! `embot test`: do the policies do what their tests say? Needs no daemon.
 
-use super::context::{Context, Output, print};
+use super::context::{Context, Output};
 use super::failure::Failure;
 use super::screen::{Screen, Tone};
 use crate::config::Config;
@@ -61,7 +61,7 @@ impl Test {
         let report = run(&plan, |test| {
             if people {
                 // Where the terminal is gone, the run goes on.
-                print(&line(test, &context.screen)).ok();
+                context.print(&line(test, &context.screen)).ok();
             }
         });
         if let Some(path) = &self.junit {

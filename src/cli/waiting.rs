@@ -1,7 +1,7 @@
 //! Waiting for an action's end: a live line on a terminal, a line for each change elsewhere.
 
 use super::client::Client;
-use super::context::{Context, Output, print};
+use super::context::{Context, Output};
 use super::failure::Failure;
 use super::plan::state;
 use super::screen::{Screen, cut};
@@ -22,7 +22,7 @@ pub async fn wait(context: &Context, client: &Client, action: u64) -> Result<(),
         result = watch(context, client, action, live) => result,
         _ = tokio::signal::ctrl_c() => {
             if live {
-                print("\n")?;
+                context.print("\n")?;
             }
             eprintln!("no longer waiting; action {action} goes on. End it with `embot plan cancel {action}`, see it with `embot explain {action}`.");
             Err(Failure::Said(130))
@@ -39,7 +39,7 @@ async fn watch(context: &Context, client: &Client, id: u64, live: bool) -> Resul
         let elapsed = Span(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
         if action.is_final() {
             if live {
-                print("\r\x1b[K")?;
+                context.print("\r\x1b[K")?;
             }
             context.show(&action, |screen| ended(&action, elapsed, screen))?;
             return if action.state == "done" { Ok(()) } else { Err(Failure::Said(1)) };
@@ -49,10 +49,16 @@ async fn watch(context: &Context, client: &Client, id: u64, live: bool) -> Resul
                 Some(migration) => cut(&super::migrations::line(&migration, elapsed), context.screen.width),
                 None => line(&action, elapsed, &context.screen),
             };
-            print(&format!("\r\x1b[K{line}"))?;
-        } else if context.output == Output::Table && shown != action.state {
-            print(&format!("action {id} is {}\n", action.state))?;
-            shown.clone_from(&action.state);
+            context.print(&format!("\r\x1b[K{line}"))?;
+        } else if context.output == Output::Table {
+            let (state, line) = match handover(client, &action).await {
+                Some(migration) => (migration.phase().to_owned(), super::migrations::line(&migration, elapsed)),
+                None => (action.state.clone(), format!("action {id} is {}", action.state)),
+            };
+            if shown != state {
+                context.print(&format!("{line}\n"))?;
+                shown = state;
+            }
         }
         tokio::time::sleep(PACE).await;
     }

@@ -146,6 +146,8 @@ async fn what_cannot_be_done_is_said() {
             json!(Migrate { vm: "web-1".into(), to: Some("host-b".into()), live: None, force_after: None, reason: None }),
         )
         .await,
+        post("migrate", json!({ "vm": "web-1", "to": "host-b", "live": false, "force_after": "30s" })).await,
+        post("migrate", json!({ "vm": "web-1", "force_after": "30s" })).await,
         post("cancel_migration", json!({ "migration": "site-a" })).await,
         post("cancel_migration", json!({ "migration": "site-a/7" })).await,
         post("resolve_migration", json!({ "migration": "site-a/7", "owner": "site-b", "fenced": "host-x" })).await,

@@ -3,12 +3,22 @@
 use super::{Check, Config};
 use crate::hypervisor::BEHIND_SOCKET;
 use crate::migration::link::PeerSettings;
+use std::path::Path;
 
 /// What a hypervisor's URI may begin with: libvirt's drivers, and the simulated one.
 const SCHEMES: &[&str] =
     &["qemu", "xen", "lxc", "ch", "bhyve", "vbox", "vz", "esx", "vpx", "gsx", "hyperv", "vmwareplayer", "test", "simulated"];
 
 impl Config {
+    /// Sockets of simulated fleets start at the configuration file.
+    pub(super) fn place_hosts(&mut self, base: &Path) {
+        for uri in self.hosts.iter_mut().flat_map(|host| [Some(&mut host.uri), host.migration_uri.as_mut()]).flatten() {
+            if let Some(socket) = uri.strip_prefix(BEHIND_SOCKET) {
+                *uri = format!("{BEHIND_SOCKET}{}", base.join(socket).display()).into();
+            }
+        }
+    }
+
     pub(super) fn check_hosts(&self, check: &mut Check<'_>) {
         if self.hosts.is_empty() && self.fleet.is_none() {
             let hint = "add `hosts: [{ name: host-a, uri: \"qemu:///system\" }]`, or `fleet: demo` for a simulated fleet";

@@ -89,7 +89,7 @@ impl Folder {
                 match handle.command(Command::DeclareModule { file: file.clone(), texts }, "folder".into()).await {
                     Ok(Reply::Done { message, .. }) => tracing::info!(%file, "{message}"),
                     Ok(Reply::Refused { reason }) => {
-                        tracing::error!(%file, "the module is not taken over; a version in force before stays so:\n{reason}");
+                        tracing::error!(%file, "the module is not taken over:\n{reason}");
                     }
                     // The manager was too busy to listen: read it again at the next look.
                     Err(_) => drop(self.known.remove(&file)),

@@ -27,7 +27,7 @@ impl Manager {
         }
         drop((world, usage));
         // What belongs to a module that does not check now waits for its next version.
-        let waits = |module: &str| self.unrestored.contains_key(module);
+        let waits = |module: &str| self.shelf.unrestored.contains_key(module);
         let rows = self.roster.forget_rows(|id| !waits(&id.module));
         let timers = self.timers.embots().filter(|id| self.roster.slot(id).is_none() && !waits(&id.module));
         let mut gone: Vec<_> = timers.cloned().chain(rows).collect();

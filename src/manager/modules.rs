@@ -5,10 +5,21 @@ use super::Manager;
 use crate::embot::{Manifest, Module};
 use crate::error::Diagnostic;
 use crate::model::{Change, ContentHash, Declared, Level, Mode, ModuleRow, ModuleVersion, Record};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Versions of a module that are kept for a roll-back.
 const VERSIONS_KEPT: usize = 10;
+
+/// Modules that are not in force.
+#[derive(Default)]
+pub(super) struct Shelf {
+    /// Those that were in the last run and do not check now, and those that an admin unloaded while their file is still in the
+    /// folder.
+    pub(super) unrestored: BTreeMap<Arc<str>, ModuleRow>,
+    /// Files of the folder that did not check when they were last declared, with what may be their module's name.
+    pub(super) unchecked: BTreeMap<Arc<str>, Arc<str>>,
+}
 
 impl Manager {
     pub(super) fn load_module(
@@ -27,14 +38,17 @@ impl Manager {
             by: by.clone(),
         };
         let read = self.read_module(&version).inspect_err(|error| {
-            let text = format!("the module of {file} is not taken over; a version in force before stays so: {error}");
+            let named = Manifest::read(file, manifest).map(|(manifest, _)| manifest.module).ok();
+            let stands =
+                if self.has_been_in_force(file, named.as_ref()) { "the last good version stays" } else { "it is not in force" };
+            let text = format!("the module of {file} does not check, {stands}: {error}");
             self.turn.records.push(Record::Notice { level: Level::Warning, text });
         })?;
         let name = read.0.module.clone();
         let in_force = self.roster.module(&name).map(|old| old.row.clone());
         let is_new = in_force.is_none();
         // A version that could not be restored left its mode and its history behind.
-        let before = in_force.or_else(|| self.unrestored.get(&name).cloned());
+        let before = in_force.or_else(|| self.shelf.unrestored.get(&name).cloned());
         let mode = read.0.mode;
         let is_first = before.as_ref().is_none_or(|row| row.versions.is_empty());
         let held_back = (is_first && mode > self.settings.new_modules).then_some(self.settings.new_modules);
@@ -69,7 +83,7 @@ impl Manager {
     /// At start-up: the version in force before. What no longer checks is left out, loudly.
     pub(super) fn restore_module(&mut self, name: Arc<str>, row: ModuleRow) {
         let Some(version) = row.versions.last() else {
-            self.unrestored.insert(name, row);
+            self.shelf.unrestored.insert(name, row);
             return;
         };
         let restored = self.read_module(version).and_then(|(manifest, policies)| Module::new(manifest, policies, row.clone()));
@@ -82,7 +96,7 @@ impl Manager {
             }
             Err(error) => {
                 self.notice(Level::Alarm, format!("the module of {} is not in force: {error}", version.file));
-                self.unrestored.insert(name, row);
+                self.shelf.unrestored.insert(name, row);
             }
         }
     }
@@ -128,7 +142,7 @@ impl Manager {
         }
         self.embots_changed(made, gone);
         self.withdraw_groundless();
-        self.unrestored.remove(&name);
+        self.shelf.unrestored.remove(&name);
         self.turn.changes.push(Change::Module(name.clone(), Some(row)));
         let message = format!("module {name} {version} is in force with {count} embots, in mode {mode}");
         self.notice(Level::Info, message.clone());
@@ -155,8 +169,8 @@ impl Manager {
         let count = gone.len();
         self.embots_changed(Vec::new(), gone);
         match left.clone() {
-            Some(row) => drop(self.unrestored.insert(name.clone(), row)),
-            None => drop(self.unrestored.remove(name)),
+            Some(row) => drop(self.shelf.unrestored.insert(name.clone(), row)),
+            None => drop(self.shelf.unrestored.remove(name)),
         }
         self.turn.changes.push(Change::Module(name.clone(), left));
         self.disown(name);
@@ -176,7 +190,15 @@ impl Manager {
         if let Some(name) = self.declared_by(|known| *known == declared) {
             return Ok(format!("module {name} stays as it is: {file} has not changed"));
         }
-        let message = self.load_module(file, manifest, policies, by, Some(declared.clone()))?;
+        let loaded = self.load_module(file, manifest, policies, by, Some(declared.clone()));
+        if loaded.is_err() {
+            let named = Manifest::read(file, manifest).map(|(manifest, _)| manifest.module);
+            let stem = file.rsplit_once('.').map_or(&**file, |(stem, _)| stem);
+            self.shelf.unchecked.insert(file.clone(), named.unwrap_or_else(|_| stem.into()));
+        } else {
+            self.shelf.unchecked.remove(file);
+        }
+        let message = loaded?;
         // A file that now holds another module no longer holds the one before.
         while let Some(other) = self.declared_by(|known| known.file == *file && *known != declared) {
             self.unload(&other, None);
@@ -186,6 +208,7 @@ impl Manager {
 
     /// A file is gone from the folder, and its module goes with it.
     pub(super) fn undeclare_module(&mut self, file: &Arc<str>) -> String {
+        self.shelf.unchecked.remove(file);
         match self.declared_by(|known| known.file == *file) {
             Some(name) => {
                 let message = format!("{file} is gone: {}", self.unload(&name, None));
@@ -196,6 +219,12 @@ impl Manager {
         }
     }
 
+    /// Is a module of this file or this name in force, or was it in an earlier run?
+    pub(super) fn has_been_in_force(&self, file: &str, name: Option<&Arc<str>>) -> bool {
+        self.declared_by(|known| &*known.file == file).is_some()
+            || name.is_some_and(|name| self.roster.module(name).is_some() || self.shelf.unrestored.contains_key(name))
+    }
+
     /// The module that a file declares, in force or not.
     fn declared_by(&self, wanted: impl Fn(&Declared) -> bool) -> Option<Arc<str>> {
         self.declared().find(|(_, declared)| wanted(declared)).map(|(name, _)| name.clone())
@@ -203,7 +232,7 @@ impl Manager {
 
     fn declared(&self) -> impl Iterator<Item = (&Arc<str>, &Declared)> {
         let in_force = self.roster.modules().map(|module| (&module.manifest.module, &module.row));
-        let rows = in_force.chain(&self.unrestored);
+        let rows = in_force.chain(&self.shelf.unrestored);
         rows.filter_map(|(name, row)| row.declared.as_ref().map(|declared| (name, declared)))
     }
 

@@ -54,8 +54,19 @@ pub struct IdleModule {
     pub module: Arc<str>,
     /// Its file, or that of its last version.
     pub file: Arc<str>,
-    /// Did an admin unload it? Else it was in force in the last run and does not check now.
-    pub unloaded: bool,
+    /// Why.
+    pub why: Idle,
+}
+
+/// Why a module that is known is not in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    /// An admin has unloaded it.
+    Unloaded,
+    /// It was in force in the last run, and does not check now.
+    NoLongerChecks,
+    /// Its file is in the folder, and has not checked yet.
+    NeverChecked,
 }
 
 /// An embot.
@@ -184,15 +195,19 @@ impl Manager {
         views
     }
 
-    /// Modules that are not in force, although they were and their file may still be there.
+    /// Modules that are not in force, although they were, or their file is in the folder.
     pub fn idle_modules(&self) -> Vec<IdleModule> {
-        let idle = self.unrestored.iter().map(|(name, row)| {
+        let idle = self.shelf.unrestored.iter().map(|(name, row)| {
             let declared = row.declared.as_ref().map(|declared| &declared.file);
             let file = declared.or_else(|| row.versions.last().map(|version| &version.file));
             let file = file.cloned().unwrap_or_default();
-            IdleModule { module: name.clone(), file, unloaded: row.versions.is_empty() }
+            let why = if row.versions.is_empty() { Idle::Unloaded } else { Idle::NoLongerChecks };
+            IdleModule { module: name.clone(), file, why }
         });
-        idle.collect()
+        let unchecked = self.shelf.unchecked.iter().filter(|(file, module)| !self.has_been_in_force(file, Some(module)));
+        let never =
+            unchecked.map(|(file, module)| IdleModule { module: module.clone(), file: file.clone(), why: Idle::NeverChecked });
+        idle.chain(never).collect()
     }
 
     /// The embots, of one module or of all.

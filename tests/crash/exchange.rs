@@ -1,11 +1,13 @@
 //! Rounds of two planes: guests go back and forth between them, and one daemon, both or neither is killed at some moment.
 //! All that is left to chance follows from the seed; the machine adds its own.
 
+use crate::account::{self, Account, Books};
 use crate::fleet::LONG;
+use crate::owners;
 use crate::pair::{NAMES, Pair};
 use crate::plane::Plane;
 use crate::process::{Process, within};
-use crate::rounds::{Conclusion, Given};
+use crate::rounds::Given;
 use crate::trouble::trouble;
 use embot::model::VmId;
 use rand_chacha::ChaCha8Rng;
@@ -30,7 +32,7 @@ pub struct Exchange<'a> {
     daemons: [Option<Process>; 2],
     guests: Vec<VmId>,
     /// Commands given so far to each plane.
-    pub given: [Vec<Given>; 2],
+    given: [Vec<Given>; 2],
     /// How often which daemons were killed, and at which moment.
     pub kills: BTreeMap<String, u32>,
 }
@@ -148,8 +150,9 @@ impl<'a> Exchange<'a> {
         self.given[from].push(Given { reason, answer });
     }
 
-    /// The last daemons: disarmed, waited for until nothing is open, their journals exported, and told to stop.
-    pub fn conclude(&mut self) -> [Conclusion; 2] {
+    /// The last daemons: disarmed, waited for until nothing is open, their journals exported, and told to stop. Then what they
+    /// and the fleet left behind is compared.
+    pub fn conclude(mut self) -> Ended {
         self.start();
         let pair = self.pair;
         self.each("it decides", |status| status["starting"] == false);
@@ -161,9 +164,30 @@ impl<'a> Exchange<'a> {
         let open = |plane: usize| pair.planes[plane].door().get("/v1/migrations?open=true").unwrap_or_default();
         let over = || [0, 1].map(open).iter().all(|open| open.as_array().is_some_and(Vec::is_empty)).then_some(());
         within(LONG, over).unwrap_or_else(|| panic!("migrations never end: {:#}\n{:#}", open(0), open(1)));
-        [0, 1].map(|index| {
-            let (plane, daemon) = (&pair.planes[index], self.daemons[index].take().expect("it was started"));
-            Conclusion { exported: plane.export(), stopped: plane.stop(daemon) }
-        })
+        let exported = pair.planes.each_ref().map(Plane::export);
+        for (plane, daemon) in pair.planes.iter().zip(&mut self.daemons) {
+            assert!(daemon.take().is_some_and(|daemon| plane.stop(daemon)), "it stops by itself, with exit code 0");
+        }
+        let stores = pair.planes.each_ref().map(|plane| plane.path("embot.redb"));
+        let books = [0, 1].map(|plane| Books {
+            plane: NAMES[plane],
+            store: &stores[plane],
+            exported: &exported[plane],
+            given: &self.given[plane],
+        });
+        let log = account::log(&pair.fleet.effects());
+        let (accounts, figures) = account::compare(&books, &log);
+        let mut complaints: Vec<String> = accounts.iter().flat_map(|account| account.complaints.clone()).collect();
+        complaints.extend(owners::compare(&accounts, &log));
+        Ended { accounts, figures: figures.join("; "), complaints }
     }
+}
+
+/// How it ended.
+pub struct Ended {
+    pub accounts: Vec<Account>,
+    /// For a look.
+    pub figures: String,
+    /// What does not agree.
+    pub complaints: Vec<String>,
 }

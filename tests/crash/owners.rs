@@ -20,7 +20,7 @@ pub fn compare(accounts: &[Account], log: &[LogLine]) -> Vec<String> {
 }
 
 /// No guest ever ran on two hosts.
-fn runs(log: &[LogLine]) -> Vec<String> {
+pub fn runs(log: &[LogLine]) -> Vec<String> {
     let mut complaints = Vec::new();
     let mut running: BTreeMap<VmId, BTreeSet<HostId>> = BTreeMap::new();
     for line in log {

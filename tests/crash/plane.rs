@@ -7,7 +7,7 @@ use embot::model::VmId;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +41,17 @@ impl Plane {
         let config = config.replace("hosts: []\n", &hosts) + more;
         fs::write(folder.join("plane.yaml"), config).expect("a file");
         Plane { fleet: fleet.clone(), folder }
+    }
+
+    /// Changes its configuration: each of these is there, and becomes something else.
+    pub fn configure(&self, changes: &[(&str, &str)]) {
+        let path = self.path("plane.yaml");
+        let mut text = fs::read_to_string(&path).expect("a file");
+        for (old, new) in changes {
+            assert!(text.contains(old), "the configuration has no `{old}`");
+            text = text.replace(old, new);
+        }
+        fs::write(path, text).expect("a file");
     }
 
     /// The fleet that its hosts are of.
@@ -117,14 +128,15 @@ impl Plane {
         status.is_some_and(|status| status.code() == Some(0))
     }
 
-    /// The end of what the daemons said.
-    pub fn log(&self) -> String {
-        tail(&self.path("daemon.log"))
+    /// What the daemons said.
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.path("daemon.log")).unwrap_or_default()
     }
-}
 
-fn tail(path: &Path) -> String {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(60)..].join("\n")
+    /// The end of it.
+    pub fn log(&self) -> String {
+        let said = self.said();
+        let lines: Vec<&str> = said.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
 }

@@ -74,7 +74,9 @@ fn it_stops_while_a_host_hangs_and_a_guest_moves_and_goes_on_where_it_stopped() 
     // A poll waits for that host now, and so does an action.
     let answer = plane.door().post("suspend", &json!({ "vm": "guest-3" })).expect("an answer");
     assert_eq!(answer.code, 200, "{answer:?}");
-    std::thread::sleep(Duration::from_millis(500));
+    let path = format!("/v1/actions/{}", answer.body["actions"][0]);
+    let waits = || plane.door().get(&path).filter(|explained| explained["action"]["state"] == "started");
+    within(LONG, waits).expect("the action waits for its host");
     let (code, said) = stop(&plane, daemon, Signal::SIGTERM);
     assert_eq!(code, Some(0), "{said}");
 

@@ -81,7 +81,8 @@ pub fn trust_nobody() {
     TRUSTED.with(|all| all.borrow_mut().clear());
 }
 
-fn settings(name: &str) -> Settings {
+/// The settings of a plane, `a` or `b`.
+pub fn settings(name: &str) -> Settings {
     let host = |number| HostId::from(&*format!("{name}-{number}"));
     let hosts = [1, 2].map(|number| HostSettings { id: host(number), site: name.into(), labels: BTreeMap::new() });
     let rate = Rate { actions: 1_000, per: Span::minutes(1) };

@@ -4,5 +4,6 @@ mod cases;
 mod cold;
 mod crash;
 mod decided;
+mod evacuation;
 mod kit;
 mod modules;

@@ -77,7 +77,7 @@ cleanup() {
     fi
     [[ -z ${daemon-} ]] || { kill -KILL "$daemon"; wait "$daemon"; } 2>/dev/null || true
     lab down >/dev/null 2>&1 || true
-    [[ -z ${folder-} ]] || rm -rf "$folder"
+    [[ -z ${top-} ]] || rm -rf "$top"
     exit "$code"
 }
 
@@ -97,7 +97,9 @@ prepare() {
     "$here/lab.sh" down --stale >/dev/null 2>&1 || true
     trap cleanup EXIT
     trap 'exit 130' INT TERM HUP
-    folder="$(mktemp -d /tmp/embot-demo.XXXXXX)"
+    # What is removed at the end is the whole of it, whichever plane's `folder` is asked at that moment.
+    top="$(mktemp -d /tmp/embot-demo.XXXXXX)"
+    folder="$top"
 
     step "Two libvirt hosts, four guests"
     say "Each host is a libvirtd in namespaces of its own; guests run in QEMU without hardware virtualization, and count."
@@ -307,7 +309,6 @@ two_planes() {
         sed -i -e 's/hot: 0.8/hot: 0.3\n  every: 1s\n  wait: 10s\n  least: 0.05/' -e 's/cooldown: 10m/cooldown: 20s/' \
             "$folder/$plane/embots/share-load.yaml"
     done
-    top="$folder"
     at site-b start_plane
     other="$daemon"
     at site-a start_plane

@@ -29,15 +29,18 @@ fn a_renewed_certificate_is_used_without_a_restart() {
 fn half_written_files_leave_the_old_ones_in_force() {
     let world = World::new();
     let b = world.listening("site-b", &["good"]);
-    let before = b.link.certificate();
+    let mut before = b.link.certificate();
     let folder = world.certified("site-b");
     let other = world.certified("other");
-    // A certificate whose key has not been copied yet; then a file of nothing.
-    fs::copy(other.join("plane.crt"), folder.join("plane.crt")).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(100));
-    fs::write(folder.join("crl.pem"), "").unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(100));
-    assert_eq!(b.link.certificate(), before);
+    // A certificate whose key has not been copied yet; then a file of nothing. Each is looked at, and not taken.
+    for (file, damage) in [("plane.crt", fs::read(other.join("plane.crt")).unwrap()), ("crl.pem", Vec::new())] {
+        fs::write(folder.join(file), damage).unwrap();
+        eventually("it is seen, and not read", || b.link.unread().filter(|why| why.contains(file)));
+        assert_eq!(b.link.certificate(), before);
+        world.authority().renew(&Request::new("site-b"), false, now()).unwrap();
+        eventually("whole files are read", || (b.link.certificate() != before && b.link.unread().is_none()).then_some(()));
+        before = b.link.certificate();
+    }
     b.still_works(&world, "good");
 }
 

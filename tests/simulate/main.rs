@@ -6,3 +6,4 @@ mod manage;
 mod modules;
 mod restart;
 mod same;
+mod walk;

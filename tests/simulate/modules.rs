@@ -4,7 +4,7 @@ use crate::kit::{self, Plane, act, module, must};
 use embot::api::explain;
 use embot::hypervisor::MigrationLimits;
 use embot::hypervisor::simulated::{Fleet, FleetPlan};
-use embot::manager::IdleModule;
+use embot::manager::{Idle, IdleModule};
 use embot::model::{ActionState, Command, HostId, Mode, Reply, Span, Verb};
 use embot::plan::Guardrails;
 use embot::simulate::Simulation;
@@ -289,7 +289,8 @@ impl Kept {
         let (store, recovered) = Store::on_disk(&disk).unwrap();
         let fleet = Fleet::new(&fleet(), embot::model::Timestamp(0)).unwrap();
         let manager = Plane::default().manager(&fleet, recovered);
-        let simulation = Simulation::new(manager, fleet, Span::seconds(5), MigrationLimits::default()).with_store(store);
+        let simulation = Simulation::new(manager, fleet, Span::seconds(5), MigrationLimits::default());
+        let simulation = simulation.with_store(store).with_journal();
         Kept { simulation, disk }
     }
 
@@ -335,7 +336,7 @@ fn what_an_admin_did_stands_until_the_file_changes() {
     kept.restart();
     kept.declare("count.yaml", Some(2));
     assert_eq!(kept.n(), None, "unloaded it stays");
-    let idle = || IdleModule { module: "count".into(), file: "count.yaml".into(), unloaded: true };
+    let idle = || IdleModule { module: "count".into(), file: "count.yaml".into(), why: Idle::Unloaded };
     assert_eq!(kept.simulation.manager().idle_modules(), [idle()], "and it is shown");
     kept.declare("count.yaml", Some(3));
     assert_eq!(kept.n().as_deref(), Some(r#"{"n":3}"#));
@@ -345,6 +346,32 @@ fn what_an_admin_did_stands_until_the_file_changes() {
     kept.restart();
     kept.declare("count.yaml", Some(3));
     assert_eq!(kept.n().as_deref(), Some(r#"{"n":4}"#), "loaded by hand it stays");
+}
+
+#[test]
+fn a_file_that_has_never_checked_is_shown_and_nothing_else_is_claimed_of_it() {
+    let mut kept = Kept::new();
+    let broken = |module: &str, policy: &str| Command::DeclareModule {
+        file: "count.yaml".into(),
+        texts: Some((Arc::from(manifest(module, "[]")), vec![(Arc::from("count.rhai"), Arc::from(policy))])),
+    };
+    refused(&mut kept.simulation, broken("count", "fn on_load() { this.n = nonsense(); }"));
+    let idle = || IdleModule { module: "count".into(), file: "count.yaml".into(), why: Idle::NeverChecked };
+    assert_eq!(kept.simulation.manager().idle_modules(), [idle()]);
+    let told = |kept: &Kept| String::from_utf8_lossy(kept.simulation.journal()).into_owned();
+    assert!(told(&kept).contains("does not check, it is not in force"), "{}", told(&kept));
+    // Mended, it is in force; what it becomes after that leaves the good version there.
+    kept.declare("count.yaml", Some(1));
+    assert_eq!((kept.simulation.manager().idle_modules(), kept.n().as_deref()), (vec![], Some(r#"{"n":1}"#)));
+    refused(&mut kept.simulation, broken("count", "fn on_load() { this.n = nonsense(); }"));
+    assert!(told(&kept).contains("does not check, the last good version stays"), "{}", told(&kept));
+    assert_eq!((kept.simulation.manager().idle_modules(), kept.n().as_deref()), (vec![], Some(r#"{"n":1}"#)));
+    // A file that goes away while it does not check is forgotten.
+    kept.declare("count.yaml", None);
+    refused(&mut kept.simulation, broken("other", "fn on_load() {"));
+    assert_eq!(kept.simulation.manager().idle_modules().len(), 1);
+    kept.declare("count.yaml", None);
+    assert_eq!(kept.simulation.manager().idle_modules(), []);
 }
 
 #[test]

@@ -136,6 +136,8 @@ pub(crate) struct Shared {
     credentials: watch::Sender<Arc<Credentials>>,
     summary: watch::Sender<Option<Summary>>,
     peers: Peers,
+    /// Why the files of certificates, as they are now, are not in force.
+    unread: Mutex<Option<Arc<str>>>,
     refusals: Refusals,
     deliver: Deliver,
     streams: AtomicU64,
@@ -226,6 +228,7 @@ impl Link {
             credentials: watch::Sender::new(Arc::new(credentials)),
             summary: watch::Sender::new(None),
             peers: Peers::new(&settings.peers),
+            unread: Mutex::default(),
             refusals: Refusals::new(clock.now()),
             clock,
             deliver,
@@ -285,6 +288,11 @@ impl Link {
         self.0.shared.credentials.borrow().own.clone()
     }
 
+    /// Why the files of certificates, as they are now, are not in force; `None` where they are.
+    pub fn unread(&self) -> Option<Arc<str>> {
+        self.0.shared.unread.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Ends all streams and tasks.
     pub fn stop(&self) {
         self.0.end();
@@ -301,14 +309,19 @@ async fn reload(shared: Arc<Shared>, paths: Paths) {
             continue;
         }
         known = stamp;
-        match Credentials::load(&paths, &shared.plane, shared.clock.now()) {
+        let unread = match Credentials::load(&paths, &shared.plane, shared.clock.now()) {
             Ok(credentials) => {
                 tracing::info!(own = %credentials.own, "certificates read again");
                 remark(&credentials, &*shared.clock);
                 shared.credentials.send_replace(Arc::new(credentials));
+                None
             }
-            Err(error) => tracing::error!("certificates have changed, and the old ones stay in force: {error}"),
-        }
+            Err(error) => {
+                tracing::error!("certificates have changed, and the old ones stay in force: {error}");
+                Some(error.to_string().into())
+            }
+        };
+        *shared.unread.lock().unwrap_or_else(PoisonError::into_inner) = unread;
     }
 }
 
