@@ -4,6 +4,7 @@ use embot::embot::package::{SigningKey, TrustStore, TrustedKey};
 use embot::hypervisor::MigrationLimits;
 use embot::hypervisor::simulated::{Fleet, FleetPlan};
 use embot::manager::{HandoverSettings, HostSettings, Manager, MigrationView, Settings};
+use embot::migration::message::Rewrite;
 use embot::model::{ActionKind, Command, ElementId, HostId, Mode, Peer, Reply, Span, Timestamp, Verb, VmId};
 use embot::plan::{Guardrails, Rate};
 use embot::policy::Limits;
@@ -92,6 +93,8 @@ pub fn settings(name: &str) -> Settings {
         trust: TrustStore::new(TRUSTED.with(|trusted| trusted.borrow().clone())),
         module_key: Some(Arc::new(key(name.as_bytes()[0]))),
         destinations: [1, 2].map(|number| (host(number), ("simulated".into(), "".into()))).into(),
+        // Images lie in the same folder everywhere.
+        rewrites: vec![Rewrite::File { from: "/images/".into(), to: "/images/".into() }],
         ..HandoverSettings::default()
     };
     Settings {
