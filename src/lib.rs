@@ -20,5 +20,6 @@ pub mod queue;
 pub mod sensors;
 pub mod simulate;
 pub mod store;
+pub mod testing;
 pub mod usage;
 pub mod yaml;

@@ -60,7 +60,8 @@ pub struct MigrationView {
 }
 
 impl MigrationView {
-    fn new(migration: Migration, manager: &Manager) -> MigrationView {
+    /// A migration as the API shows it.
+    pub fn new(migration: Migration, manager: &Manager) -> MigrationView {
         let own = manager.settings().plane.to_string();
         let peer = migration.peer.to_string();
         let (from, to) = if migration.side == Side::Source { (own, peer) } else { (peer, own) };

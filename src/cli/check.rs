@@ -12,6 +12,7 @@ use crate::embot::check::{Report, check_tree, policy_path};
 use crate::error::{Diagnostic, Severity, Style, count, render};
 use crate::hypervisor::simulated::FleetPlan;
 use crate::plan::Guardrails;
+use crate::testing::SUFFIX;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -104,7 +105,8 @@ fn is_manifest(path: &Path) -> bool {
 }
 
 fn is_policy(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "rhai")
+    // Tests stand beside policies, and are none.
+    path.extension().is_some_and(|extension| extension == "rhai") && !path.to_string_lossy().ends_with(SUFFIX)
 }
 
 fn is_configuration(path: &Path) -> bool {

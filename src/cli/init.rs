@@ -8,7 +8,7 @@ use crate::model::{Mode, Span, Timestamp};
 use crate::pki::{Authority, Certificate, PkiError, Request};
 use std::path::{Path, PathBuf};
 
-/// The modules that ship, and their policies.
+/// The modules that ship, their policies, and the tests of these.
 pub(super) const SHIPPED: &[(&str, &str)] = &[
     ("embots/relieve-hot-host.yaml", include_str!("../../embots/relieve-hot-host.yaml")),
     ("embots/restart-crashed.yaml", include_str!("../../embots/restart-crashed.yaml")),
@@ -17,11 +17,17 @@ pub(super) const SHIPPED: &[(&str, &str)] = &[
     ("embots/admit-offers.yaml", include_str!("../../embots/admit-offers.yaml")),
     ("embots/share-load.yaml", include_str!("../../embots/share-load.yaml")),
     ("policies/relieve-hot-host.rhai", include_str!("../../policies/relieve-hot-host.rhai")),
+    ("policies/relieve-hot-host_test.rhai", include_str!("../../policies/relieve-hot-host_test.rhai")),
     ("policies/restart-crashed.rhai", include_str!("../../policies/restart-crashed.rhai")),
+    ("policies/restart-crashed_test.rhai", include_str!("../../policies/restart-crashed_test.rhai")),
     ("policies/evacuate-maintenance.rhai", include_str!("../../policies/evacuate-maintenance.rhai")),
+    ("policies/evacuate-maintenance_test.rhai", include_str!("../../policies/evacuate-maintenance_test.rhai")),
     ("policies/keep-apart.rhai", include_str!("../../policies/keep-apart.rhai")),
+    ("policies/keep-apart_test.rhai", include_str!("../../policies/keep-apart_test.rhai")),
     ("policies/admit-offers.rhai", include_str!("../../policies/admit-offers.rhai")),
+    ("policies/admit-offers_test.rhai", include_str!("../../policies/admit-offers_test.rhai")),
     ("policies/share-load.rhai", include_str!("../../policies/share-load.rhai")),
+    ("policies/share-load_test.rhai", include_str!("../../policies/share-load_test.rhai")),
 ];
 
 const REAL: &str = include_str!("init/plane.yaml");

@@ -32,6 +32,7 @@ pub mod run;
 pub mod screen;
 pub mod status;
 pub mod table;
+pub mod test;
 pub mod usage;
 pub mod waiting;
 #[cfg(test)]
@@ -73,6 +74,7 @@ enum Command {
     Init(init::Init),
     Run(run::Run),
     Check(check::Check),
+    Test(test::Test),
     Hypervisor(hypervisor::Hypervisor),
     Status(status::Status),
     Elements(elements::Elements),
@@ -156,6 +158,7 @@ impl Command {
             Command::Init(init) => init.run(context),
             Command::Run(run) => run.run(context),
             Command::Check(check) => check.run(context),
+            Command::Test(test) => test.run(context),
             Command::Hypervisor(hypervisor) => hypervisor.run(),
             Command::Pki(pki) => pki.run(context),
             Command::Bench(bench) => bench.run(context),
@@ -203,6 +206,7 @@ impl Command {
             Command::Init(_)
             | Command::Run(_)
             | Command::Check(_)
+            | Command::Test(_)
             | Command::Hypervisor(_)
             | Command::Module(_)
             | Command::Pki(_)

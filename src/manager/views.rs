@@ -123,6 +123,16 @@ impl Manager {
         self.usage.borrow()
     }
 
+    /// Remembers from now on which lines of policies run. To be called before the first module is loaded.
+    pub fn watch_lines(&mut self) {
+        self.engine.watch_lines();
+    }
+
+    /// The lines of policies that have run since it began to watch, by file.
+    pub fn lines_run(&self) -> crate::policy::Lines {
+        self.engine.lines_run()
+    }
+
     /// An action, open or ended.
     pub fn action(&self, id: ActionId) -> Option<&Action> {
         self.open.get(&id).or_else(|| self.ended.get(&id))

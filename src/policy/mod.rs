@@ -26,6 +26,7 @@ mod runtime;
 mod script;
 mod state;
 mod step;
+pub mod suite;
 pub mod surface;
 #[cfg(test)]
 mod testing;

@@ -53,6 +53,8 @@ pub enum Type {
     Offer,
     /// A module of an offer.
     OfferedModule,
+    /// A simulated world of a test.
+    World,
 }
 
 impl Type {
@@ -80,6 +82,7 @@ impl Type {
             Type::Peer => "peer".into(),
             Type::Offer => "offer".into(),
             Type::OfferedModule => "offered module".into(),
+            Type::World => "world".into(),
         }
     }
 

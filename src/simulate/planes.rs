@@ -84,6 +84,8 @@ pub struct Planes {
     cut: BTreeSet<(usize, usize)>,
     poll: Span,
     delay: Span,
+    /// How often planes tell each other what they have to give, and when the next time is; `None`: never.
+    summaries: Option<(Span, Timestamp)>,
     now: Timestamp,
 }
 
@@ -209,12 +211,31 @@ impl Planes {
     /// Planes that begin to watch their hosts. Messages take `delay` from one to another.
     pub fn new(fleet: Fleet, planes: Vec<Plane>, poll: Span, delay: Span) -> Planes {
         let now = fleet.now();
-        let mut all =
-            Planes { fleet: Mutex::new(fleet), planes, wire: VecDeque::new(), cut: BTreeSet::new(), poll, delay, now };
+        let mut all = Planes {
+            fleet: Mutex::new(fleet),
+            planes,
+            wire: VecDeque::new(),
+            cut: BTreeSet::new(),
+            poll,
+            delay,
+            summaries: None,
+            now,
+        };
         for index in 0..all.planes.len() {
             all.plug(index);
         }
         all
+    }
+
+    /// The planes tell each other what they have to give, as often as this.
+    pub fn with_summaries(mut self, every: Span) -> Planes {
+        self.summaries = Some((every, self.now + every));
+        self
+    }
+
+    /// The manager of a plane, before anything has happened to it.
+    pub fn manager_mut(&mut self, plane: usize) -> &mut Manager {
+        &mut self.planes[plane].manager
     }
 
     /// A plane's links to those that it can reach come up, at both ends.
@@ -261,17 +282,6 @@ impl Planes {
         if changed {
             self.wire.retain(|message| up || pair(message.from, message.to) != pair(a, b));
             self.tell_link(a, b, up);
-        }
-    }
-
-    /// Each plane tells those that it reaches what room it has.
-    pub fn tell_room(&mut self) {
-        for from in 0..self.planes.len() {
-            let (peer, summary) = (self.name(from), self.planes[from].manager.summary());
-            for to in (0..self.planes.len()).filter(|to| *to != from && !self.cut.contains(&pair(from, *to))) {
-                let told = MigrationInput::Summary { peer: peer.clone(), summary: summary.clone() };
-                self.planes[to].inbox.push_back(Input::Migration(told));
-            }
         }
     }
 
@@ -327,14 +337,22 @@ impl Planes {
             if is_so(self) {
                 return Ok(true);
             }
-            let Some(next) = self.next_at().filter(|next| *next <= end) else {
-                self.now = end;
-                lock(&self.fleet).advance(end);
+            if !self.step(end)? {
                 return Ok(is_so(self));
-            };
-            self.now = self.now.max(next);
-            self.happen()?;
+            }
         }
+    }
+
+    /// Lets happen what comes next, up to an instant; says whether there was anything.
+    pub fn step(&mut self, until: Timestamp) -> Result<bool, Died> {
+        let Some(next) = self.next_at().filter(|next| *next <= until) else {
+            self.now = until;
+            lock(&self.fleet).advance(until);
+            return Ok(false);
+        };
+        self.now = self.now.max(next);
+        self.happen()?;
+        Ok(true)
     }
 
     fn next_at(&self) -> Option<Timestamp> {
@@ -344,7 +362,9 @@ impl Planes {
         let polls = self.planes.iter().flat_map(|plane| plane.polls.values().map(|poll| poll.due));
         let due = |plane: &Plane| plane.manager.next_due().map(|due| Timestamp(due.0 - plane.clock_ms));
         let wire = self.wire.iter().map(|message| message.due);
-        polls.chain(lock(&self.fleet).next_change_at()).chain(self.planes.iter().filter_map(due)).chain(wire).min()
+        let summaries = self.summaries.map(|(_, due)| due);
+        let others = self.planes.iter().filter_map(due).chain(wire).chain(summaries);
+        polls.chain(lock(&self.fleet).next_change_at()).chain(others).min()
     }
 
     /// What happens at the present instant.
@@ -367,6 +387,7 @@ impl Planes {
             let message = MigrationInput::Message { peer, ahead_ms, bytes: Bytes(bytes) };
             self.planes[to].inbox.push_back(Input::Migration(message));
         }
+        self.exchange_summaries();
         for plane in 0..self.planes.len() {
             self.poll_hosts(plane);
             let inputs: Vec<Input> = self.planes[plane].inbox.drain(..).collect();
@@ -378,6 +399,20 @@ impl Planes {
             }
         }
         Ok(())
+    }
+
+    /// Each plane hears what those it can reach have to give.
+    fn exchange_summaries(&mut self) {
+        let Some((every, _)) = self.summaries.filter(|(_, due)| *due <= self.now) else { return };
+        self.summaries = Some((every, self.now + every));
+        for from in 0..self.planes.len() {
+            let summary = self.planes[from].manager.summary();
+            for to in (0..self.planes.len()).filter(|to| *to != from && !self.cut.contains(&pair(from, *to))) {
+                let peer = self.name(from);
+                let said = MigrationInput::Summary { peer, summary: summary.clone() };
+                self.planes[to].inbox.push_back(Input::Migration(said));
+            }
+        }
     }
 
     /// A job of the fleet is over: whoever waits for it hears.

@@ -169,7 +169,6 @@ fn what_another_plane_has_decided_is_explained_from_where_it_stood() {
     for plane in [A, B] {
         kit::must(&mut planes, plane, kit::module(LEAVE));
     }
-    planes.tell_room();
     planes.run_for(Span::seconds(6)).unwrap();
     let vm = kit::guest(&planes, "web-1");
     planes.notice(A, &"a-1".into(), vm, NoticeBody::Watchdog("none".into())).unwrap();

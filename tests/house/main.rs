@@ -25,6 +25,7 @@ const ORDER: &[(&str, u32)] = &[
     ("config", 8),
     ("api", 8),
     ("simulate", 8),
+    ("testing", 9),
     ("daemon", 9),
     ("cli", 10),
 ];

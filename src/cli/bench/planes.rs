@@ -32,11 +32,11 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 /// Guests on their way at a time, from each plane to the other.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 64;
 /// Times that all guests change places.
-const EXCHANGES: usize = 8;
+const EXCHANGES: usize = 16;
 /// Memory is compared from here on: by then a plane has as many past migrations and actions at hand as it keeps.
-const FULL: usize = 4;
+const FULL: usize = 8;
 /// All guests must have changed places after so long.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Guests of which one day is measured.

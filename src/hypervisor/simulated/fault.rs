@@ -56,6 +56,8 @@ pub enum Trouble {
 pub enum Mishap {
     /// It crashes.
     Crashes,
+    /// Its watchdog fires; it is switched off.
+    WatchdogOff,
     /// It shuts itself down.
     Stops,
     /// It puts itself to sleep.

@@ -190,6 +190,7 @@ pub enum FaultName {
     GuestSleeps,
     GuestReboots,
     Watchdog,
+    WatchdogOff,
     IoError,
     AgentLost,
 }

@@ -15,7 +15,7 @@ mod host;
 mod live;
 mod load;
 mod migration;
-mod reading;
+pub mod reading;
 mod server;
 mod wire;
 

@@ -12,7 +12,8 @@ const MOST: u32 = 1_000_000;
 
 const PATTERNS: Shape = Shape::List(&Shape::Pattern);
 
-const FLEET: Shape = Shape::Keys(&[
+/// What the file may contain.
+pub const SHAPE: Shape = Shape::Keys(&[
     Key::optional("seed", Shape::Whole),
     Key::required("hosts", Shape::List(&HOST)),
     Key::optional("guests", Shape::List(&GUEST)),
@@ -91,6 +92,7 @@ const FAULT: Shape = Shape::Keys(&[
             "guest_sleeps",
             "guest_reboots",
             "watchdog",
+            "watchdog_off",
             "io_error",
             "agent_lost",
         ]),
@@ -146,7 +148,7 @@ impl FleetPlan {
     /// Reads a description; `file` is what complaints call it. All complaints about the form are told, or else the first one
     /// about the content.
     pub fn parse_all(file: &str, text: &str) -> Result<FleetPlan, Vec<Diagnostic>> {
-        let (plan, document): (FleetPlan, _) = yaml::read(file, text, &FLEET)?;
+        let (plan, document): (FleetPlan, _) = yaml::read(file, text, &SHAPE)?;
         match plan.complaint() {
             None => Ok(plan),
             Some(Complaint { place: (list, number), what }) => {

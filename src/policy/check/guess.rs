@@ -141,7 +141,8 @@ impl Guess {
 impl From<Type> for Guess {
     fn from(kind: Type) -> Guess {
         match kind {
-            Type::Any | Type::HostOrText => Guess::Any,
+            // Policies see no worlds of tests.
+            Type::Any | Type::HostOrText | Type::World => Guess::Any,
             Type::Unit => Guess::Unit,
             Type::Bool => Guess::Bool,
             Type::Int | Type::Instant | Type::Span => Guess::Int,

@@ -42,6 +42,12 @@ pub(super) fn register(engine: &mut Engine, context: &Rc<Context>) {
     value::register(engine);
 }
 
+/// What scripts that test policies can call as well: what needs neither a world nor an event.
+pub(super) fn register_common(engine: &mut Engine) {
+    time::register_spans(engine);
+    value::register(engine);
+}
+
 /// Names of the views, and how they print and compare: also for the engine in which lists of them are printed and searched.
 pub(super) fn register_views(engine: &mut Engine, context: &Rc<Context>) {
     vm::register_view(engine, context);

@@ -109,6 +109,18 @@ impl Fleet {
         Ok(added)
     }
 
+    /// Lets something go wrong at the times it says, counted from now.
+    pub fn fail(&mut self, entry: &FaultPlan) -> Result<(), FleetError> {
+        let hosts: Vec<HostId> = self.hosts.keys().cloned().collect();
+        self.add_faults(entry, &hosts)
+    }
+
+    /// Lets guests get busy at the times it says, counted from now.
+    pub fn heat_up(&mut self, entry: &HeatPlan) -> Result<(), FleetError> {
+        let hosts: Vec<HostId> = self.hosts.keys().cloned().collect();
+        self.add_heat(entry, &hosts)
+    }
+
     fn add_guests(&mut self, entry: &GuestPlan, hosts: &[HostId]) -> Result<Vec<VmId>, FleetError> {
         let mut added = Vec::new();
         let hosts = matching_hosts(&entry.on, hosts).map_err(|what| FleetError(format!("guest {}: {what}", entry.name)))?;
@@ -240,6 +252,7 @@ fn trouble_of(entry: &FaultPlan) -> Option<Trouble> {
 fn mishap_of(entry: &FaultPlan) -> Option<Mishap> {
     match entry.fault {
         FaultName::GuestCrashes => Some(Mishap::Crashes),
+        FaultName::WatchdogOff => Some(Mishap::WatchdogOff),
         FaultName::GuestStops => Some(Mishap::Stops),
         FaultName::GuestSleeps => Some(Mishap::Sleeps),
         FaultName::GuestReboots => Some(Mishap::Reboots),

@@ -66,7 +66,10 @@ impl Fleet {
             let what = format!("guest {name} on host {host}: cannot {verb} while another job works on it");
             return Err(error(ErrorKind::Precondition, what));
         }
-        if let Some(expected) = order.expects.filter(|expected| *expected != guest.state) {
+        // The plane calls a guest that died crashed where its host may say off, and the reverse.
+        let down = |state| matches!(state, VmState::Off | VmState::Crashed);
+        let is_as = |expected| expected == guest.state || down(expected) && down(guest.state);
+        if let Some(expected) = order.expects.filter(|expected| !is_as(*expected)) {
             let what = format!("guest {name} on host {host} is {}, not {expected} as when this was decided", guest.state);
             return Err(error(ErrorKind::Precondition, what));
         }

@@ -81,7 +81,11 @@ pub(super) fn read(vm: VmId, xml: &str) -> Result<Guest, String> {
 pub(super) fn write(guest: &Guest) -> String {
     let Description { name, vcpus, memory_mib, disks, nics, .. } = &guest.description;
     let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&apos;");
-    let disks = disks.iter().map(|disk| format!("<disk type='file'><target dev='{}'/></disk>", escape(disk)));
+    let disk = |disk: &Arc<str>| {
+        let (file, target) = (escape(&format!("/images/{name}-{disk}.img")), escape(disk));
+        format!("<disk type='file'><source file='{file}'/><target dev='{target}'/></disk>")
+    };
+    let disks = disks.iter().map(disk);
     let nics = nics.iter().map(|nic| format!("<interface type='user'><mac address='{}'/></interface>", escape(nic)));
     let devices: String = disks.chain(nics).collect();
     format!(

@@ -112,7 +112,7 @@ pub struct Changes {
 }
 
 /// Ended orders that are remembered; the oldest numbers are forgotten first.
-const ENDED_KEPT: usize = 65_536;
+const ENDED_KEPT: usize = 8_192;
 
 impl Fleet {
     /// The time it has come to.

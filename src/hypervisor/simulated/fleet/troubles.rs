@@ -117,6 +117,11 @@ impl Fleet {
                 self.interrupt(vm, "the guest crashed meanwhile");
                 self.set_state(vm, VmState::Crashed, Reason::Crashed);
             }
+            Mishap::WatchdogOff => {
+                self.interrupt(vm, "the guest's watchdog switched it off meanwhile");
+                self.say(&host, vm, NoticeBody::Watchdog("poweroff".into()));
+                self.set_state(vm, VmState::Off, Reason::Watchdog);
+            }
             Mishap::Stops => {
                 self.interrupt(vm, "the guest shut itself down meanwhile");
                 self.set_state(vm, VmState::Off, Reason::Shutdown);
