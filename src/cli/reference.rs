@@ -203,7 +203,9 @@ fn definitions(view: &ReferenceView) -> String {
     let mut text = "module static;\n".to_owned();
     let mut define = |function: &FunctionView, object: Option<&str>| {
         let object = object.map(|name| format!("this: {name}"));
-        let parameters = function.parameters.iter().map(|one| format!("{}: {}", one.name, in_rhai(&one.kind)));
+        // A number may be given as a whole one or not.
+        let taken = |kind| if kind == "number" { "?" } else { in_rhai(kind) };
+        let parameters = function.parameters.iter().map(|one| format!("{}: {}", one.name, taken(&*one.kind)));
         let parameters: Vec<String> = object.into_iter().chain(parameters).collect();
         let returns = in_rhai(&function.returns);
         text += &format!("\n/// {}\nfn {}({}) -> {returns};\n", function.doc, function.name, parameters.join(", "));
@@ -231,7 +233,7 @@ mod tests {
         let text = markdown(&view);
         for said in [
             "- `on_crashed`: ",
-            "- `vm.migrate_to(target, reason)`",
+            "- `vm.migrate_to(host, reason)`",
             "(needs the permit `migrate`)",
             "- `usage.percentile(",
             "- `world.wait_for(span, condition)` -> true or false",
@@ -243,7 +245,7 @@ mod tests {
             assert!(line.split_once(": ").is_some_and(|(_, doc)| doc.len() > 2), "{line}");
         }
         let text = definitions(&view);
-        assert!(text.contains("fn minutes(n: float) -> int;"), "{text}");
+        assert!(text.contains("fn minutes(n: ?) -> int;"), "{text}");
         assert!(text.contains("fn get cpu(this: vm) -> float;"), "{text}");
     }
 }
