@@ -135,7 +135,13 @@ pub fn explain(manager: &Manager, id: ActionId, recent: &[RecordView]) -> Result
         })
     })?;
     let world = manager.world();
-    let label = |element: &ElementId| world.label(element);
+    // What another plane has read is named from where it stood: its own name, and guests that are not known here.
+    let elsewhere = manager.decided_elsewhere(action);
+    let label = |element: &ElementId| match &elsewhere {
+        Some(plane) if *element == ElementId::Plane => plane.to_string(),
+        Some(plane) if element.vm().is_some_and(|vm| !world.knows(vm)) => format!("a guest of plane {plane}"),
+        _ => world.label(element),
+    };
     let proposal = &action.proposal;
     let module = proposal.embot.as_ref().map(|embot| &*embot.module);
     let view = ActionView::new(action, &world);

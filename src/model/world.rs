@@ -145,6 +145,11 @@ impl World {
         }
     }
 
+    /// Is the guest here, or was it?
+    pub fn knows(&self, vm: VmId) -> bool {
+        self.vms.contains_key(&vm) || self.gone.contains_key(&vm)
+    }
+
     /// Adds or replaces a host. Its list of guests is kept by this type.
     pub fn put_host(&mut self, mut host: Host) {
         host.vms = self.vms().filter(|vm| vm.host == host.id).map(|vm| vm.id).collect();

@@ -285,17 +285,6 @@ impl Planes {
         }
     }
 
-    /// Each plane tells those that it reaches what room it has.
-    pub fn tell_room(&mut self) {
-        for from in 0..self.planes.len() {
-            let (peer, summary) = (self.name(from), self.planes[from].manager.summary());
-            for to in (0..self.planes.len()).filter(|to| *to != from && !self.cut.contains(&pair(from, *to))) {
-                let told = MigrationInput::Summary { peer: peer.clone(), summary: summary.clone() };
-                self.planes[to].inbox.push_back(Input::Migration(told));
-            }
-        }
-    }
-
     /// A plane's daemon died and was started again, with what its store holds. What was on its way to or from the old one is
     /// lost; its hosts go on.
     pub fn restart(&mut self, plane: usize, manager: Manager, store: Store) {

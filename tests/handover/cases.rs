@@ -1,8 +1,11 @@
 //! What must hold of each handover: where the guest runs, whose it is, what its embot knows.
 
 use crate::kit::{self, A, ADMIT, B, DENY};
+use embot::api::explain::explain;
 use embot::hypervisor::simulated::{Fault, Trouble};
-use embot::model::{ActionState, ActionUpdate, ElementId, NoticeBody, Outcome, Record, Span, Timestamp, VmId, VmState};
+use embot::model::{
+    ActionKind, ActionState, ActionUpdate, ElementId, NoticeBody, Outcome, Record, Span, Timestamp, VmId, VmState,
+};
 use embot::simulate::planes::Planes;
 use embot::store::{SimulatedDisk, Store};
 
@@ -138,4 +141,45 @@ fn room_is_kept_as_long_as_a_copy_takes_it() {
     planes.run_for(Span::seconds(30)).unwrap();
     assert!(planes.fleet().look(&target, vm).unwrap().is_none());
     assert!(planes.manager(B).world().reserved.is_empty());
+}
+
+/// Sends its guest away when the watchdog fires, after a look around.
+const LEAVE: (&str, &str) = (
+    "
+module: leave
+version: '1'
+policies: [leave.rhai]
+covers: { each: vm }
+mode: act
+permits: [handover]
+",
+    "
+fn on_watchdog(vm, plane) {
+    for other in vm.host.vms {
+        if other.name == vm.name { continue; }
+        if plane.armed && other.running { vm.migrate_to(peers()[0], \"it is wanted there\"); }
+    }
+}
+",
+);
+
+#[test]
+fn what_another_plane_has_decided_is_explained_from_where_it_stood() {
+    let mut planes = kit::ready([0, 0], kit::ADMIT);
+    for plane in [A, B] {
+        kit::must(&mut planes, plane, kit::module(LEAVE));
+    }
+    planes.run_for(Span::seconds(6)).unwrap();
+    let vm = kit::guest(&planes, "web-1");
+    planes.notice(A, &"a-1".into(), vm, NoticeBody::Watchdog("none".into())).unwrap();
+    kit::until_over(&mut planes);
+    let explained = |plane: usize| {
+        let manager = planes.manager(plane);
+        let handover = manager.actions().find(|action| matches!(action.proposal.kind, ActionKind::Handover { .. }));
+        let chain = explain(manager, handover.expect("a handover").id, &[]).unwrap();
+        let named = |what: &str| chain.reads.iter().find(|read| read.what == what).map(|read| read.of.clone());
+        (named("armed"), named("state").or(named("running")))
+    };
+    assert_eq!(explained(A), (Some("a".to_owned()), Some("web-2".to_owned())));
+    assert_eq!(explained(B), (Some("a".to_owned()), Some("a guest of plane a".to_owned())));
 }

@@ -2,7 +2,7 @@
 
 use super::{Entry, Machine};
 use crate::manager::Manager;
-use crate::model::{HostId, MigrationId, Outcome, Peer, Phase, Side, Summary, VmId};
+use crate::model::{Action, HostId, MigrationId, Outcome, Peer, Phase, Side, Summary, VmId};
 use std::sync::Arc;
 
 /// A migration as this plane has it.
@@ -82,6 +82,16 @@ impl Manager {
     /// One migration.
     pub fn migration_named(&self, id: &MigrationId) -> Option<MigrationView> {
         self.handovers.entries.get(id).map(|entry| self.migration_view(id, entry))
+    }
+
+    /// The plane that decided this, where it was not this one: the guest has come from there since.
+    pub fn decided_elsewhere(&self, action: &Action) -> Option<Arc<str>> {
+        let vm = action.proposal.kind.vm()?;
+        let rows = self.handovers.entries.of(vm).map(|(_, entry)| &entry.row);
+        // Epochs rise from stay to stay, so it was decided in the stay that the first of these ended.
+        let ended = rows.filter(|row| row.outcome == Some(Outcome::Moved) && row.epoch >= action.epoch);
+        let first = ended.min_by_key(|row| row.epoch)?;
+        (first.side == Side::Target).then(|| first.peer.clone())
     }
 
     /// What this plane has to give, for its peers.
