@@ -136,7 +136,7 @@ impl Calm {
     fn new() -> Calm {
         let (pair, wires) = wired(QUIET);
         for plane in &pair.planes {
-            let changes = "migration: { copy_storage: true }\nhandover: { step_timeout: 6s }\npeers: [";
+            let changes = "migration: { copy_storage: true }\nhandover: { step_timeout: 6s, names: { paths: { /images/: /images/ } } }\npeers: [";
             plane.configure(&[("peers: [", changes)]);
             plane.deploy("admit-offers");
             fs::write(plane.path("policies/heavy.rhai"), HEAVY.1).expect("a file");

@@ -4,6 +4,7 @@ use embot::embot::package::{SigningKey, TrustStore, TrustedKey};
 use embot::hypervisor::MigrationLimits;
 use embot::hypervisor::simulated::{Fleet, FleetPlan};
 use embot::manager::{HandoverSettings, HostSettings, Manager, MigrationView, Settings};
+use embot::migration::message::Rewrite;
 use embot::model::{ActionKind, Command, ElementId, HostId, Mode, Peer, Reply, Span, Timestamp, Verb, VmId};
 use embot::plan::{Guardrails, Rate};
 use embot::policy::Limits;
@@ -90,6 +91,8 @@ pub fn settings(name: &str) -> Settings {
     let handover = HandoverSettings {
         peers: vec![Peer::new(other, true, true)],
         trust: TrustStore::new(TRUSTED.with(|trusted| trusted.borrow().clone())),
+        // Both planes reach the same files under the same names.
+        rewrites: vec![Rewrite::File { from: "/images/".into(), to: "/images/".into() }],
         module_key: Some(Arc::new(key(name.as_bytes()[0]))),
         destinations: [1, 2].map(|number| (host(number), ("simulated".into(), "".into()))).into(),
         ..HandoverSettings::default()
