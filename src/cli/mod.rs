@@ -28,6 +28,7 @@ pub mod modules;
 pub mod peers;
 pub mod pki;
 pub mod plan;
+pub mod reference;
 pub mod run;
 pub mod screen;
 pub mod status;
@@ -75,6 +76,7 @@ enum Command {
     Run(run::Run),
     Check(check::Check),
     Test(test::Test),
+    Reference(reference::Reference),
     Hypervisor(hypervisor::Hypervisor),
     Status(status::Status),
     Elements(elements::Elements),
@@ -159,6 +161,7 @@ impl Command {
             Command::Run(run) => run.run(context),
             Command::Check(check) => check.run(context),
             Command::Test(test) => test.run(context),
+            Command::Reference(reference) => reference.run(context),
             Command::Hypervisor(hypervisor) => hypervisor.run(),
             Command::Pki(pki) => pki.run(context),
             Command::Bench(bench) => bench.run(context),
@@ -207,6 +210,7 @@ impl Command {
             | Command::Run(_)
             | Command::Check(_)
             | Command::Test(_)
+            | Command::Reference(_)
             | Command::Hypervisor(_)
             | Command::Module(_)
             | Command::Pki(_)

@@ -14,6 +14,9 @@ use rhai::{AST, Dynamic, Engine, EvalAltResult, FnPtr, NativeCallContext, Optimi
 use std::cell::RefCell;
 use std::rc::Rc;
 
+/// How the files of test scripts end. They stand beside the policies.
+pub const SUFFIX: &str = "_test.rhai";
+
 /// How the names of tests begin.
 pub const PREFIX: &str = "test_";
 

@@ -16,6 +16,7 @@ mod report;
 mod world;
 
 pub use library::Library;
+pub use crate::policy::suite::SUFFIX;
 pub use report::{Coverage, Report, TestReport, junit};
 
 use crate::error::Diagnostic;
@@ -33,9 +34,6 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use world::World;
-
-/// How the files of test scripts end.
-pub const SUFFIX: &str = "_test.rhai";
 
 /// So many lines of what happened are shown where a test fails.
 const TOLD: usize = 20;

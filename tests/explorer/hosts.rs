@@ -10,6 +10,8 @@
 //! source:   runs, or off        off                   off                 off
 //! target:   defined before, and off all the time
 //! ```
+//! guest:    runs --asked by the job--> runs, `shuts_down` --some time later--> off --started by its owner--> runs
+//! ```
 //! A cold job only *asks* the guest to shut down. The guest goes off some time later, whatever has become of the job, of who
 //! asked, and of the handover: only power that fails first, or a start, makes it forget.
 

@@ -39,6 +39,7 @@ fn goes_off_too_late(planes: &mut Planes, vm: VmId) {
     kit::until_over(planes);
     assert!(stayed(planes).contains("did not shut down"), "{}", stayed(planes));
     assert_eq!(place(planes, vm).1, VmState::Running, "it has not heard yet");
+    assert!(kit::notices(planes).contains("is started again if it still does"), "{}", kit::notices(planes));
     assert!(planes.run_until(Span::minutes(1), |planes| place(planes, vm).1 == VmState::Off).unwrap());
 }
 

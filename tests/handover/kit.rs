@@ -95,6 +95,8 @@ pub fn settings(name: &str) -> Settings {
         rewrites: vec![Rewrite::File { from: "/images/".into(), to: "/images/".into() }],
         module_key: Some(Arc::new(key(name.as_bytes()[0]))),
         destinations: [1, 2].map(|number| (host(number), ("simulated".into(), "".into()))).into(),
+        // Images lie in the same folder everywhere.
+        rewrites: vec![Rewrite::File { from: "/images/".into(), to: "/images/".into() }],
         ..HandoverSettings::default()
     };
     Settings {

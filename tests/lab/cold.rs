@@ -37,6 +37,11 @@ fn what_a_guest_needs_and_does_not_bring_is_looked_for_before_it_is_defined() {
     execute(&a, ActionKind::Adopt { vm }).unwrap();
     let off = a.definition(vm).unwrap();
     assert_eq!(off.bases, [base.as_str().into()]);
+    // Who looks at the same folder at the same time does not cross the others.
+    std::thread::scope(|scope| {
+        let look = || (0..5).for_each(|_| assert_eq!(lab.host("host-a").definition(vm).unwrap().bases, off.bases));
+        (0..4).for_each(|_| drop(scope.spawn(look)));
+    });
     assert!(off.autostart && off.persistent);
     lab.virsh("host-a", &["start", "linked"]).unwrap();
     assert_eq!(a.definition(vm).unwrap().bases, off.bases, "its QEMU says the same");
@@ -64,6 +69,21 @@ fn what_a_guest_needs_and_does_not_bring_is_looked_for_before_it_is_defined() {
     // From the moment it is taken over its host starts it by itself, and not before.
     let described = || domain(&report(&b), vm).unwrap().description.clone();
     assert!(!described().unwrap().autostart);
+    // A base image that only has the right name is found out before anything is copied.
+    a.hand_over(&step(vm, 1, 1, HandoverStep::Seal { becomes: mark("home", 2) }), &Waiting::default()).unwrap();
+    let here = Destination { host: "host-b".into(), uri: lab.uri("host-b").into(), migration_uri: None };
+    let limits = MigrationLimits { copy_storage: true, ..MigrationLimits::default() };
+    let transfer = *transfer(here, ResumeBy::Manager);
+    let copy = HandoverStep::Copy(Box::new(Transfer { rewriting: rewriting.clone(), limits, ..transfer }));
+    let copied = || a.hand_over(&step(vm, 1, 2, copy.clone()), &Waiting::default());
+    let other = image(&lab, "host-b", "base.qcow2");
+    let written = Command::new("qemu-io").args(["-f", "qcow2", "-c", "write 0 4M"]).arg(&other).output().unwrap();
+    assert!(written.status.success(), "{written:?}");
+    let (kind, what) = failure(copied());
+    assert!(kind == ErrorKind::Precondition && what.contains(&base), "{kind:?} {what}");
+    qemu_img(&[], &other);
+    std::fs::remove_file(image(&lab, "host-b", "linked.qcow2")).unwrap();
+    copied().unwrap();
     let resume = HandoverStep::Resume { becomes: mark("home", 2), start: false };
     b.hand_over(&step(vm, 1, 2, resume), &Waiting::default()).unwrap();
     assert!(until("the flag", || described().map(|described| described.autostart).filter(|is_set| *is_set)));

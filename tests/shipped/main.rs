@@ -175,3 +175,21 @@ fn filters_and_scripts_that_cannot_be_read() {
     let report = outcome("fn helper() { }");
     assert!(report.complaints[0].to_string().contains("there is no test in it"), "{}", report.complaints[0]);
 }
+
+#[test]
+fn the_readmes_first_policy_does_what_its_test_says() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let block = |kind: &str, with: &str| {
+        let begins = format!("```{kind}\n");
+        let blocks = readme.split(&begins).skip(1).filter_map(|rest| rest.split_once("\n```"));
+        let mut found = blocks.map(|(block, _)| block.to_owned()).filter(|block| block.contains(with));
+        found.next().unwrap_or_else(|| panic!("the README has no {kind} with `{with}`"))
+    };
+    let mut library = Library::default();
+    library.add_manifest("rest-batch.yaml", &block("yaml", "module: rest-batch")).unwrap();
+    library.add_policy("rest-batch.rhai", &block("rhai", "fn on_load(vm, host, settings)"));
+    let scripts = vec![("rest-batch_test.rhai".to_owned(), block("rhai", "fn test_"))];
+    let report = run(&Plan { library: Arc::new(library), ..plan(scripts) }, |_| {});
+    assert_eq!((report.passed, report.failed), (1, 0), "{:#?}", report.tests);
+    assert!(report.coverage[0].missed.is_empty(), "{:?}", report.coverage);
+}

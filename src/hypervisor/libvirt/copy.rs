@@ -5,12 +5,14 @@
 //!                                                             then: download again --> SHA-256, the same?
 //! ```
 //! What it takes: this daemon reaches the target's libvirtd. A file there that is of the same size is written over (it is what
-//! an attempt before left, or the image that an admin made for it); one of another size is an error. Nothing is deleted.
+//! an attempt before left, or the image that an admin made for it); one of another size is an error. Nothing is deleted. Base
+//! images are not copied; the target's must be of the same size.
 
+use super::description::escape;
 use super::failure::{Trouble, is_missing};
 use super::handover::{Hand, judge_here};
 use super::session::{ACT_LONG, ANSWER, Door, Session};
-use super::volumes::{in_pool, physical, with_volume};
+use super::volumes::{self, in_pool, physical, with_volume};
 use crate::hypervisor::{ErrorKind, HypervisorError, Portrait, SAVED, Transfer, Verdict, portrait};
 use crate::model::{Progress, Timestamp};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -62,10 +64,19 @@ fn copy_by(hand: &Hand<'_>, transfer: &Transfer, by: Option<Timestamp>) -> Resul
     let door = Door { host: transfer.destination.host.clone(), uri: transfer.destination.uri.clone() };
     let target = Session::open(&door, None);
     another_host(hand, &target, &door)?;
+    let mut bases: Vec<Arc<str>> = Vec::new();
+    for file in &files {
+        let path = file.from.clone();
+        let read = format!("read what {path} rests on");
+        bases.extend(hand.session.call(read, ANSWER, move |connect| volumes::bases(connect, &path))?);
+    }
+    bases.sort();
+    bases.dedup();
+    bases.iter().try_for_each(|base| same_base(hand, &target, &door, base))?;
     let mut sizes = Vec::new();
     for file in &files {
         let path = file.from.clone();
-        let size = move |connect: &Connect| with_volume(connect, &path, |volume, _| physical(volume));
+        let size = move |connect: &Connect| with_volume(connect, &path, physical);
         sizes.push(hand.session.call(format!("read the size of {}", file.from), ANSWER, size)?);
     }
     // Each byte goes over twice: there, and back to be verified.
@@ -91,6 +102,28 @@ fn copy_by(hand: &Hand<'_>, transfer: &Transfer, by: Option<Timestamp>) -> Resul
     }
     hand.watch.progress(Progress { done_bytes: before, total_bytes });
     Ok(())
+}
+
+/// A base image stays where it is: the target must have the very same. Reading all of it for one guest would take far longer than
+/// what is copied of the guest, so its size has to do.
+fn same_base(hand: &Hand<'_>, target: &Session, door: &Door, base: &Arc<str>) -> Result<(), HypervisorError> {
+    let size = |session: &Session| {
+        let path = base.clone();
+        session.call(format!("read the size of {base}"), ANSWER, move |connect| volumes::size(connect, &path))
+    };
+    let (here, there) = (size(hand.session)?, size(target)?);
+    if here == there {
+        return Ok(());
+    }
+    let bytes = |size: Option<u64>| size.map_or_else(|| "missing".to_owned(), |bytes| format!("{bytes} bytes"));
+    let what = format!(
+        "the image {base}, which a disk of guest {} rests on, is another on {}: {} there, {} here",
+        hand.handover.vm,
+        door.host,
+        bytes(there),
+        bytes(here)
+    );
+    Err(HypervisorError::new(ErrorKind::Precondition, what))
 }
 
 /// A URI such as `qemu:///system` names this very host wherever it is read: files would be written over themselves.
@@ -169,7 +202,7 @@ fn read(
     meter: &Meter,
     mut take: impl FnMut(Vec<u8>) -> bool,
 ) -> Result<Digested, Trouble> {
-    with_volume(connect, path, |volume, _| {
+    with_volume(connect, path, |volume| {
         let stream = Stream::new(connect, 0)?;
         volume.download(&stream, 0, bytes, 0)?;
         let mut digest = Sha256::new();
@@ -208,8 +241,9 @@ fn write(connect: &Connect, path: &str, bytes: u64, blocks: &Receiver<Vec<u8>>) 
             Err(error) if is_missing(&error) => {
                 // Raw: its bytes are taken as they come, whatever they mean.
                 let volume = format!(
-                    "<volume><name>{name}</name><capacity unit='bytes'>{bytes}</capacity><allocation>0</allocation>\
-                     <target><format type='raw'/></target></volume>"
+                    "<volume><name>{}</name><capacity unit='bytes'>{bytes}</capacity><allocation>0</allocation>\
+                     <target><format type='raw'/></target></volume>",
+                    escape(name)
                 );
                 StorageVol::create_xml(pool, &volume, 0)?
             }

@@ -64,7 +64,8 @@ impl Marked {
     }
 }
 
-fn escape(text: &str) -> String {
+/// Text as it stands in XML.
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

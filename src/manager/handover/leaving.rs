@@ -152,7 +152,7 @@ impl Manager {
                 ActionKind::Shutdown { .. }
                     | ActionKind::Destroy { .. }
                     | ActionKind::Save { .. }
-                    | ActionKind::Handover { .. }
+                    | ActionKind::Handover { live: false, .. }
             )
         };
         let of_it = |action: &&Action| action.id.0 > id.number && action.proposal.kind.vm() == Some(vm);

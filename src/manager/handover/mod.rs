@@ -498,7 +498,9 @@ impl Manager {
             }
             (Some(Outcome::Moved), Side::Target) => (Level::Info, format!("guest {name} has come from plane {peer}")),
             (Some(Outcome::Stayed { reason }), Side::Source) => {
-                (Level::Warning, format!("guest {name} has not gone to plane {peer}: {reason}"))
+                let owed = matches!(&entry.machine, Machine::Source(machine) if machine.start_owed.is_some());
+                let owed = if owed { "; it was asked to shut down, and is started again if it still does" } else { "" };
+                (Level::Warning, format!("guest {name} has not gone to plane {peer}: {reason}{owed}"))
             }
             (Some(Outcome::Stayed { reason }), Side::Target) => {
                 (Level::Info, format!("guest {name} has not come from plane {peer}: {reason}"))
