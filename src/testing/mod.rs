@@ -15,8 +15,8 @@ mod plain;
 mod report;
 mod world;
 
-pub use library::Library;
 pub use crate::policy::suite::SUFFIX;
+pub use library::Library;
 pub use report::{Coverage, Report, TestReport, junit};
 
 use crate::error::Diagnostic;

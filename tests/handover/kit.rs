@@ -91,8 +91,6 @@ pub fn settings(name: &str) -> Settings {
     let handover = HandoverSettings {
         peers: vec![Peer::new(other, true, true)],
         trust: TrustStore::new(TRUSTED.with(|trusted| trusted.borrow().clone())),
-        // Both planes reach the same files under the same names.
-        rewrites: vec![Rewrite::File { from: "/images/".into(), to: "/images/".into() }],
         module_key: Some(Arc::new(key(name.as_bytes()[0]))),
         destinations: [1, 2].map(|number| (host(number), ("simulated".into(), "".into()))).into(),
         // Images lie in the same folder everywhere.
