@@ -101,7 +101,7 @@ fn what_is_wrong_in_a_test_is_said_with_its_line_and_a_remedy() {
             "`adopt` belongs to one of the `planes`",
         ),
         ("it().deploy(\"restart-crashd\")", "did you mean `restart-crashed`?"),
-        ("it().deploy(\"restart-crashed\", #{ settings: #{ mist: 5 } })", "did you mean `most`?"),
+        ("it().deploy(\"restart-crashed\", #{ settings: #{ mist: 5 } })", "no policy of the module has a setting `mist`"),
         ("it().fault(#{ fault: \"guest_crashes\", guest: \"wbe\" })", "did you mean `web`?"),
         ("it().fault(#{ fault: \"guest_cries\", guest: \"web\" })", "guest_crashes"),
         ("it().order(\"start\", \"nobody\")", "nobody"),
