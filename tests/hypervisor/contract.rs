@@ -56,9 +56,9 @@ pub trait Fixture: Send + Sync {
         self.destination(side)
     }
 
-    /// What a guest of this fixture needs of the other host, named.
+    /// What a guest of this fixture needs of the other host, named: the folder of simulated disks, where it does not say otherwise.
     fn rewriting(&self) -> Rewriting {
-        Rewriting::default()
+        Rewriting { paths: [("/images/".into(), "/images/".into())].into(), ..Rewriting::default() }
     }
 
     /// Makes a guest on a host: at least 2 processors and 64 MiB.
