@@ -54,11 +54,24 @@ pub struct VersionView {
     pub policies: BTreeMap<String, String>,
 }
 
+/// What a policy's author wrote above one of its functions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocView {
+    /// The policy.
+    pub policy: String,
+    /// The function.
+    pub function: String,
+    /// The text.
+    pub text: String,
+}
+
 /// A module with the texts of its versions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModuleDetail {
     /// The module.
     pub module: ModuleView,
+    /// What is written above the functions of the version in force.
+    pub docs: Vec<DocView>,
     /// Its versions, the one in force first.
     pub versions: Vec<VersionView>,
 }
@@ -109,7 +122,13 @@ pub(crate) fn detail(module: &manager::ModuleView) -> ModuleDetail {
         manifest: version.manifest.to_string(),
         policies: version.policies.iter().map(|(file, text)| (file.to_string(), text.to_string())).collect(),
     });
-    ModuleDetail { module: ModuleView::new(module), versions: versions.collect() }
+    let doc = |policy: &str, (function, text): &(String, String)| DocView {
+        policy: policy.to_owned(),
+        function: function.clone(),
+        text: text.clone(),
+    };
+    let docs = module.docs.iter().flat_map(|(policy, docs)| docs.iter().map(|one| doc(policy, one)));
+    ModuleDetail { module: ModuleView::new(module), docs: docs.collect(), versions: versions.collect() }
 }
 
 pub(super) async fn get_list(State(api): State<Api>) -> Result<Json<Vec<ModuleView>>, ApiError> {
@@ -129,7 +148,7 @@ pub(super) async fn get_one(State(api): State<Api>, Path(name): Path<String>) ->
     let names = modules.iter().map(|module| &module.module).chain(idle.iter().map(|module| &module.module));
     let unknown = unknown(&name, names.map(|name| &**name));
     let found = idle.iter().find(|module| *module.module == *name).ok_or(unknown)?;
-    Ok(Json(ModuleDetail { module: found.clone().into(), versions: Vec::new() }))
+    Ok(Json(ModuleDetail { module: found.clone().into(), docs: Vec::new(), versions: Vec::new() }))
 }
 
 /// No module has this name.

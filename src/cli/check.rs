@@ -104,9 +104,13 @@ fn is_manifest(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
+fn is_script(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "rhai")
+}
+
 fn is_policy(path: &Path) -> bool {
     // Tests stand beside policies, and are none.
-    path.extension().is_some_and(|extension| extension == "rhai") && !path.to_string_lossy().ends_with(SUFFIX)
+    is_script(path) && !path.to_string_lossy().ends_with(SUFFIX)
 }
 
 fn is_configuration(path: &Path) -> bool {
@@ -160,7 +164,7 @@ impl Files {
             self.configuration(path);
             return Ok(());
         }
-        if !is_manifest(path) && !is_policy(path) {
+        if !is_manifest(path) && !is_script(path) {
             return Err(Failure::wrong(format!("{shown} is neither a manifest nor a policy"))
                 .with_hint("manifests end in .yaml, policies in .rhai"));
         }
@@ -205,7 +209,7 @@ impl Files {
                 }
             } else if is_configuration(&path) && depth < DEEPEST {
                 self.configuration(&path);
-            } else if (is_manifest(&path) && !is_configuration(&path)) || is_policy(&path) {
+            } else if (is_manifest(&path) && !is_configuration(&path)) || is_script(&path) {
                 self.read_file(&path)?;
             }
         }

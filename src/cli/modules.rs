@@ -160,6 +160,19 @@ fn render(modules: &[ModuleView], screen: &Screen) -> String {
     if text.is_empty() { "no module is loaded (`embot modules load FILE`)\n".to_owned() } else { text }
 }
 
+/// The function that declares a policy's settings.
+const SETTINGS: &str = "settings";
+
+/// What a policy's author says of one of its settings: the item of a list, above `fn settings()`, that begins with its name.
+fn said_of(detail: &ModuleDetail, policy: &str, key: &str) -> Option<String> {
+    let doc = detail.docs.iter().find(|doc| doc.policy == policy && doc.function == SETTINGS)?;
+    let begins = format!("- `{key}`: ");
+    let mut lines = doc.text.lines().map(str::trim).skip_while(|line| !line.starts_with(&begins));
+    let first = lines.next()?.strip_prefix(&begins)?;
+    let more = lines.take_while(|line| !line.is_empty() && !line.starts_with("- "));
+    Some(std::iter::once(first).chain(more).collect::<Vec<_>>().join(" "))
+}
+
 fn render_detail(detail: &ModuleDetail, texts: bool, screen: &Screen) -> String {
     let module = &detail.module;
     let set = if module.mode_set { " (in place of the manifest's)" } else { " (as its manifest says)" };
@@ -172,7 +185,8 @@ fn render_detail(detail: &ModuleDetail, texts: bool, screen: &Screen) -> String 
     ];
     for (policy, settings) in &module.settings {
         for (key, value) in settings {
-            rows.push(("setting", format!("{key} = {value} ({policy})")));
+            let said = said_of(detail, policy, key).map_or(String::new(), |said| format!(": {said}"));
+            rows.push(("setting", format!("{key} = {value} ({policy}){said}")));
         }
     }
     let suspended = if module.suspended > 0 { format!(", {} suspended", module.suspended) } else { String::new() };
@@ -181,6 +195,10 @@ fn render_detail(detail: &ModuleDetail, texts: bool, screen: &Screen) -> String 
         rows.push(("loaded", format!("{} by {by}", screen.date(at))));
     }
     let mut text = pairs(&rows, screen);
+    for doc in detail.docs.iter().filter(|doc| doc.function != SETTINGS) {
+        let lines: String = doc.text.lines().map(|line| format!("  {line}\n")).collect();
+        text += &format!("\n{} ({})\n{lines}", doc.function, doc.policy);
+    }
     if let Some(version) = detail.versions.first().filter(|_| texts) {
         text += &format!("\n--- {}\n{}", version.file, version.manifest);
         for (file, policy) in &version.policies {

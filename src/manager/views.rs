@@ -39,6 +39,8 @@ pub struct ModuleView {
     pub permits: BTreeSet<Verb>,
     /// Settings in force, by policy.
     pub settings: BTreeMap<Arc<str>, BTreeMap<String, Value>>,
+    /// What their author wrote above their functions, by policy: the function's name and the text.
+    pub docs: BTreeMap<Arc<str>, Vec<(String, String)>>,
     /// How many embots it has.
     pub embots: usize,
     /// How many of them are suspended.
@@ -179,6 +181,7 @@ impl Manager {
         for module in self.roster.modules() {
             let mine = || self.roster.embots().filter(|embot| embot.id.module == module.manifest.module);
             let settings = module.policies.iter().map(|policy| (policy.policy().name().clone(), policy.settings().clone()));
+            let docs = module.policies.iter().map(|policy| (policy.policy().name().clone(), policy.policy().docs().to_vec()));
             views.push(ModuleView {
                 module: module.manifest.module.clone(),
                 version: module.manifest.version.clone(),
@@ -187,6 +190,7 @@ impl Manager {
                 mode_set: module.row.mode.is_some(),
                 permits: module.manifest.permits.clone(),
                 settings: settings.collect(),
+                docs: docs.collect(),
                 embots: mine().count(),
                 suspended: mine().filter(|embot| embot.suspended.is_some()).count(),
                 versions: module.row.versions.clone(),

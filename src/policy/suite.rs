@@ -7,12 +7,14 @@ use super::error::{at, failed, unreadable};
 use super::functions::register_common;
 use super::script::{definition, functions};
 use super::state::{to_dynamic, to_value};
-use super::surface::{Function, Parameter, Type, TypeTable};
-use crate::error::Diagnostic;
+use super::surface::{Function, Parameter, Type, TypeTable, function, parameter};
+use crate::error::{Diagnostic, nearest};
 use crate::model::{Span, Timestamp, Value};
-use rhai::{AST, Dynamic, Engine, EvalAltResult, FnPtr, NativeCallContext, OptimizationLevel, Position, Scope};
-use std::cell::RefCell;
+use rhai::{AST, Dynamic, Engine, EvalAltResult, FnPtr, NativeCallContext, OptimizationLevel, Position, Scope, Stmt};
+use serde::Serialize;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 /// How the files of test scripts end. They stand beside the policies.
 pub const SUFFIX: &str = "_test.rhai";
@@ -20,8 +22,11 @@ pub const SUFFIX: &str = "_test.rhai";
 /// How the names of tests begin.
 pub const PREFIX: &str = "test_";
 
-/// Operations of one test: a test that needs more does not end.
-const OPERATIONS: u64 = 200_000_000;
+/// Characters of a text and entries of a list that a test may make.
+const MOST: usize = 1 << 20;
+
+/// The wall clock is read once in so many operations of a test.
+const CLOCK_EVERY: u64 = 256;
 
 /// A world as its tests see it: planes and the fleet below them.
 pub trait Stage {
@@ -41,14 +46,6 @@ pub type SharedStage = Rc<RefCell<dyn Stage>>;
 /// Makes a world as `world(...)` describes it.
 pub type Builder = Rc<dyn Fn(&Value) -> Result<SharedStage, String>>;
 
-const fn parameter(name: &'static str, kind: Type) -> Parameter {
-    Parameter { name, kind }
-}
-
-const fn function(name: &'static str, parameters: &'static [Parameter], returns: Type, doc: &'static str) -> Function {
-    Function { name, parameters, returns, verb: None, doc }
-}
-
 const MAPS: Type = Type::Array(&Type::Map);
 const GUEST: Parameter = parameter("guest", Type::Text);
 const HOST: Parameter = parameter("host", Type::Text);
@@ -65,7 +62,7 @@ pub const WORLD: TypeTable = TypeTable {
     methods: &[
         function("plane", &[parameter("name", Type::Text)], Type::World, "the same world, seen from another of its planes"),
         function("now", &[], Type::Instant, "the present instant"),
-        function("run", &[SPAN], Type::Unit, "lets time pass"),
+        function("run", &[SPAN], Type::Unit, "lets time pass: `run(minutes(5))`, in ms"),
         function(
             "wait_for",
             &[SPAN, parameter("condition", Type::Any)],
@@ -84,13 +81,13 @@ pub const WORLD: TypeTable = TypeTable {
             "fault",
             &[parameter("fault", Type::Map)],
             Type::Unit,
-            "something goes wrong now, written as in a fleet file: `#{ fault: \"guest_crashes\", guest: \"web\" }`",
+            "something goes wrong now (or after `at`), written as in a fleet file: `#{ fault: \"guest_crashes\", guest: \"web\" }`; a wrong word is answered with all there are",
         ),
         function(
             "heat",
             &[parameter("heat", Type::Map)],
             Type::Unit,
-            "guests get busy now, written as in a fleet file: `#{ guests: [\"web\"], cpu: 0.9, \"for\": minutes(5) }`",
+            "guests get busy now (or after `at`), written as in a fleet file: `#{ guests: [\"web\"], cpu: 0.9, \"for\": minutes(5) }`",
         ),
         function(
             "link",
@@ -128,9 +125,19 @@ pub const WORLD: TypeTable = TypeTable {
             Type::Unit,
             "the same with a target: `migrate` to a host, `handover` to a plane",
         ),
-        function("vm", &[GUEST], Type::Map, "a guest as the plane knows it; `()` where it knows none of this name"),
-        function("host", &[HOST], Type::Map, "a host as the plane knows it; `()` where it knows none of this name"),
-        function("actions", &[], MAPS, "what was planned and advised, the oldest first"),
+        function(
+            "vm",
+            &[GUEST],
+            Type::Map,
+            "a guest as the plane knows it, as in `embot elements GUEST --output json`; `()` where it knows none of this name",
+        ),
+        function(
+            "host",
+            &[HOST],
+            Type::Map,
+            "a host as the plane knows it, as in `embot elements HOST --output json`; `()` where it knows none of this name",
+        ),
+        function("actions", &[], MAPS, "what was planned and advised, the oldest first, as in `embot plan --output json`"),
         function("actions", &[parameter("verb", Type::Text)], MAPS, "the same of one kind: `actions(\"migrate\")`"),
         function("refusals", &[], MAPS, "what the planner refused, the oldest first; `guardrail` names the reason in one word"),
         function("notices", &[], MAPS, "what admins were told: `level`, `text`, `by`, `at`"),
@@ -157,7 +164,7 @@ pub const TEST_FUNCTIONS: &[Function] = &[
         "world",
         &[parameter("description", Type::Map)],
         Type::World,
-        "a new world: the keys of a fleet file and those of plane.yaml, or `planes: #{ name: #{ hosts: [\"a-*\"], ... } }`",
+        "a new world: the keys of a fleet file and those of plane.yaml, or `planes: #{ a: #{ hosts: [\"a-*\"], ... }, ... }`, of which the world is first seen from the first by name",
     ),
     function("assert", &[parameter("condition", Type::Bool)], Type::Unit, "fails where it is not so"),
     function(
@@ -205,13 +212,15 @@ pub struct Test {
 }
 
 /// Why a test failed.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Failure {
     /// What, and where.
     pub error: Diagnostic,
     /// What was expected, where two values differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
     /// What it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub actual: Option<String>,
 }
 
@@ -222,7 +231,12 @@ pub struct Suite {
     file: String,
     tests: Vec<Test>,
     printed: Rc<RefCell<Vec<String>>>,
+    patience: Duration,
+    deadline: Deadline,
 }
+
+/// When the running test must have ended.
+type Deadline = Rc<Cell<Option<Instant>>>;
 
 impl std::fmt::Debug for Suite {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -231,13 +245,27 @@ impl std::fmt::Debug for Suite {
 }
 
 impl Suite {
-    /// Reads a script; `builder` makes the worlds it asks for.
-    pub fn read(file: &str, text: &str, builder: Builder) -> Result<Suite, Vec<Diagnostic>> {
+    /// Reads a script; `builder` makes the worlds it asks for, and no test may take longer than `patience`.
+    pub fn read(file: &str, text: &str, builder: Builder, patience: Duration) -> Result<Suite, Vec<Diagnostic>> {
         let printed: Rc<RefCell<Vec<String>>> = Rc::default();
-        let engine = furnished(builder, &printed);
-        let ast = engine.compile(text).map_err(|error| vec![unreadable(file, text, &error)])?;
+        let deadline = Deadline::default();
+        let engine = furnished(builder, &printed, &deadline);
+        let ast = engine.compile(text).map_err(|error| {
+            let found = unreadable(file, text, &error);
+            // Tests have no settings.
+            let is_of_policies = found.hint.as_ref().is_some_and(|hint| hint.contains("make it a setting"));
+            vec![if is_of_policies {
+                found.with_hint("functions see no more than their parameters: make it a function")
+            } else {
+                found
+            }]
+        })?;
         let mut tests = Vec::new();
         let mut wrong = Vec::new();
+        if let Some(statement) = ast.statements().iter().find(|statement| !matches!(statement, Stmt::Noop(..))) {
+            let found = at(file, statement.position(), "what stands outside functions never runs in a test script");
+            wrong.push(found.with_hint("put it into a function"));
+        }
         for function in functions(&ast).into_iter().filter(|function| function.name.starts_with(PREFIX)) {
             let (line, column) = definition(text, &function.name, function.params.len());
             if function.params.is_empty() {
@@ -252,7 +280,7 @@ impl Suite {
             return Err(wrong);
         }
         tests.sort_by_key(|test| test.line);
-        Ok(Suite { engine, ast, file: file.to_owned(), tests, printed })
+        Ok(Suite { engine, ast, file: file.to_owned(), tests, printed, patience, deadline })
     }
 
     /// Its tests, in the order of the file.
@@ -262,6 +290,7 @@ impl Suite {
 
     /// Runs one of them.
     pub fn run(&self, test: &Test) -> Result<(), Box<Failure>> {
+        self.deadline.set(Instant::now().checked_add(self.patience));
         let options = rhai::CallFnOptions::new().eval_ast(false);
         let outcome = self.engine.call_fn_with_options::<Dynamic>(options, &mut Scope::new(), &self.ast, &test.name, ());
         outcome.map(drop).map_err(|error| Box::new(self.failure(test, &error)))
@@ -289,9 +318,15 @@ impl Suite {
                 }
                 None => Failure { error: found, expected: None, actual: None },
             },
-            EvalAltResult::ErrorTooManyOperations(_) => {
-                let message = format!("the test took more than {OPERATIONS} operations");
-                let error = Diagnostic { message, ..found }.with_hint("let virtual time pass with `run`, not with a loop");
+            EvalAltResult::ErrorTerminated(..) => {
+                let message = format!("the test took longer than {} s", self.patience.as_secs_f64());
+                let error = Diagnostic { message, ..found };
+                let hint = "does a loop never end? Else let less virtual time pass, or give it longer with `--timeout`";
+                Failure { error: error.with_hint(hint), expected: None, actual: None }
+            }
+            EvalAltResult::ErrorFunctionNotFound(signature, _) => {
+                let hint = hint_of_call(signature);
+                let error = hint.map_or_else(|| found.clone(), |hint| Diagnostic { hint: Some(hint), ..found.clone() });
                 Failure { error, expected: None, actual: None }
             }
             EvalAltResult::ErrorDataRace(..) => {
@@ -325,10 +360,13 @@ fn plain(context: &NativeCallContext, value: &Dynamic) -> Outcome<Value> {
 }
 
 /// An engine in which tests can run.
-fn furnished(builder: Builder, printed: &Rc<RefCell<Vec<String>>>) -> Engine {
+fn furnished(builder: Builder, printed: &Rc<RefCell<Vec<String>>>, deadline: &Deadline) -> Engine {
     let mut engine = Engine::new();
     engine
-        .set_max_operations(OPERATIONS)
+        .set_max_operations(0)
+        .set_max_string_size(MOST)
+        .set_max_array_size(MOST)
+        .set_max_map_size(MOST)
         .set_max_call_levels(64)
         .set_max_expr_depths(128, 128)
         .set_max_modules(0)
@@ -343,8 +381,30 @@ fn furnished(builder: Builder, printed: &Rc<RefCell<Vec<String>>>) -> Engine {
     engine.on_debug(move |text, _, _| to_debug.borrow_mut().push(text.to_owned()));
     register_common(&mut engine);
     register_assertions(&mut engine);
-    register_worlds(&mut engine, builder);
+    register_worlds(&mut engine, builder, deadline);
+    let ends = deadline.clone();
+    engine.on_progress(move |operations| (operations % CLOCK_EVERY == 0 && is_over(&ends)).then_some(Dynamic::UNIT));
     engine
+}
+
+fn is_over(deadline: &Deadline) -> bool {
+    deadline.get().is_some_and(|at| Instant::now() >= at)
+}
+
+/// How a function that was called wrongly is called, or what it may have been meant to be.
+fn hint_of_call(signature: &str) -> Option<String> {
+    let name = signature.split(' ').next()?;
+    let methods = WORLD.methods.iter().map(|method| ("world.", method));
+    let known = || methods.clone().chain(TEST_FUNCTIONS.iter().map(|function| ("", function)));
+    let form = |(before, function): (&str, &Function)| {
+        let taken = function.parameters.iter().map(|one| format!("{}: {}", one.name, one.kind.describe()));
+        format!("`{before}{name}({})`", taken.collect::<Vec<_>>().join(", "))
+    };
+    let forms: Vec<String> = known().filter(|(_, function)| function.name == name).map(form).collect();
+    if !forms.is_empty() {
+        return Some(format!("it is called as {}", forms.join(" or ")));
+    }
+    nearest(name, known().map(|(_, function)| function.name)).map(|near| format!("did you mean `{near}`?"))
 }
 
 fn register_assertions(engine: &mut Engine) {
@@ -383,7 +443,7 @@ fn same(one: &Value, other: &Value) -> bool {
     }
 }
 
-fn register_worlds(engine: &mut Engine, builder: Builder) {
+fn register_worlds(engine: &mut Engine, builder: Builder, deadline: &Deadline) {
     engine.register_type_with_name::<WorldView>(WORLD.name);
     engine.register_fn("world", move |context: NativeCallContext, description: Dynamic| -> Outcome<WorldView> {
         let description = plain(&context, &description)?;
@@ -400,13 +460,15 @@ fn register_worlds(engine: &mut Engine, builder: Builder) {
         }
     });
     engine.register_fn("now", |world: WorldView| world.stage.borrow().now().0);
-    engine.register_fn("run", |context: NativeCallContext, world: WorldView, span: i64| -> Outcome<()> {
-        run(&context, &world, span, || Ok(false)).map(drop)
+    let ends = deadline.clone();
+    engine.register_fn("run", move |context: NativeCallContext, world: WorldView, span: i64| -> Outcome<()> {
+        run(&context, &world, span, &ends, || Ok(false)).map(drop)
     });
+    let ends = deadline.clone();
     engine.register_fn(
         "wait_for",
-        |context: NativeCallContext, world: WorldView, span: i64, condition: FnPtr| -> Outcome<bool> {
-            run(&context, &world, span, || condition.call_within_context(&context, (world.clone(),)))
+        move |context: NativeCallContext, world: WorldView, span: i64, condition: FnPtr| -> Outcome<bool> {
+            run(&context, &world, span, &ends, || condition.call_within_context(&context, (world.clone(),)))
         },
     );
     for method in WORLD.methods.iter().filter(|method| !["plane", "now", "run", "wait_for"].contains(&method.name)) {
@@ -443,12 +505,21 @@ fn register_worlds(engine: &mut Engine, builder: Builder) {
 }
 
 /// Lets time pass until something is so, or for `span` ms at the most.
-fn run(context: &NativeCallContext, world: &WorldView, span: i64, mut is_so: impl FnMut() -> Outcome<bool>) -> Outcome<bool> {
+fn run(
+    context: &NativeCallContext,
+    world: &WorldView,
+    span: i64,
+    deadline: &Deadline,
+    mut is_so: impl FnMut() -> Outcome<bool>,
+) -> Outcome<bool> {
     let Ok(span) = u64::try_from(span) else { return complain(context, format!("time does not run backwards ({span} ms)")) };
     let end = world.stage.borrow().now() + Span(span);
     loop {
         if is_so()? {
             return Ok(true);
+        }
+        if is_over(deadline) {
+            return Err(EvalAltResult::ErrorTerminated(Dynamic::UNIT, context.call_position()).into());
         }
         let stepped = world.stage.borrow_mut().step(end);
         match stepped {
@@ -500,7 +571,8 @@ mod tests {
     }
 
     fn suite(text: &str) -> Result<Suite, Vec<Diagnostic>> {
-        Suite::read("a_test.rhai", text, Rc::new(|_| Ok(Rc::new(RefCell::new(Counting::default())))))
+        let builder: Builder = Rc::new(|_| Ok(Rc::new(RefCell::new(Counting::default()))));
+        Suite::read("a_test.rhai", text, builder, Duration::from_millis(200))
     }
 
     /// What becomes of the only test.
@@ -540,9 +612,16 @@ mod tests {
         assert!(told("world(#{}).run(-1);").contains("backwards"));
         assert!(told("assert_eq(|x| x, 1);").contains("plain data"));
         assert!(told("wordl(#{});").contains("wordl"));
-        assert!(told("loop { }").contains("operations"));
+        for endless in ["loop { }", "let w = world(#{}); loop { w.run(minutes(1)); }", "world(#{}).run(days(1000000));"] {
+            assert!(told(endless).contains("took longer than 0.2 s"), "{}", told(endless));
+        }
+        assert!(told("world(#{}).rnu(5);").contains("did you mean `run`?"));
+        assert!(told("world(#{}).run(\"5m\");").contains("it is called as `world.run(span: span (ms))`"));
         assert!(told("let w = world(#{});\nw.wait_for(5, || w.now() > 5);").contains("let it take the world"));
         assert!(suite("fn test_it(x) { }").unwrap_err()[0].message.contains("takes parameters"));
         assert!(suite("fn test_it( { }").is_err());
+        assert!(suite("fn test_it() { }\nassert(false);").unwrap_err()[0].to_string().starts_with("a_test.rhai:2:"));
+        let outer = suite("const MOST = 5;\nfn test_it() { assert(MOST == 5); }").unwrap_err();
+        assert!(outer[0].to_string().contains("make it a function"), "{}", outer[0]);
     }
 }

@@ -203,11 +203,16 @@ const fn property(name: &'static str, kind: Type, doc: &'static str) -> Property
     Property { name, kind, doc }
 }
 
-const fn parameter(name: &'static str, kind: Type) -> Parameter {
+pub(super) const fn parameter(name: &'static str, kind: Type) -> Parameter {
     Parameter { name, kind }
 }
 
-const fn function(name: &'static str, parameters: &'static [Parameter], returns: Type, doc: &'static str) -> Function {
+pub(super) const fn function(
+    name: &'static str,
+    parameters: &'static [Parameter],
+    returns: Type,
+    doc: &'static str,
+) -> Function {
     Function { name, parameters, returns, verb: None, doc }
 }
 

@@ -22,6 +22,9 @@ const PLANE: &str = "home";
 /// What a message takes from one plane to another.
 const DELAY: Span = Span(20);
 
+/// Keys of plane.yaml that say where something is, or who somebody is.
+const UNSAID: [&str; 8] = ["plane", "fleet", "store", "socket", "modules", "policies", "journal", "link"];
+
 /// A world before it is built.
 pub(super) struct Described {
     pub(super) fleet: FleetPlan,
@@ -83,6 +86,17 @@ pub(super) fn read(description: &Value) -> Result<Described, String> {
         planes.push(plane);
         poll = poll.or(Some(every));
     }
+    let mut owners = BTreeMap::new();
+    for plane in &planes {
+        for host in &plane.settings.hosts {
+            if let Some(other) = owners.insert(&host.id, &plane.settings.plane) {
+                let (host, plane) = (&host.id, &plane.settings.plane);
+                return Err(format!(
+                    "host {host} would belong to planes {other} and {plane}: say of each which `hosts` it has"
+                ));
+            }
+        }
+    }
     Ok(Described { fleet, planes, poll: poll.unwrap_or(Span::seconds(5)), delay: DELAY })
 }
 
@@ -121,6 +135,9 @@ fn plane(
     let mut matchers = Vec::new();
     for pattern in &patterns {
         matchers.push(Glob::new(pattern).map_err(|error| error.to_string())?.compile_matcher());
+    }
+    if let Some(key) = UNSAID.iter().find(|key| own.contains_key(**key)) {
+        return Err(format!("`{key}` has no meaning for a plane of a test"));
     }
     // A plane's configuration has peers only where it has a link, and these planes have none.
     let said_of_peers: Option<Vec<PeerSettings>> = own

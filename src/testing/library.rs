@@ -2,10 +2,31 @@
 
 use super::plain;
 use crate::embot::{Manifest, SHAPE};
-use crate::error::nearest;
+use crate::error::{Diagnostic, nearest};
 use crate::model::{Command, Value};
+use crate::policy::suite::SUFFIX;
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// The files of a folder with this ending, by name; none where there is no such folder. Hidden ones are somebody else's.
+pub fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>, String> {
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let refused = |error| format!("cannot read {}: {error}", folder.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(refused)? {
+        let path = entry.map_err(refused)?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if path.is_file() && name.ends_with(ending) && !name.starts_with('.') {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
 
 /// Manifests and policies by name, as texts.
 #[derive(Debug, Clone, Default)]
@@ -14,17 +35,49 @@ pub struct Library {
     manifests: BTreeMap<Arc<str>, (Arc<str>, Arc<str>)>,
     /// Policies: the name that manifests use, and the text.
     policies: BTreeMap<Arc<str>, Arc<str>>,
+    /// What is wrong with manifests that cannot be read.
+    broken: Vec<Diagnostic>,
+    /// Where it was looked for manifests.
+    place: String,
 }
 
 impl Library {
-    /// Adds a manifest; says why not, where it cannot be read.
-    pub fn add_manifest(&mut self, file: &str, text: &str) -> Result<(), crate::error::Diagnostic> {
-        let (manifest, _) = Manifest::read(file, text).map_err(|complaints| {
-            let first = complaints.into_iter().next();
-            first.unwrap_or_else(|| crate::policy::suite::whole(file, "this is no manifest"))
-        })?;
+    /// An empty one; `place` tells where it was looked for manifests.
+    pub fn new(place: &str) -> Library {
+        Library { place: place.to_owned(), ..Library::default() }
+    }
+
+    /// All policies of one folder, and all manifests of another; says why not, where one of the files cannot be read.
+    pub fn read(policies: &Path, modules: &Path) -> Result<Library, String> {
+        let text = |path: &Path| fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
+        let mut library = Library::new(&modules.display().to_string());
+        for path in files(modules, ".yaml")?.into_iter().chain(files(modules, ".yml")?) {
+            library.add_manifest(&path.display().to_string(), &text(&path)?);
+        }
+        for path in files(policies, ".rhai")?.into_iter().filter(|path| !path.to_string_lossy().ends_with(SUFFIX)) {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            library.add_policy(&name, &text(&path)?);
+        }
+        Ok(library)
+    }
+
+    /// Adds a manifest. One that cannot be read, or whose module is there already, is told of where a module is missed.
+    pub fn add_manifest(&mut self, file: &str, text: &str) {
+        let manifest = match Manifest::read(file, text) {
+            Ok((manifest, _)) => manifest,
+            Err(complaints) => return self.broken.extend(complaints),
+        };
+        if let Some((first, _)) = self.manifests.get(&manifest.module) {
+            // The daemon, too, keeps to the first by name.
+            let message = format!("this is module `{}`, as is {first}: it is left alone", manifest.module);
+            return self.broken.push(crate::policy::suite::whole(file, message).with_hint("give one of them another name"));
+        }
         self.manifests.insert(manifest.module, (file.into(), text.into()));
-        Ok(())
+    }
+
+    /// What is wrong with manifests.
+    pub fn complaints(&self) -> &[Diagnostic] {
+        &self.broken
     }
 
     /// Adds a policy under the name that manifests use.
@@ -42,19 +95,25 @@ impl Library {
         let Some((file, text)) = self.manifests.get(module) else {
             let near = nearest(module, self.manifests.keys().map(|name| &**name));
             let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-            return Err(format!("there is no manifest of a module `{module}`{hint}"));
+            let broken: String = self.broken.iter().map(|found| format!("; {found}")).collect();
+            return Err(format!("there is no manifest of a module `{module}` in {}{hint}{broken}", self.place));
         };
+        let Some(changes) = changes else { return self.command(file, text.clone()) };
         let mut written: serde_json::Value = serde_yaml::from_str(text).map_err(|error| format!("{file}: {error}"))?;
-        if let Some(changes) = changes {
-            merge(&mut written, plain::written(changes, &SHAPE));
-        }
+        merge(&mut written, plain::written(changes, &SHAPE));
+        // What is wrong now stands in no file.
+        self.command(&format!("{file} as the test changes it").into(), written.to_string().into())
+    }
+
+    fn command(&self, file: &Arc<str>, manifest: Arc<str>) -> Result<Command, String> {
+        let written: serde_json::Value = serde_yaml::from_str(&manifest).map_err(|error| format!("{file}: {error}"))?;
         let policies = written["policies"].as_array().into_iter().flatten().filter_map(|name| name.as_str());
         let policies = policies.map(|name| match self.policies.get(name) {
             Some(text) => Ok((Arc::from(name), text.clone())),
             None => Err(format!("{file} names the policy {name}, which is not there")),
         });
         let policies = policies.collect::<Result<_, _>>()?;
-        Ok(Command::LoadModule { file: file.clone(), manifest: written.to_string().into(), policies })
+        Ok(Command::LoadModule { file: file.clone(), manifest, policies })
     }
 }
 

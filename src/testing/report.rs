@@ -37,32 +37,13 @@ pub struct TestReport {
     pub seconds: f64,
     /// Why it failed; absent where it passed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub failure: Option<FailureView>,
+    pub failure: Option<Failure>,
     /// Where it failed: what happened last in its worlds, with the time since they began.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub told: Vec<String>,
     /// What it printed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub printed: Vec<String>,
-}
-
-/// Why a test failed.
-#[derive(Debug, Clone, Serialize)]
-pub struct FailureView {
-    /// What, and where.
-    pub error: Diagnostic,
-    /// What was expected, where two values differ.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub expected: Option<String>,
-    /// What it was.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub actual: Option<String>,
-}
-
-impl FailureView {
-    pub(super) fn new(failure: Failure) -> FailureView {
-        FailureView { error: failure.error, expected: failure.expected, actual: failure.actual }
-    }
 }
 
 /// How much of a policy ran.
@@ -135,6 +116,14 @@ pub fn junit(report: &Report) -> Result<String, quick_junit::SerializeError> {
             }
             suite.add_test_case(case);
         }
+        written.add_test_suite(suite);
+    }
+    for found in &report.complaints {
+        // A script that cannot be read has no tests, and must not look as if all were well.
+        let mut suite = TestSuite::new(&*found.file);
+        let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+        status.set_message(found.to_string());
+        suite.add_test_case(TestCase::new("the script", status));
         written.add_test_suite(suite);
     }
     written.to_string()

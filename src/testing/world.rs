@@ -5,6 +5,7 @@ use super::library::Library;
 use super::{describe, plain};
 use crate::api::names::{find_host, find_vm};
 use crate::api::recent::{RecordView, Scribe};
+use crate::error::nearest;
 use crate::hypervisor::simulated::{Fleet, FleetPlan, reading};
 use crate::manager::Manager;
 use crate::model::{ActionId, ActionKind, Command, HostId, Mode, Record, Reply, Span, Timestamp, Value, Verb, VmId};
@@ -12,6 +13,8 @@ use crate::policy::Lines;
 use crate::policy::suite::Stage;
 use crate::simulate::planes::{Died, Plane, Planes};
 use crate::store::Recovered;
+use globset::Glob;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Where the time of each world begins: a Monday, at midnight UTC.
@@ -25,6 +28,8 @@ pub(super) struct World {
     planes: Planes,
     tellers: Vec<Teller>,
     library: Arc<Library>,
+    /// The policies that came with its modules.
+    deployed: BTreeSet<Arc<str>>,
     /// Has the test asked for faults? If not, there must be none.
     asked_for_faults: bool,
 }
@@ -38,14 +43,16 @@ struct Teller {
 }
 
 impl World {
-    /// The world that a script describes.
-    pub(super) fn new(description: &Value, library: Arc<Library>) -> Result<World, String> {
+    /// The world that a script describes; with `watch_lines`, it is known later which lines of policies ran.
+    pub(super) fn new(description: &Value, library: Arc<Library>, watch_lines: bool) -> Result<World, String> {
         let described = describe::read(description)?;
         let fleet = Fleet::new(&described.fleet, START).map_err(|error| error.to_string())?;
         let mut planes = Vec::new();
         for described in described.planes {
             let mut manager = Manager::new(described.settings, Recovered::nothing());
-            manager.watch_lines();
+            if watch_lines {
+                manager.watch_lines();
+            }
             planes.push(Plane::new(manager, None, 0, described.migration));
         }
         let tellers = planes.iter().map(|plane: &Plane| {
@@ -54,7 +61,7 @@ impl World {
         });
         let tellers = tellers.collect();
         let planes = Planes::new(fleet, planes, described.poll, described.delay).with_summaries(described.poll);
-        let mut world = World { planes, tellers, library, asked_for_faults: false };
+        let mut world = World { planes, tellers, library, deployed: BTreeSet::new(), asked_for_faults: false };
         // It begins when its planes know their hosts and guests.
         world.planes.run_for(BEGINNING).map_err(died)?;
         Ok(world)
@@ -69,6 +76,25 @@ impl World {
             }
         }
         all
+    }
+
+    /// The policies that came with modules on any of its planes.
+    pub(super) fn deployed(&self) -> &BTreeSet<Arc<str>> {
+        &self.deployed
+    }
+
+    /// Each of these patterns must be that of some guest.
+    fn must_match(&self, patterns: &[String]) -> Result<(), String> {
+        let fleet = self.planes.fleet();
+        for pattern in patterns {
+            let matcher = Glob::new(pattern).map_err(|error| error.to_string())?.compile_matcher();
+            if !fleet.guests().any(|guest| matcher.is_match(&*guest.description.name)) {
+                let near = nearest(pattern, fleet.guests().map(|guest| &*guest.description.name));
+                let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+                return Err(format!("no guest is called `{pattern}`{hint}"));
+            }
+        }
+        Ok(())
     }
 
     /// Policies that failed, where the test did not ask for them.
@@ -95,7 +121,8 @@ impl World {
         }
         all.sort_by_key(|(at, _)| *at);
         let skip = all.len().saturating_sub(most);
-        all.into_iter().skip(skip).map(|(_, line)| line).collect()
+        let end = format!("{:>9} here the test ended", Span((self.planes.now().0 - START.0).unsigned_abs()));
+        all.into_iter().skip(skip).map(|(_, line)| line).chain([end]).collect()
     }
 
     pub(super) fn records(&self, plane: usize) -> impl Iterator<Item = (Timestamp, &Record)> {
@@ -157,7 +184,7 @@ impl World {
             (Verb::Handover, Some(peer)) => {
                 ActionKind::Handover { vm, plane: peer.into(), host: None, live: true, force_after: None }
             }
-            _ => return Err(format!("a test cannot order `{verb}` so")),
+            _ => return Err(format!("a test cannot order `{verb}` so; see `order` in `embot reference`")),
         };
         self.command(plane, Command::Act { kind, reason: "the test".into() })
     }
@@ -229,6 +256,9 @@ impl Stage for World {
         match method {
             "deploy" => {
                 let command = self.library.load(given.text(0)?, arguments.get(1))?;
+                if let Command::LoadModule { policies, .. } = &command {
+                    self.deployed.extend(policies.iter().map(|(name, _)| name.clone()));
+                }
                 self.command(plane, command)
             }
             "add" => {
@@ -241,6 +271,7 @@ impl Stage for World {
             }
             "heat" => {
                 let heat = entry("heats", given.value(0), |plan| plan.heats)?;
+                self.must_match(&heat.guests)?;
                 self.planes.fleet().heat_up(&heat).map(|()| Value::Unit).map_err(|error| error.to_string())
             }
             "link" => {

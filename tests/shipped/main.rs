@@ -1,40 +1,39 @@
 //! The tests of the shipped policies, as `embot test` runs them: all pass, and every line of every policy runs in them.
 
-use embot::testing::{Library, Plan, SUFFIX, junit, run};
+use embot::testing::{Library, Plan, SUFFIX, files, junit, run};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut found: Vec<PathBuf> = paths.filter(|path| path.to_string_lossy().ends_with(ending)).collect();
-    found.sort();
-    found
-}
+use std::time::Duration;
 
 fn name(path: &Path) -> String {
     path.file_name().unwrap().to_string_lossy().into_owned()
 }
 
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
 fn library() -> Library {
-    let mut library = Library::default();
-    for path in files("embots", ".yaml") {
-        library.add_manifest(&name(&path), &fs::read_to_string(&path).unwrap()).unwrap();
-    }
-    for path in files("policies", ".rhai").into_iter().filter(|path| !name(path).ends_with(SUFFIX)) {
-        library.add_policy(&name(&path), &fs::read_to_string(&path).unwrap());
-    }
-    library
+    Library::read(&folder("policies"), &folder("embots")).unwrap()
 }
 
 fn plan(scripts: Vec<(String, String)>) -> Plan {
-    Plan { scripts, library: Arc::new(library()), filters: Vec::new(), jobs: 2 }
+    Plan {
+        scripts,
+        library: Arc::new(library()),
+        whole: true,
+        filters: Vec::new(),
+        jobs: 2,
+        patience: Duration::from_secs(600),
+        lines: true,
+    }
 }
 
 #[test]
 fn all_tests_of_shipped_policies_pass_and_run_every_line() {
-    let scripts = files("policies", SUFFIX).into_iter().map(|path| (name(&path), fs::read_to_string(&path).unwrap()));
+    let scripts =
+        files(&folder("policies"), SUFFIX).unwrap().into_iter().map(|path| (name(&path), fs::read_to_string(&path).unwrap()));
     let report = run(&plan(scripts.collect()), |_| {});
     assert!(report.complaints.is_empty(), "{:?}", report.complaints);
     let failed: Vec<_> = report.tests.iter().filter(|test| test.failure.is_some()).collect();
@@ -109,8 +108,11 @@ fn what_is_wrong_in_a_test_is_said_with_its_line_and_a_remedy() {
         ("it().mode(\"restart-crashed\", \"loud\")", "observe, advise and act"),
         ("it().approve(77)", "77"),
         ("it().plane(\"away\")", "no plane `away`"),
+        ("world(#{ hosts: [#{ name: \"a\" }], planes: #{ b: #{}, c: #{} } })", "would belong to planes b and c"),
+        ("world(#{ hosts: [#{ name: \"a\" }], store: \"x\" })", "`store` has no meaning"),
         ("it().vm(5)", "a text is wanted here, not 5"),
-        ("it().rnu(seconds(5))", "rnu"),
+        ("it().rnu(seconds(5))", "did you mean `run`?"),
+        ("it().heat(#{ guests: [\"wbe\"], cpu: 1.0, \"for\": 1000 })", "did you mean `web`?"),
     ];
     for (call, said) in wrong {
         let report = outcome(&format!("{WORLD}\nfn test_it() {{\n    {call};\n}}"));
@@ -124,13 +126,9 @@ fn what_is_wrong_in_a_test_is_said_with_its_line_and_a_remedy() {
 fn a_policy_that_fails_fails_its_test_unless_that_is_what_is_tested() {
     let mut library = library();
     library.add_policy("broken.rhai", "fn on_crashed(vm) { vm.nonsense(); }");
-    library
-        .add_manifest("broken.yaml", "module: broken\nversion: '1'\npolicies: [broken.rhai]\ncovers: { each: vm }\n")
-        .unwrap();
+    library.add_manifest("broken.yaml", "module: broken\nversion: '1'\npolicies: [broken.rhai]\ncovers: { each: vm }\n");
     library.add_policy("faulty.rhai", "fn on_crashed(vm) { let list = []; list[3]; }");
-    library
-        .add_manifest("faulty.yaml", "module: faulty\nversion: '1'\npolicies: [faulty.rhai]\ncovers: { each: vm }\n")
-        .unwrap();
+    library.add_manifest("faulty.yaml", "module: faulty\nversion: '1'\npolicies: [faulty.rhai]\ncovers: { each: vm }\n");
     let script = format!(
         "{WORLD}
 fn test_what_does_not_check_is_refused() {{ it().deploy(\"broken\"); }}
@@ -172,6 +170,7 @@ fn filters_and_scripts_that_cannot_be_read() {
     assert_eq!(report.tests[0].name, "test_two");
     let report = outcome("fn test_it( {");
     assert_eq!((report.tests.len(), report.complaints.len()), (0, 1));
+    assert!(junit(&report).unwrap().contains("errors=\"1\""), "a script that cannot be read is no success");
     let report = outcome("fn helper() { }");
     assert!(report.complaints[0].to_string().contains("there is no test in it"), "{}", report.complaints[0]);
 }
@@ -185,8 +184,8 @@ fn the_readmes_first_policy_does_what_its_test_says() {
         let mut found = blocks.map(|(block, _)| block.to_owned()).filter(|block| block.contains(with));
         found.next().unwrap_or_else(|| panic!("the README has no {kind} with `{with}`"))
     };
-    let mut library = Library::default();
-    library.add_manifest("rest-batch.yaml", &block("yaml", "module: rest-batch")).unwrap();
+    let mut library = Library::new("README.md");
+    library.add_manifest("rest-batch.yaml", &block("yaml", "module: rest-batch"));
     library.add_policy("rest-batch.rhai", &block("rhai", "fn on_load(vm, host, settings)"));
     let scripts = vec![("rest-batch_test.rhai".to_owned(), block("rhai", "fn test_"))];
     let report = run(&Plan { library: Arc::new(library), ..plan(scripts) }, |_| {});

@@ -173,7 +173,7 @@ impl Source {
             return;
         }
         self.late = Late::Refused;
-        let text = format!("facts that came late are kept here, since plane {} {why}", self.offer.to);
+        let text = format!("facts that came late are kept here for 30 days, since plane {} {why}", self.offer.to);
         self.alarm(text, effects);
         self.retired();
     }
