@@ -8,7 +8,7 @@ use super::stamp::Stamp;
 use super::words;
 use crate::manager::Handle;
 use crate::model::{
-    Action, ActionState, ActionUpdate, Batch, ElementId, Event, EventBody, Record, Timestamp, Verb, VmId, World,
+    Action, ActionKind, ActionState, ActionUpdate, Batch, ElementId, Event, EventBody, Record, Timestamp, Verb, VmId, World,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -232,7 +232,12 @@ impl Scribe {
                 let what = &self.actions[&action.id.0];
                 let word = if advised { "advise" } else { "plan" };
                 let by = words::author(&action.proposal);
-                view.text = format!("{word} {} {what}{}", action.id, because(&action.proposal.reason, &by));
+                // A notification is its own reason.
+                let more = match &action.proposal.kind {
+                    ActionKind::Notify { .. } => format!(" ({by})"),
+                    _ => because(&action.proposal.reason, &by),
+                };
+                view.text = format!("{word} {} {what}{more}", action.id);
             }
             Record::Refused { number, refusal } => {
                 let proposal = &refusal.proposal;

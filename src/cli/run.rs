@@ -6,6 +6,7 @@ use super::failure::Failure;
 use crate::daemon::{self, DaemonError};
 use crate::error::Style;
 use std::error::Error;
+use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// Run the daemon: watch the hosts, let policies decide, act.
@@ -54,7 +55,10 @@ impl Run {
         // Where the log is followed on the same terminal, the usual is in the lines of events already.
         let usual = if self.follow { "warn" } else { "info" };
         let filter = EnvFilter::try_from_env("EMBOT_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+        // Colours are for eyes, not for files.
+        let colours = std::io::stderr().is_terminal();
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+        let log = log.with_target(false);
         // The only subscriber of the process; a second attempt could only come from a test.
         let _ = match self.log {
             Log::Text => log.try_init(),

@@ -138,11 +138,13 @@ impl Manager {
                 world.open.remove(&vm);
             }
         }
-        if action.state == ActionState::Done {
-            self.figures.done += 1;
-            self.done(&action, started_at);
-        } else {
-            self.figures.failed += 1;
+        match &action.state {
+            ActionState::Done => {
+                self.figures.done += 1;
+                self.done(&action, started_at);
+            }
+            ActionState::Failed { .. } => self.figures.failed += 1,
+            _ => {}
         }
         self.planner.ended(&action, self.now);
         if let Some(embot) = action.proposal.embot.clone() {

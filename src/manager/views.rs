@@ -103,7 +103,7 @@ pub struct Figures {
     pub refused: u64,
     /// Actions done.
     pub done: u64,
-    /// Actions that failed, were cancelled, rejected or expired.
+    /// Actions that failed.
     pub failed: u64,
     /// Batches.
     pub batches: u64,
