@@ -2,9 +2,12 @@
 
 use super::context::{Context, Output};
 use super::failure::Failure;
+use crate::hypervisor::simulated::reading;
 use crate::model::EventKind;
 use crate::policy::suite::{TEST_FUNCTIONS, WORLD};
 use crate::policy::surface::{FUNCTIONS, Function, HANDLER_PARAMETERS, REFUSED, TYPES, TypeTable};
+use crate::yaml::{Key, Shape};
+use crate::{config, embot};
 use serde::Serialize;
 
 /// Print the reference of everything a policy, or a test of one, can see.
@@ -28,6 +31,21 @@ struct ReferenceView {
     tests: Vec<FunctionView>,
     world: TypeView,
     refused: Vec<RefusedView>,
+    /// Keys of a module's manifest.
+    manifest: Vec<KeyView>,
+    /// Keys of a fleet file, which `world` takes as well.
+    fleet: Vec<KeyView>,
+    /// Keys of plane.yaml.
+    plane: Vec<KeyView>,
+}
+
+/// A key of a file.
+#[derive(Debug, Serialize)]
+struct KeyView {
+    /// Its path: `limits.rate.actions`; `[]` stands for each entry of a list.
+    key: String,
+    kind: String,
+    required: bool,
 }
 
 /// A handler: `on_` and the kind of event.
@@ -138,7 +156,54 @@ fn view() -> ReferenceView {
         tests: TEST_FUNCTIONS.iter().map(function).collect(),
         world: table(&WORLD),
         refused: REFUSED.iter().map(refused).collect(),
+        manifest: keys(&embot::SHAPE),
+        fleet: keys(&reading::SHAPE),
+        plane: keys(&config::SHAPE),
     }
+}
+
+/// All keys that a shape has, those within others after them.
+fn keys(shape: &Shape) -> Vec<KeyView> {
+    fn within(shape: &Shape, path: &str, keys: &mut Vec<KeyView>) {
+        match shape {
+            Shape::Keys(known) => {
+                for Key { name, required, shape, .. } in *known {
+                    let key = if path.is_empty() { (*name).to_owned() } else { format!("{path}.{name}") };
+                    keys.push(KeyView { key: key.clone(), kind: kind(shape), required: *required });
+                    within(shape, &key, keys);
+                }
+            }
+            Shape::List(of) => within(of, &format!("{path}[]"), keys),
+            Shape::Named(of) => within(of, &format!("{path}.NAME"), keys),
+            _ => {}
+        }
+    }
+    let mut keys = Vec::new();
+    within(shape, "", &mut keys);
+    keys
+}
+
+/// What a key's value must look like.
+fn kind(shape: &Shape) -> String {
+    match shape {
+        Shape::Any => "anything".to_owned(),
+        Shape::Text => "text".to_owned(),
+        Shape::Name => "name".to_owned(),
+        Shape::Pattern => "name or pattern such as `web-*`".to_owned(),
+        Shape::Bool => "true or false".to_owned(),
+        Shape::Whole => "whole number".to_owned(),
+        Shape::Number => "number".to_owned(),
+        Shape::Span => "length of time such as `5m`".to_owned(),
+        Shape::OneOf(words) => format!("one of {}", words.join(", ")),
+        Shape::List(of) => format!("list; each: {}", kind(of)),
+        Shape::Named(of) => format!("names of your choice, each with: {}", kind(of)),
+        Shape::Keys(_) => "keys".to_owned(),
+    }
+}
+
+fn key_section(title: &str, said: &str, keys: &[KeyView]) -> String {
+    let line = |one: &KeyView| format!("- `{}`{}: {}\n", one.key, if one.required { ", required" } else { "" }, one.kind);
+    format!("\n## {title}\n\n{said}\n\n{}", keys.iter().map(line).collect::<String>())
 }
 
 /// A call as it is written, and what it gives.
@@ -172,6 +237,9 @@ fn markdown(view: &ReferenceView) -> String {
     }
     text += "\n## Parameters of handlers\n\nBy name, in any order.\n\n";
     text += &view.parameters.iter().map(|one| format!("- `{}`, {}: {}\n", one.name, one.kind, one.doc)).collect::<String>();
+    text += "\n## State\n\n`this` in a handler is the state of its embot: a map that is kept between steps, across restarts of the daemon and on \
+             moves of the guest. It holds plain data: numbers, texts, lists and maps; of a guest its `id`. A function that uses it is \
+             called as `this.name()`. Read what may be absent with `this.get(\"key\", default)`.\n";
     text += "\n## Types\n";
     text += &view.types.iter().map(type_section).collect::<String>();
     text += "\n## Functions\n\n";
@@ -181,6 +249,14 @@ fn markdown(view: &ReferenceView) -> String {
     text += "\n## Tests\n\nIn files `*_test.rhai`; each function `fn test_...()` is a test.\n\n";
     text += &functions(&view.tests, "");
     text += &type_section(&view.world);
+    text += "\nWhat a test prints is shown where it fails.\n";
+    text += &key_section("Manifests of modules", "`embots/*.yaml`.", &view.manifest);
+    text += &key_section(
+        "Fleet files",
+        "For `embot hypervisor` and `fleet:`; `world`, `add`, `fault` and `heat` of tests take the same.",
+        &view.fleet,
+    );
+    text += &key_section("plane.yaml", "`world` takes those that do not say where something is.", &view.plane);
     text
 }
 
@@ -238,6 +314,10 @@ mod tests {
             "- `usage.percentile(",
             "- `world.wait_for(span, condition)` -> true or false",
             "- `assert_eq(actual, expected)`",
+            "- `covers.each`: one of host, vm",
+            "- `guests[].load.cpu`: anything",
+            "- `faults[].fault`, required: one of host_dies",
+            "- `guardrails.plane_rate.per`, required: length of time",
         ] {
             assert!(text.contains(said), "`{said}` is not in\n{text}");
         }

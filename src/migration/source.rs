@@ -323,6 +323,11 @@ impl Source {
         self.late == Late::Out
     }
 
+    /// Has the target not yet taken all that it will take of what came late?
+    pub fn owes_late(&self) -> bool {
+        !self.owns() && self.late != Late::Refused && (self.late == Late::Waiting || self.out.is_some())
+    }
+
     /// Does the job shut the guest down, so that its owner must start it again?
     fn stops(&self) -> bool {
         self.offer.stops() && !matches!(self.job, JobState::None)

@@ -71,6 +71,8 @@ pub enum Imported {
     Lacks(BTreeSet<Digest>),
     /// It is refused; nothing of it is kept.
     Refused(Reason),
+    /// Something else comes first: nothing of it is kept, and it will be sent again.
+    NotNow,
 }
 
 /// What is imported.

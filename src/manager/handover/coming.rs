@@ -4,6 +4,7 @@ use super::{Entry, Machine};
 use crate::manager::Manager;
 use crate::migration::bundle::{Bundle, Changes, Waiting};
 use crate::migration::message::Payload;
+use crate::migration::source;
 use crate::migration::target::{Effect, Import, Imported, Input};
 use crate::migration::{Reason, ReasonKind};
 use crate::model::{
@@ -42,10 +43,7 @@ impl Manager {
             Effect::Commit { epoch } => self.commit(id, entry, epoch),
             Effect::ReleaseSensed => self.release_sensed(entry),
             Effect::Discard => {
-                if std::mem::take(&mut entry.row.is_held) {
-                    self.drop_held(&entry.vm(), |_| true);
-                    self.queue.release(&entry.vm());
-                }
+                self.let_go(entry);
                 entry.row.staged = crate::model::Staged::default();
                 let is_here = self.world.borrow().vm(entry.row.vm).is_some();
                 if !is_here {
@@ -99,7 +97,12 @@ impl Manager {
             }
             Import::Events(Payload(bytes)) => {
                 Waiting::from_bytes(&bytes, vm).map_err(refused)?;
-                staged.events = vec![bytes.to_vec()];
+                // It left this plane once, and what came late to it then is not all there yet where it comes from: the two would
+                // pass each other.
+                if self.settle_late(vm) {
+                    return Ok(Imported::NotNow);
+                }
+                entry.row.staged.events = vec![bytes.to_vec()];
                 entry.row.is_held = true;
                 self.hold_sensed(vm, &entry.vm());
             }
@@ -117,6 +120,10 @@ impl Manager {
             }
             Import::Late(late) => {
                 let waiting = Waiting::from_bytes(&late.payload.0, vm).map_err(refused)?;
+                // It is on its way back here: if that comes to nothing, what is held for it now is dropped.
+                if !entry.row.is_held && self.handovers.coming(vm).is_some() {
+                    return Ok(Imported::NotNow);
+                }
                 self.take_over(entry, waiting);
             }
         }
@@ -260,10 +267,14 @@ impl Manager {
             last_at = last_at.max(event.at);
             let event = Event { seq: self.row.next_event, at: last_at, ..event };
             self.row.next_event += 1;
-            self.pass(event);
+            match entry.row.is_held {
+                true => self.pass(event),
+                // Its own hold is over. Where there is another, the guest has gone on meanwhile, and the fact goes after it.
+                false => self.wait(event),
+            }
         }
         entry.row.staged.last_at = last_at;
-        if self.row.next_event > first {
+        if entry.row.is_held && self.row.next_event > first {
             entry.row.staged.own.push((first, self.row.next_event - 1));
         }
     }
@@ -277,10 +288,52 @@ impl Manager {
     }
 
     fn pass(&mut self, event: Event) {
+        self.stated(&event);
+        self.queue.push_past(event);
+    }
+
+    /// A fact stated elsewhere that its element's hold keeps back, where there is one.
+    fn wait(&mut self, event: Event) {
+        self.stated(&event);
+        self.queue.push(event);
+    }
+
+    fn stated(&mut self, event: &Event) {
         self.figures.events += 1;
         self.turn.facts.insert(event.seq);
         self.turn.records.push(Record::Event { event: event.clone() });
-        self.queue.push_past(event);
+    }
+
+    /// Has an earlier migration still to send what came late to a guest after it had left? Then it sends it again now.
+    fn settle_late(&mut self, vm: VmId) -> bool {
+        let owes = |(id, entry): (&MigrationId, &Entry)| {
+            matches!(&entry.machine, Machine::Source(machine) if machine.owes_late()).then(|| id.clone())
+        };
+        let owing: Vec<MigrationId> = self.handovers.entries.of(vm).filter_map(owes).collect();
+        for id in &owing {
+            self.feed_source(id, source::Input::LinkUp);
+        }
+        !owing.is_empty()
+    }
+
+    /// A guest that was on its way here is not: what is sensed of it goes, and the migration by which it left once, if there was
+    /// one, has its hold back.
+    fn let_go(&mut self, entry: &mut Entry) {
+        if !std::mem::take(&mut entry.row.is_held) {
+            return;
+        }
+        self.drop_held(&entry.vm(), |_| true);
+        let is_gone = self.world.borrow().gone.contains_key(&entry.row.vm);
+        let left = |(id, entry): (&MigrationId, &Entry)| {
+            matches!(&entry.machine, Machine::Source(machine) if !machine.owns()).then(|| (entry.row.epoch, id.clone()))
+        };
+        match self.handovers.entries.of(entry.row.vm).filter_map(left).max().filter(|_| is_gone) {
+            Some((_, id)) => {
+                self.handovers.entries.edit(&id, |entry| entry.row.is_held = true);
+                self.turn.migrations.insert(id);
+            }
+            None => self.queue.release(&entry.vm()),
+        }
     }
 
     /// What was sensed here is dispatched, after all that came from the source.

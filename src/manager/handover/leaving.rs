@@ -64,6 +64,10 @@ impl Manager {
         let ActionKind::Handover { vm, plane, host, live, .. } = &action.proposal.kind else {
             return Err("it is no handover".into());
         };
+        let is_settling = |(_, entry): (_, &Entry)| entry.row.is_held && matches!(entry.machine, Machine::Target(_));
+        if self.handovers.entries.of(*vm).any(is_settling) {
+            return Err("it has just come, and the last of its facts are on their way: try again in some seconds".into());
+        }
         let world = self.world.borrow();
         let known = world.vm(*vm).ok_or("the plane no longer knows the guest")?;
         (guest.name, guest.state) = (known.name.clone(), known.state);

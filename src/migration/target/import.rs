@@ -64,7 +64,7 @@ impl Target {
             (Imported::Accepted, None) if self.phase == Phase::Fetching => self.permit(now, effects),
             (Imported::Refused(reason), None) if self.phase == Phase::Fetching => self.deny(reason, now, effects),
             (Imported::Refused(reason), Some(import)) => self.refuse(&import, reason, now, effects),
-            (_, None) => {}
+            (Imported::NotNow, _) | (_, None) => {}
         }
     }
 
@@ -84,6 +84,7 @@ impl Target {
                 self.pending = Some(import);
                 self.request(lacks, now, effects);
             }
+            (Imported::NotNow, _) => {}
             (Imported::Refused(reason), import) => self.refuse(&import, reason, now, effects),
             (Imported::Accepted, Import::State(_)) => {
                 self.enter(Phase::Stated, now);
