@@ -176,7 +176,8 @@ impl Edits<'_> {
     }
 }
 
-fn escape(text: &str) -> String {
+/// Text as it stands in XML.
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&apos;")
 }
 

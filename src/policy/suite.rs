@@ -530,11 +530,6 @@ fn run(
     }
 }
 
-/// A complaint about a test's file as a whole.
-pub fn whole(file: &str, message: impl Into<String>) -> Diagnostic {
-    at(file, Position::NONE, message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -233,11 +233,6 @@ impl Planes {
         self
     }
 
-    /// The manager of a plane, before anything has happened to it.
-    pub fn manager_mut(&mut self, plane: usize) -> &mut Manager {
-        &mut self.planes[plane].manager
-    }
-
     /// A plane's links to those that it can reach come up, at both ends.
     fn plug(&mut self, index: usize) {
         for other in (0..self.planes.len()).filter(|other| *other != index) {

@@ -4,11 +4,11 @@ use super::plain;
 use crate::config::{self, Config};
 use crate::embot::package::{SigningKey, TrustStore, TrustedKey};
 use crate::error::Diagnostic;
-use crate::hypervisor::simulated::{FleetPlan, HostPlan, reading};
+use crate::hypervisor::simulated::{Fleet, FleetPlan, Machine, reading};
 use crate::hypervisor::{EMBEDDED, MigrationLimits};
 use crate::manager::{HandoverSettings, HostSettings, Settings};
 use crate::migration::link::PeerSettings;
-use crate::model::{Mode, Peer, Span, Value, Verb};
+use crate::model::{HostId, Mode, Peer, Span, Timestamp, Value, Verb};
 use crate::policy::Limits;
 use crate::yaml::Shape;
 use globset::Glob;
@@ -27,7 +27,7 @@ const UNSAID: [&str; 8] = ["plane", "fleet", "store", "socket", "modules", "poli
 
 /// A world before it is built.
 pub(super) struct Described {
-    pub(super) fleet: FleetPlan,
+    pub(super) fleet: Fleet,
     pub(super) planes: Vec<PlaneDescribed>,
     /// How often hosts are polled.
     pub(super) poll: Span,
@@ -53,8 +53,8 @@ fn keys(shape: &Shape) -> impl Iterator<Item = &'static str> {
     keys.iter().map(|key| key.name)
 }
 
-/// Reads the map that `world(...)` was given: keys of a fleet file, and beside them those of the plane or `planes`.
-pub(super) fn read(description: &Value) -> Result<Described, String> {
+/// Reads the map that `world(...)` was given, as it is at `start`: keys of a fleet file, and beside them those of the plane or `planes`.
+pub(super) fn read(description: &Value, start: Timestamp) -> Result<Described, String> {
     let Value::Map(given) = description else { return Err("a world is described by a map".to_owned()) };
     let is_fleet = |key: &str| keys(&reading::SHAPE).any(|known| known == key);
     let part = |wanted: bool| {
@@ -62,6 +62,7 @@ pub(super) fn read(description: &Value) -> Result<Described, String> {
     };
     let fleet = plain::written(&Value::Map(part(true).collect()), &reading::SHAPE);
     let fleet = FleetPlan::parse("world", &fleet.to_string()).map_err(|found| words(&found))?;
+    let fleet = Fleet::new(&fleet, start).map_err(|error| error.to_string())?;
     let mut own: BTreeMap<String, Value> = part(false).collect();
     let named = match own.remove("planes") {
         None => BTreeMap::from([(PLANE.to_owned(), own)]),
@@ -100,11 +101,6 @@ pub(super) fn read(description: &Value) -> Result<Described, String> {
     Ok(Described { fleet, planes, poll: poll.unwrap_or(Span::seconds(5)), delay: DELAY })
 }
 
-/// The hosts of an entry, by name.
-fn hosts(entry: &HostPlan) -> impl Iterator<Item = String> {
-    (1..=entry.count).map(|number| entry.name.replace("{n}", &number.to_string()))
-}
-
 /// The key that a plane of the world signs its modules with.
 fn key(plane: &str, names: &[Arc<str>]) -> Result<SigningKey, String> {
     let number = names.iter().position(|name| **name == *plane);
@@ -118,7 +114,7 @@ fn key(plane: &str, names: &[Arc<str>]) -> Result<SigningKey, String> {
 fn plane(
     name: &str,
     mut own: BTreeMap<String, Value>,
-    fleet: &FleetPlan,
+    fleet: &Fleet,
     names: &[Arc<str>],
 ) -> Result<(PlaneDescribed, Span), String> {
     let patterns = match own.remove("hosts") {
@@ -166,12 +162,13 @@ fn plane(
     let written = plain::written(&Value::Map(own), &config::SHAPE);
     let config = Config::read("world", &written.to_string(), Path::new(""));
     let config = config.map_err(|found| found.first().map_or_else(String::new, words))?;
-    let mut settings = Vec::new();
-    for entry in &fleet.hosts {
-        for host in hosts(entry).filter(|host| matchers.iter().any(|matcher| matcher.is_match(host))) {
-            settings.push(HostSettings { id: (*host).into(), site: entry.site.clone(), labels: entry.labels.clone() });
-        }
-    }
+    let own = fleet.hosts().filter(|(id, _)| matchers.iter().any(|matcher| matcher.is_match(id.as_str())));
+    let host = |(id, machine): (&HostId, &Machine)| HostSettings {
+        id: id.clone(),
+        site: machine.site.clone(),
+        labels: machine.labels.clone(),
+    };
+    let settings: Vec<HostSettings> = own.map(host).collect();
     if settings.is_empty() {
         return Err(format!("plane {name} has no hosts: none of the fleet is called {}", patterns.join(" or ")));
     }

@@ -70,7 +70,7 @@ impl Library {
         if let Some((first, _)) = self.manifests.get(&manifest.module) {
             // The daemon, too, keeps to the first by name.
             let message = format!("this is module `{}`, as is {first}: it is left alone", manifest.module);
-            return self.broken.push(crate::policy::suite::whole(file, message).with_hint("give one of them another name"));
+            return self.broken.push(Diagnostic::error(file, 0, 0, 1, message).with_hint("give one of them another name"));
         }
         self.manifests.insert(manifest.module, (file.into(), text.into()));
     }

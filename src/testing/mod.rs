@@ -74,7 +74,7 @@ pub fn run(plan: &Plan, done: impl Fn(&TestReport) + Sync) -> Report {
         // Worlds are built when tests run; now only the script is read.
         match Suite::read(file, text, Rc::new(|_| Err("no test runs yet".to_owned())), plan.patience) {
             Ok(suite) if suite.tests().is_empty() => {
-                let found = crate::policy::suite::whole(file, "there is no test in it");
+                let found = Diagnostic::error(file, 0, 0, 1, "there is no test in it");
                 complaints.push(found.with_hint(format!("a test is a function `fn {PREFIX}...()`")).as_warning());
             }
             Ok(suite) => jobs.extend(suite.tests().iter().map(|test| Job { script: number, test: test.clone() })),

@@ -6,7 +6,7 @@ use super::{describe, plain};
 use crate::api::names::{find_host, find_vm};
 use crate::api::recent::{RecordView, Scribe};
 use crate::error::nearest;
-use crate::hypervisor::simulated::{Fleet, FleetPlan, reading};
+use crate::hypervisor::simulated::{FleetPlan, reading};
 use crate::manager::Manager;
 use crate::model::{ActionId, ActionKind, Command, HostId, Mode, Record, Reply, Span, Timestamp, Value, Verb, VmId};
 use crate::policy::Lines;
@@ -45,8 +45,7 @@ struct Teller {
 impl World {
     /// The world that a script describes; with `watch_lines`, it is known later which lines of policies ran.
     pub(super) fn new(description: &Value, library: Arc<Library>, watch_lines: bool) -> Result<World, String> {
-        let described = describe::read(description)?;
-        let fleet = Fleet::new(&described.fleet, START).map_err(|error| error.to_string())?;
+        let described = describe::read(description, START)?;
         let mut planes = Vec::new();
         for described in described.planes {
             let mut manager = Manager::new(described.settings, Recovered::nothing());
@@ -60,7 +59,7 @@ impl World {
             Teller { scribe, read: 0, told: Vec::new() }
         });
         let tellers = tellers.collect();
-        let planes = Planes::new(fleet, planes, described.poll, described.delay).with_summaries(described.poll);
+        let planes = Planes::new(described.fleet, planes, described.poll, described.delay).with_summaries(described.poll);
         let mut world = World { planes, tellers, library, deployed: BTreeSet::new(), asked_for_faults: false };
         // It begins when its planes know their hosts and guests.
         world.planes.run_for(BEGINNING).map_err(died)?;

@@ -8,11 +8,11 @@
 //! an attempt before left, or the image that an admin made for it); one of another size is an error. Nothing is deleted. Base
 //! images are not copied; the target's must be of the same size.
 
-use super::description::escape;
 use super::failure::{Trouble, is_missing};
 use super::handover::{Hand, judge_here};
 use super::session::{ACT_LONG, ANSWER, Door, Session};
 use super::volumes::{self, in_pool, physical, with_volume};
+use crate::hypervisor::domain_xml::escape;
 use crate::hypervisor::{ErrorKind, HypervisorError, Portrait, SAVED, Transfer, Verdict, portrait};
 use crate::model::{Progress, Timestamp};
 use crossbeam_channel::{Receiver, Sender, bounded};

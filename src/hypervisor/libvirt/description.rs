@@ -8,6 +8,7 @@
 //! * `<labels tier="web" owner="shop"/>` in [`LABELS`]: what admins say of a guest. Only read here; written by
 //!   `virsh metadata GUEST --uri urn:embot:labels:1 --key embot-labels --set '<labels tier="web"/>' --live --config`.
 
+use crate::hypervisor::domain_xml::escape;
 use crate::hypervisor::{Seal, with_note};
 use crate::model::{Description, Mark};
 use std::collections::BTreeMap;
@@ -62,11 +63,6 @@ impl Marked {
         let seal = element.attribute("handover").map(|id| Seal { handover: id.into(), stays_paused });
         Ok(Marked { mark: Mark { plane: plane.into(), epoch }, autostart: says_yes("autostart"), seal })
     }
-}
-
-/// Text as it stands in XML.
-pub fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// A domain as its XML has it, with what only this adapter needs.

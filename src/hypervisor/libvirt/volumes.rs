@@ -1,8 +1,8 @@
 //! Files of a host, by their paths, through libvirt's storage volumes.
 
-use super::description::escape;
 use super::failure::{Trouble, is_missing, is_unsupported};
 use crate::hypervisor::ErrorKind;
+use crate::hypervisor::domain_xml::escape;
 use roxmltree::Document;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;

@@ -74,8 +74,10 @@ impl Manager {
         (guest.vcpus, guest.memory_mib) = (known.vcpus, known.memory_mib);
         guest.cpu_millicores = (self.weighed(|_, situation| situation.load_of(known)) * 1_000.0) as u32;
         (guest.labels, guest.mode) = (known.labels.clone(), known.mode);
-        let mine = self.roster.embots().filter(|embot| embot.id.element == ElementId::Vm(*vm));
-        let modules: Vec<ModuleOffer> = mine
+        let element = ElementId::Vm(*vm);
+        let modules: Vec<ModuleOffer> = self
+            .roster
+            .of(&element)
             .filter_map(|embot| self.roster.module(&embot.id.module))
             .map(|module| self.module_offer(module))
             .collect::<Result<_, _>>()?;

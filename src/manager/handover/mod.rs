@@ -34,11 +34,10 @@ use crate::model::{
     ActionId, ActionKind, ActionUpdate, Bytes, Change, ContentHash, ElementId, HostId, Level, MigrationId, MigrationInput,
     MigrationRow, Outcome, Phase, Progress, Side, Staged, TimerRow, Tombstone, VmId,
 };
+use entries::Entries;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-
-use entries::Entries;
 
 /// Migrations that are over and are kept for those who look back, and for peers who ask late.
 const KEPT: usize = 1_000;

@@ -3,6 +3,7 @@
 use super::super::fleet_plan::GuestPlan;
 use super::super::load::Signal;
 use super::guest::{Guest, Signals};
+use crate::hypervisor::domain_xml::escape;
 use crate::model::{Description, Reason, Timestamp, VmId, VmState};
 use roxmltree::{Document, Node};
 use std::sync::Arc;
@@ -80,7 +81,6 @@ pub(super) fn read(vm: VmId, xml: &str) -> Result<Guest, String> {
 /// The XML that defines this guest, as [`read`] reads it: without its mark, and without how it behaves.
 pub(super) fn write(guest: &Guest) -> String {
     let Description { name, vcpus, memory_mib, disks, nics, .. } = &guest.description;
-    let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&apos;");
     let disk = |disk: &Arc<str>| {
         let (file, target) = (escape(&format!("/images/{name}-{disk}.img")), escape(disk));
         format!("<disk type='file'><source file='{file}'/><target dev='{target}'/></disk>")
