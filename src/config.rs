@@ -4,11 +4,13 @@
 //! Unknown keys, values that do not fit, and values that contradict each other are all reported at once, each with its place
 //! and what to write instead. The [`SHAPE`] says what the file may contain; a test holds it and the types below together.
 
+mod audit;
 mod handover;
 mod hosts;
 mod link;
 mod trust;
 
+pub use audit::AuditConfig;
 pub use handover::{HandoverConfig, Names};
 
 use crate::embot::package::TrustedKey;
@@ -59,6 +61,9 @@ pub struct Config {
     /// The journal.
     #[serde(default)]
     pub journal: Journal,
+    /// The audit.
+    #[serde(default)]
+    pub audit: AuditConfig,
     /// The hosts. May be empty where there is a fleet.
     #[serde(default)]
     pub hosts: Vec<HostConfig>,
@@ -260,6 +265,7 @@ pub const SHAPE: Shape = Shape::Keys(&[
     Key::optional("adopt", Shape::OneOf(&["observe", "advise", "act"])),
     Key::optional("new_modules", Shape::OneOf(&["observe", "advise", "act"])),
     Key::optional("journal", Shape::Keys(&[Key::optional("keep_bytes", Shape::Whole)])),
+    Key::optional("audit", audit::SHAPE),
     Key::optional("hosts", Shape::List(&HOST)),
     Key::optional("fleet", Shape::Text),
     Key::optional("rules", Shape::List(&RULE)),
@@ -308,7 +314,12 @@ impl Config {
 
     /// How much of the past the store keeps.
     pub fn retention(&self) -> Retention {
-        Retention { journal_bytes: self.journal.keep_bytes, ..Retention::default() }
+        Retention {
+            journal_bytes: self.journal.keep_bytes,
+            audit_bytes: self.audit.keep_bytes,
+            audit_age: self.audit.keep,
+            ..Retention::default()
+        }
     }
 
     /// What a step of a policy may use.

@@ -18,12 +18,14 @@
 
 mod actions;
 mod advice;
+mod audit;
 mod commands;
 mod handover;
 mod leftovers;
 mod mobile;
 mod modules;
 mod output;
+mod restored;
 mod run;
 mod timers;
 mod views;
@@ -36,7 +38,7 @@ pub use views::{EmbotView, Figures, Idle, IdleModule, ModuleView, RefusalView};
 use crate::embot::Roster;
 use crate::model::{
     Action, ActionId, Batch, Capacity, Change, ElementId, EmbotId, Event, EventBody, Host, HostId, HostLoad, Input, Level,
-    Link, Maintenance, MigrationId, Mode, PlaneRow, Proposal, Record, Span, TimerRow, Timestamp, World,
+    Link, Maintenance, MigrationId, Mode, PlaneRow, Proposal, Record, Span, Timestamp, World,
 };
 use crate::plan::{Guardrails, Planner, Situation, Terms};
 use crate::policy::{Engine, TimerChange};
@@ -89,14 +91,8 @@ const EVENTS_A_TURN: usize = 4_096;
 /// A host that was not heard of so long after the start, or an action whose fate is not known by then, no longer keeps the
 /// plane from deciding. (A guest with an open action is left alone anyway.)
 const START_PATIENCE: Span = Span::minutes(1);
-/// A timer is never due sooner: a policy that calls itself back forever must not fill the processor.
-const SHORTEST_TIMER: Span = Span(100);
 /// Messages of one embot that are delivered within a second, each receiver counted.
 const MESSAGES_A_SECOND: usize = 1_000;
-/// Timers of one embot at a time.
-const TIMERS: usize = 64;
-/// A timer whose step failed is due again after this: a policy that lives by its timer survives one fault.
-const TIMER_AGAIN: Span = Span::seconds(10);
 /// Ended actions kept at hand; the store keeps more.
 const ENDED_KEPT: usize = 2_000;
 
@@ -129,6 +125,7 @@ pub struct Manager {
     figures: Figures,
     handovers: Handovers,
     mobile: Mobile,
+    restoration: restored::Restoration,
     turn: Turn,
 }
 
@@ -170,6 +167,10 @@ impl Manager {
             });
         }
         let mut row = recovered.plane;
+        let restoration = restored::Restoration::new(recovered.restored, std::mem::take(&mut recovered.unconfirmed));
+        if restoration.is_fresh() {
+            restored::unused_numbers(&mut row);
+        }
         for vm in recovered.vms.into_values() {
             world.put_vm(vm);
         }
@@ -207,7 +208,8 @@ impl Manager {
         let modules = std::mem::take(&mut recovered.modules);
         let embots = std::mem::take(&mut recovered.embots);
         let mobile = Mobile::restored(std::mem::take(&mut recovered.mobile), std::mem::take(&mut recovered.contents));
-        let (migrations, tombstones) = (std::mem::take(&mut recovered.migrations), std::mem::take(&mut recovered.tombstones));
+        let (mut migrations, tombstones) =
+            (std::mem::take(&mut recovered.migrations), std::mem::take(&mut recovered.tombstones));
         let world = Rc::new(RefCell::new(world));
         let usage = Rc::new(RefCell::new(usage));
         let engine = Engine::new(world.clone(), usage.clone(), settings.policy.clone());
@@ -237,8 +239,10 @@ impl Manager {
             figures: Figures::default(),
             handovers: Handovers::default(),
             mobile,
+            restoration,
             turn,
         };
+        manager.begin_restored(&mut migrations, recovered.last_now);
         manager.restore_handovers(migrations, tombstones);
         for event in pending.into_values() {
             // What a source sent stands before what its guest's hold keeps back.
@@ -330,6 +334,7 @@ impl Manager {
                 let sensed = self.inventory.report(&mut self.world.borrow_mut(), host, report);
                 self.awaited.remove(host);
                 self.sensed(sensed);
+                self.confirm(host);
                 self.save_usage(host);
             }
             Input::Notice(_, notice) if self.sensed_early(notice) => {}
@@ -421,23 +426,6 @@ impl Manager {
         }
     }
 
-    fn drop_timers(&mut self, embot: &EmbotId) {
-        let numbers = self.timers.cancel_all(embot);
-        self.turn.changes.extend(numbers.into_iter().map(|number| Change::Timer(number, None)));
-    }
-
-    fn due_timers(&mut self) {
-        while let Some((number, timer)) = self.timers.take_due(self.now) {
-            if let Some(vm) = timer.embot.element.vm().filter(|vm| self.handovers.is_frozen(*vm)) {
-                self.handovers.stop_timer(vm, number, timer);
-                continue;
-            }
-            self.turn.changes.push(Change::Timer(number, None));
-            let TimerRow { embot, due, name, content } = timer;
-            self.event(due, embot.element.clone(), Some(embot), EventBody::Timer { name, content });
-        }
-    }
-
     /// Every event that was there when the turn began reaches its embots; then the planner decides on all that they want.
     fn dispatch(&mut self) {
         let before = self.row.next_event;
@@ -468,6 +456,7 @@ impl Manager {
     /// A guest is gone, and with it its embots and its history; one that has come back meanwhile starts anew.
     fn retire(&mut self, element: ElementId) {
         self.withdraw_advice_for(&element);
+        element.vm().and_then(|vm| self.confirmed(vm));
         let dropped = self.roster.deregister(&element);
         self.embots_changed(Vec::new(), dropped);
         let is_back = element.vm().is_some_and(|vm| self.world.borrow().vm(vm).is_some());
@@ -511,33 +500,13 @@ impl Manager {
         if let (true, EventBody::Timer { name, content }) = (failed && !suspended, &event.body)
             && !self.timers.has(&id, name)
         {
-            let again = TimerChange::Set { name: name.clone(), due: self.now + TIMER_AGAIN, content: content.clone() };
+            let again = TimerChange::Set { name: name.clone(), due: self.now + timers::TIMER_AGAIN, content: content.clone() };
             self.timer(&id, again);
         }
         for (channel, content) in stepped.messages {
             self.send(&id, channel, content);
         }
         stepped.answers
-    }
-
-    fn timer(&mut self, embot: &EmbotId, change: TimerChange) {
-        let old = match change {
-            TimerChange::Cancel { name } => self.timers.cancel(embot, &name),
-            TimerChange::Set { name, .. } if !self.timers.has(embot, &name) && self.timers.of(embot).len() >= TIMERS => {
-                let error = format!("timer `{name}` is not set: {TIMERS} timers wait already; use fewer names");
-                let embot = embot.clone();
-                self.turn.records.push(Record::Fault { embot, error, deadline: false, suspended: false });
-                None
-            }
-            TimerChange::Set { name, due, content } => {
-                let number = self.row.next_timer;
-                self.row.next_timer += 1;
-                let timer = TimerRow { embot: embot.clone(), due: due.max(self.now + SHORTEST_TIMER), name, content };
-                self.turn.changes.push(Change::Timer(number, Some(timer.clone())));
-                self.timers.set(number, timer)
-            }
-        };
-        self.turn.changes.extend(old.map(|number| Change::Timer(number, None)));
     }
 
     fn send(&mut self, from: &EmbotId, channel: Arc<str>, content: crate::model::Value) {

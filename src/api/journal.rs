@@ -6,6 +6,7 @@
 use super::error::{ApiError, Problem};
 use super::request::Query;
 use super::state::Api;
+use crate::store::StoreError;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -13,6 +14,9 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::io::{self, Write};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -29,9 +33,14 @@ struct Pipe {
     piece: Vec<u8>,
     sender: mpsc::Sender<Result<Bytes, Infallible>>,
     stopping: watch::Receiver<bool>,
+    /// A reader that takes nothing for so long is given up.
+    patience: Option<Duration>,
 }
 
 const PIECE: usize = 64 * 1024;
+
+/// The type of an answer of JSON lines.
+pub(super) const JSON_LINES: &str = "application/x-ndjson";
 
 impl Write for Pipe {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -50,7 +59,14 @@ impl Write for Pipe {
             return Ok(());
         }
         let piece = Bytes::from(std::mem::take(&mut self.piece));
-        self.sender.blocking_send(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        let Some(patience) = self.patience else {
+            return self.sender.blocking_send(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into());
+        };
+        let sent = Handle::current().block_on(self.sender.send_timeout(Ok(piece), patience));
+        sent.map_err(|error| match error {
+            SendTimeoutError::Timeout(_) => io::Error::new(io::ErrorKind::TimedOut, "its reader takes nothing"),
+            SendTimeoutError::Closed(_) => io::ErrorKind::BrokenPipe.into(),
+        })
     }
 }
 
@@ -60,19 +76,31 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-pub(super) async fn export(State(api): State<Api>, Query(filter): Query<JournalFilter>) -> Result<Response, ApiError> {
+/// An answer that is written bit by bit, by a thread that may block, and ends when its reader goes away, or takes nothing for
+/// longer than `patience`, or the daemon stops. A
+/// failure in the middle ends it with a line `{"error": ...}`.
+pub(super) fn streamed(
+    api: &Api,
+    what: &'static str,
+    content_type: &'static str,
+    patience: Option<Duration>,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), StoreError> + Send + 'static,
+) -> Response {
     let (sender, receiver) = mpsc::channel(4);
-    let mut pipe = Pipe { piece: Vec::with_capacity(PIECE), sender, stopping: api.stopping.clone() };
-    let journal = api.doors.journal.clone();
+    let mut pipe = Pipe { piece: Vec::with_capacity(PIECE), sender, stopping: api.stopping.clone(), patience };
     tokio::task::spawn_blocking(move || {
-        let result = journal.export(filter.from, u64::MAX, &mut pipe);
-        if let Err(error) = result {
-            let problem = Problem { error: format!("the export broke off: {}", with_causes(&error)), hint: None };
+        if let Err(error) = write(&mut pipe) {
+            let problem = Problem { error: format!("{what} broke off: {}", with_causes(&error)), hint: None };
             let line = serde_json::to_string(&problem).unwrap_or_default();
             writeln!(pipe, "{line}").ok();
         }
         pipe.flush().ok();
     });
     let body = Body::from_stream(ReceiverStream::new(receiver));
-    Ok(([(CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+    ([(CONTENT_TYPE, content_type)], body).into_response()
+}
+
+pub(super) async fn export(State(api): State<Api>, Query(filter): Query<JournalFilter>) -> Result<Response, ApiError> {
+    let journal = api.doors.journal.clone();
+    Ok(streamed(&api, "the export", JSON_LINES, None, move |out| journal.export(filter.from, u64::MAX, out).map(drop)))
 }

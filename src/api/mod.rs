@@ -10,6 +10,8 @@
 //! | `GET /v1/modules`, `/v1/modules/{name}`, `/v1/embots` | what is deployed |
 //! | `GET /v1/usage/{element}?span=&metric=` | what an element used |
 //! | `GET /v1/journal/export?from=` | the journal as JSON lines |
+//! | `GET /v1/audit?since=&by=&element=&limit=`, `/v1/audit/head`, `/v1/audit/export` | who did what, and the chain's end |
+//! | `GET /v1/backup` | a backup of the store, as it is at that moment |
 //! | `POST /v1/commands/*` | what an admin asks, see [`commands`] |
 //!
 //! It guarantees: a command is answered only once the journal has it; a slow or silent client holds up nobody; input that is
@@ -17,6 +19,8 @@
 //! the model can change without breaking those who use the API.
 
 pub mod actions;
+pub mod audit;
+pub mod backup;
 pub mod commands;
 pub mod elements;
 pub mod embots;
@@ -117,6 +121,10 @@ fn routes(api: Api) -> Router {
         .route("/embots", get(embots::get_list))
         .route("/usage/{*name}", get(usage::get_one))
         .route("/journal/export", get(journal::export))
+        .route("/audit", get(audit::get_list))
+        .route("/audit/head", get(audit::get_head))
+        .route("/audit/export", get(audit::export))
+        .route("/backup", get(backup::get))
         .nest("/commands", commands::routes());
     Router::new()
         .nest("/v1", v1)

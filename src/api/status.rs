@@ -6,6 +6,7 @@ use super::stamp::Stamp;
 use super::state::Api;
 use crate::manager::{Figures, Manager};
 use crate::model::{ActionState, Link, Timestamp};
+use crate::store::Sizes;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,9 @@ pub struct StatusView {
     pub violations: Vec<ViolationView>,
     /// What the loop does.
     pub figures: FiguresView,
+    /// What the store takes; absent where it cannot be read.
+    #[serde(default)]
+    pub store: Option<Sizes>,
 }
 
 /// The plane at a glance.
@@ -103,10 +107,12 @@ pub fn status(manager: &Manager, now: Timestamp) -> StatusView {
         open: count(&ActionState::is_open),
         violations: violations(&world),
         figures: FiguresView { so_far: manager.figures(), waiting: manager.waiting() },
+        store: None,
     }
 }
 
 pub(super) async fn get(State(api): State<Api>) -> Result<Json<StatusView>, ApiError> {
     let now = api.doors.clock.now();
-    api.ask(move |manager| status(manager, now)).await.map(Json)
+    let status = api.ask(move |manager| status(manager, now)).await?;
+    Ok(Json(StatusView { store: api.doors.journal.sizes().ok(), ..status }))
 }

@@ -7,11 +7,13 @@ mod metered;
 mod plane;
 mod planes;
 mod process;
-mod progress;
+
 mod sandbox;
+mod store;
 
 use super::context::Context;
 use super::failure::Failure;
+use super::progress::Progress;
 use super::screen::{Screen, Tone};
 use super::table::{Fit, table};
 use crate::daemon::DaemonError;
@@ -19,14 +21,14 @@ use crate::error::Diagnostic;
 use idle::IdleFigures;
 use plane::PlaneFigures;
 use planes::PlanesFigures;
-use progress::Progress;
 use sandbox::SandboxFigures;
 use serde::Serialize;
 use std::io;
 use std::time::Duration;
+use store::StoreFigures;
 
-/// Measure what a plane costs on this machine: a large one at work, an idle one, misbehaving policies among good ones, and two
-/// that exchange guests.
+/// Measure what a plane costs on this machine: a large one at work, an idle one, misbehaving policies among good ones, two
+/// that exchange guests, and a store of a million entries.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
     after_help = "Examples:\n  embot bench                                  all of it, in about three minutes\n  embot bench plane --hosts 100 --guests 2000\n  embot bench sandbox --seconds 60 --output json\n\nThe store is written to the folder for temporary files (TMPDIR): name one on the disk that you want to know about. For small ones\nof the same figures see `cargo bench`."
@@ -60,6 +62,8 @@ enum What {
     Sandbox,
     /// Two planes that hand all their guests to each other.
     Planes,
+    /// A store with a million journal entries: opening it after a crash, and backups beside decisions.
+    Store,
 }
 
 /// What was measured.
@@ -71,6 +75,7 @@ struct Measured {
     idle: Option<IdleFigures>,
     sandbox: Option<SandboxFigures>,
     planes: Option<PlanesFigures>,
+    store: Option<StoreFigures>,
 }
 
 /// Why something cannot be measured.
@@ -78,6 +83,8 @@ struct Measured {
 enum BenchError {
     #[error("cannot prepare the measurement")]
     Io(#[from] io::Error),
+    #[error("the store to be measured fails")]
+    Store(#[from] crate::store::StoreError),
     #[error("the plane does not run")]
     Daemon(#[from] DaemonError),
     #[error("the configuration of the measurement is wrong; please report this: {}", .0.as_ref().map_or(String::new(), ToString::to_string))]
@@ -111,8 +118,9 @@ impl Bench {
         let idle = wanted(What::Idle).then(|| idle::run(seconds, progress)).transpose()?;
         let sandbox = wanted(What::Sandbox).then(|| sandbox::run(seconds, progress)).transpose()?;
         let planes = wanted(What::Planes).then(|| planes::run(EXCHANGED, progress)).transpose()?;
+        let store = wanted(What::Store).then(|| store::run(seconds, progress)).transpose()?;
         let processors = std::thread::available_parallelism().map_or(0, usize::from);
-        Ok(Measured { processors, plane, idle, sandbox, planes })
+        Ok(Measured { processors, plane, idle, sandbox, planes, store })
     }
 }
 
@@ -140,6 +148,10 @@ fn render(measured: &Measured, screen: &Screen) -> String {
         text += &part("Two planes", &about, planes_rows(planes), screen);
         text += "Both planes and the fleet are one process, in real time, with stores on disk and TLS between them. The simulated\n\
                  hypervisor's processor time is taken out, and from a guest's wait the move itself.\n";
+    }
+    if let Some(store) = &measured.store {
+        let about = format!("{} journal entries, {:.0} MiB", store.entries, store.file_mib);
+        text += &part("Store", &about, store_rows(store), screen);
     }
     text
 }
@@ -237,6 +249,22 @@ fn planes_rows(planes: &PlanesFigures) -> Vec<Row> {
     ]
 }
 
+fn store_rows(store: &StoreFigures) -> Vec<Row> {
+    let (alone, beside) = (&store.alone, &store.beside);
+    let times = beside.p99_ms / alone.p99_ms.max(0.000_001);
+    vec![
+        Row("opened after a crash", "under 2 s", format!("{:.2} s", store.open_s), Some(store.open_s < 2.0)),
+        Row("backup", "under 5 s", format!("{:.2} s, {:.0} MiB", store.backup_s, store.backup_mib), Some(store.backup_s < 5.0)),
+        Row("decision durable, p50 / p99", "", format!("{} / {}", ms(alone.p50_ms), ms(alone.p99_ms)), None),
+        Row(
+            "the same beside backups",
+            "p99 under 50 ms",
+            format!("{} / {} ({times:.1} times)", ms(beside.p50_ms), ms(beside.p99_ms)),
+            Some(beside.p99_ms < 50.0),
+        ),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::delays::Delays;
@@ -288,8 +316,17 @@ mod tests {
             resident_last_mib: 82.0,
             day_bytes: 14_200,
         };
+        let store = StoreFigures {
+            entries: 1_000_000,
+            file_mib: 400.0,
+            open_s: 0.51,
+            backup_s: 2.2,
+            backup_mib: 210.0,
+            alone: delays(1.1),
+            beside: delays(1.4),
+        };
         let (plane, idle, sandbox, planes) = (Some(plane), Some(idle), Some(sandbox), Some(planes));
-        let measured = Measured { processors: 2, plane, idle, sandbox, planes };
+        let measured = Measured { processors: 2, plane, idle, sandbox, planes, store: Some(store) };
         insta::assert_snapshot!(render(&measured, &plain(100)));
     }
 }

@@ -64,13 +64,14 @@ impl Journal {
 }
 
 /// Keeps the last stretch of a stream.
-fn remember_end(end: &mut Vec<u8>, piece: &[u8]) {
+pub(super) fn remember_end(end: &mut Vec<u8>, piece: &[u8]) {
     const KEPT: usize = 4_096;
     end.extend_from_slice(&piece[piece.len().saturating_sub(KEPT)..]);
     end.drain(..end.len().saturating_sub(KEPT));
 }
 
-fn broken(line: &str) -> Option<Failure> {
+/// Is this the line with which a stream says why it breaks off?
+pub(super) fn broken(line: &str) -> Option<Failure> {
     let json: Value = serde_json::from_str(line).ok()?;
     let only = json.as_object().filter(|fields| !fields.contains_key("batch"))?;
     Some(Failure::wrong(only.get("error")?.as_str()?))

@@ -5,6 +5,9 @@
 //! no, 2 wrong usage or input.
 
 pub mod arm;
+pub mod audit;
+pub mod backup;
+
 pub mod bench;
 pub mod check;
 pub mod client;
@@ -28,10 +31,12 @@ pub mod modules;
 pub mod peers;
 pub mod pki;
 pub mod plan;
+pub mod progress;
 pub mod reference;
 pub mod run;
 pub mod screen;
 pub mod status;
+pub mod store;
 pub mod table;
 pub mod test;
 pub mod usage;
@@ -108,7 +113,9 @@ enum Command {
     #[command(after_help = "Example:\n  embot save web-3 --wait")]
     Save(guest::Guest),
     /// Start a saved guest where it stopped.
-    #[command(after_help = "Example:\n  embot restore web-3")]
+    #[command(
+        after_help = "Example:\n  embot restore web-3\n\nA plane's own store is restored from a backup with `embot backup restore FILE`."
+    )]
     Restore(guest::Guest),
     /// Change a guest's processors.
     #[command(after_help = "Example:\n  embot set-vcpus web-3 4")]
@@ -129,6 +136,9 @@ enum Command {
     Disarm(arm::Disarm),
     Arm(arm::Arm),
     Journal(journal::Journal),
+    Audit(audit::Audit),
+    Backup(backup::Backup),
+    Store(store::Store),
     Pki(pki::Pki),
     Bench(bench::Bench),
     Completions(completions::Completions),
@@ -163,6 +173,7 @@ impl Command {
             Command::Test(test) => test.run(context),
             Command::Reference(reference) => reference.run(context),
             Command::Hypervisor(hypervisor) => hypervisor.run(),
+            Command::Store(store) => store.run(context),
             Command::Pki(pki) => pki.run(context),
             Command::Bench(bench) => bench.run(context),
             Command::Module(module) => module.run(context),
@@ -206,6 +217,8 @@ impl Command {
             Command::Disarm(disarm) => disarm.run(context).await,
             Command::Arm(arm) => arm.run(context).await,
             Command::Journal(journal) => journal.run(context).await,
+            Command::Audit(audit) => audit.run(context).await,
+            Command::Backup(backup) => backup.run(context).await,
             Command::Init(_)
             | Command::Run(_)
             | Command::Check(_)
@@ -213,6 +226,7 @@ impl Command {
             | Command::Reference(_)
             | Command::Hypervisor(_)
             | Command::Module(_)
+            | Command::Store(_)
             | Command::Pki(_)
             | Command::Bench(_)
             | Command::Completions(_) => Ok(()),

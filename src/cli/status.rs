@@ -67,6 +67,11 @@ fn render(status: &StatusView, screen: &Screen) -> String {
             count(status.figures.waiting, "event")
         ),
     ));
+    if let Some(store) = &status.store {
+        let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
+        let file = store.file_bytes.map_or_else(|| "no file".to_owned(), mib);
+        rows.push(("store", format!("{file}; journal {}, audit {}", mib(store.journal_bytes), mib(store.audit_bytes))));
+    }
     text += &pairs(&rows, screen);
     let mut attention: Vec<(&str, String)> = Vec::new();
     for down in &status.hosts_down {
@@ -98,6 +103,8 @@ mod tests {
     fn the_plane_at_a_glance() {
         let mut status = crate::api::status::status(&testing::manager(), testing::NOW);
         status.starting = false;
+        let sizes = crate::store::Sizes { file_bytes: Some(3 << 20), journal_bytes: 1 << 20, audit_bytes: 70_000 };
+        status.store = Some(sizes);
         let first = render(&status, &plain(80));
         status.armed = false;
         status.hosts_down.clear();

@@ -47,6 +47,7 @@ impl Manager {
     fn accept(&mut self, action: Action) {
         self.turn.records.push(Record::Planned { action: action.clone() });
         self.turn.actions.insert(action.id);
+        self.audit_action(&action);
         self.figures.planned += 1;
         let planned = action.state == ActionState::Planned;
         self.open.insert(action.id, action.clone());
@@ -130,6 +131,7 @@ impl Manager {
         self.unreconciled.remove(&id);
         let started_at = action.state_at;
         (action.state, action.state_at) = (state, self.now);
+        self.audit_action(&action);
         action.cancelling = None;
         self.turn.actions.insert(id);
         if let Some(vm) = action.proposal.kind.vm() {

@@ -13,6 +13,7 @@ impl Manager {
             Ok((message, actions)) => Reply::Done { message, actions },
             Err(reason) => Reply::Refused { reason },
         };
+        self.audit_command(command, by, &reply);
         if let Some(ticket) = ticket {
             self.turn.outputs.push(Output::Reply(ticket, reply));
         }
@@ -128,6 +129,10 @@ impl Manager {
             };
             match self.runs_once(vm) {
                 _ if mode == Mode::Observe => ready.push(vm),
+                _ if self.restoration.awaits(vm) => trouble.push(format!(
+                    "{}: its mark has not been read since the plane was restored from a backup; its host {} must answer first",
+                    guest.name, guest.host
+                )),
                 Err(why) => trouble.push(why),
                 Ok(()) if guest.epoch_of(&world.plane).is_none() => unmarked.push(vm),
                 Ok(()) => ready.push(vm),
@@ -147,6 +152,7 @@ impl Manager {
         }
         let managed = ready.len();
         for vm in ready {
+            self.confirmed(vm);
             self.world.borrow_mut().edit_vm(vm, |vm| vm.mode = mode);
         }
         self.withdraw_groundless();

@@ -275,7 +275,7 @@ impl Manager {
 }
 
 /// A digest of a module's texts. Each is preceded by its length, so that no two modules read the same.
-fn digest(manifest: &str, policies: &[(Arc<str>, Arc<str>)]) -> ContentHash {
+pub(super) fn digest(manifest: &str, policies: &[(Arc<str>, Arc<str>)]) -> ContentHash {
     let texts = policies.iter().flat_map(|(file, text)| [&**file, &**text]);
     let mut bytes = Vec::new();
     for text in std::iter::once(manifest).chain(texts) {

@@ -1,8 +1,17 @@
 //! Timers that embots set: by when they are due, and by whose they are.
 
-use crate::model::{EmbotId, TimerRow, Timestamp};
+use super::Manager;
+use crate::model::{Change, EmbotId, EventBody, Record, Span, TimerRow, Timestamp};
+use crate::policy::TimerChange;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// A timer is never due sooner: a policy that calls itself back forever must not fill the processor.
+const SHORTEST_TIMER: Span = Span(100);
+/// Timers of one embot at a time.
+const TIMERS: usize = 64;
+/// A timer whose step failed is due again after this: a policy that lives by its timer survives one fault.
+pub(super) const TIMER_AGAIN: Span = Span::seconds(10);
 
 /// All timers that are not due. An embot has one timer of a name.
 #[derive(Debug, Default)]
@@ -75,5 +84,44 @@ impl Timers {
     /// An embot's timers: names and when they are due.
     pub(super) fn of(&self, embot: &EmbotId) -> Vec<(Arc<str>, Timestamp)> {
         self.of.get(embot).into_iter().flatten().map(|(name, (due, _))| (name.clone(), *due)).collect()
+    }
+}
+
+impl Manager {
+    pub(super) fn drop_timers(&mut self, embot: &EmbotId) {
+        let numbers = self.timers.cancel_all(embot);
+        self.turn.changes.extend(numbers.into_iter().map(|number| Change::Timer(number, None)));
+    }
+
+    pub(super) fn due_timers(&mut self) {
+        while let Some((number, timer)) = self.timers.take_due(self.now) {
+            if let Some(vm) = timer.embot.element.vm().filter(|vm| self.handovers.is_frozen(*vm)) {
+                self.handovers.stop_timer(vm, number, timer);
+                continue;
+            }
+            self.turn.changes.push(Change::Timer(number, None));
+            let TimerRow { embot, due, name, content } = timer;
+            self.event(due, embot.element.clone(), Some(embot), EventBody::Timer { name, content });
+        }
+    }
+
+    pub(super) fn timer(&mut self, embot: &EmbotId, change: TimerChange) {
+        let old = match change {
+            TimerChange::Cancel { name } => self.timers.cancel(embot, &name),
+            TimerChange::Set { name, .. } if !self.timers.has(embot, &name) && self.timers.of(embot).len() >= TIMERS => {
+                let error = format!("timer `{name}` is not set: {TIMERS} timers wait already; use fewer names");
+                let embot = embot.clone();
+                self.turn.records.push(Record::Fault { embot, error, deadline: false, suspended: false });
+                None
+            }
+            TimerChange::Set { name, due, content } => {
+                let number = self.row.next_timer;
+                self.row.next_timer += 1;
+                let timer = TimerRow { embot: embot.clone(), due: due.max(self.now + SHORTEST_TIMER), name, content };
+                self.turn.changes.push(Change::Timer(number, Some(timer.clone())));
+                self.timers.set(number, timer)
+            }
+        };
+        self.turn.changes.extend(old.map(|number| Change::Timer(number, None)));
     }
 }

@@ -4,6 +4,7 @@
 //! them walks them the same way each time: equal inputs must lead to equal decisions.
 
 pub mod action;
+pub mod audit;
 pub mod command;
 pub mod element;
 pub mod event;
@@ -27,6 +28,7 @@ pub mod world;
 pub use action::{
     Action, ActionId, ActionKind, ActionState, ActionUpdate, Level, Place, Plan, Progress, Proposal, Read, Refusal, Verb,
 };
+pub use audit::{AuditAnswer, AuditEntry, Restored, Unconfirmed};
 pub use command::{Command, ModuleTexts, Reply, Ticket};
 pub use element::{ElementId, EmbotId, HostId, Kind, Lookup, VmId};
 pub use event::{Event, EventBody, EventClass, EventKind};

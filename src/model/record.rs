@@ -4,6 +4,7 @@
 //! transaction. What leaves the manager leaves only after it is durable; after a crash, a batch that was not committed never happened.
 
 use super::action::{Action, ActionId, ActionUpdate, Level, Refusal};
+use super::audit::{AuditEntry, Restored, Unconfirmed};
 use super::element::{ElementId, EmbotId, HostId, VmId};
 use super::event::Event;
 use super::hash::ContentHash;
@@ -136,6 +137,12 @@ pub enum Change {
     Mobile(Arc<str>, Option<MobileRow>),
     /// A piece of a package, at its address.
     Content(ContentHash, Option<Bytes>),
+    /// The next entry of the audit.
+    Audit(Box<AuditEntry>),
+    /// That the store was made from a backup.
+    Restored(Restored),
+    /// A guest whose mark was not read since then.
+    Unconfirmed(VmId, Option<Unconfirmed>),
 }
 
 /// Something decided or noticed in a batch, for the journal and for those who follow it live.

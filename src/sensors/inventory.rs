@@ -109,6 +109,11 @@ impl Inventory {
         self.doubled.get(&vm).into_iter().flat_map(|doubled| &doubled.also_on)
     }
 
+    /// Has its host described the guest since the start?
+    pub fn has_described(&self, vm: VmId) -> bool {
+        self.described.contains_key(&vm)
+    }
+
     /// A poll of a host was answered.
     pub fn report(&mut self, world: &mut World, host: &HostId, report: &HostReport) -> Vec<Sensed> {
         let mut sensed = Vec::new();
@@ -305,7 +310,9 @@ impl Inventory {
         if !active {
             return self.not_also_on(vm, host);
         }
-        if world.open.contains_key(&vm) {
+        // The host it was known on may no longer have it, and has not been heard of since the start.
+        let unheard = world.host(&known.host).is_some_and(|host| host.link == Link::Unknown);
+        if unheard || world.open.contains_key(&vm) {
             return;
         }
         let doubled = self.doubled.entry(vm).or_default();

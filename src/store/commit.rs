@@ -1,6 +1,7 @@
 //! Batches into rows and journal entries, within one transaction.
 
 use super::Retention;
+use super::audit;
 use super::error::Fault;
 use super::record;
 use super::tables::{self, Tables};
@@ -27,6 +28,9 @@ pub fn apply(tables: &mut Tables<'_>, batches: &[Batch], retention: Retention) -
         }
     }
     let Some(newest) = batches.last() else { return Ok(()) };
+    if batches.iter().flat_map(|batch| &batch.changes).any(|change| matches!(change, Change::Audit(_))) {
+        audit::prune(tables, retention, newest.now)?;
+    }
     journal_bytes = prune_journal(tables, journal_bytes, retention.journal_bytes, batches.len())?;
     prune_actions(tables, retention.ended_actions)?;
     tables.meta.insert(tables::META_BATCH, last)?;
@@ -64,6 +68,10 @@ fn change(tables: &mut Tables<'_>, change: &Change) -> Result<(), Fault> {
             drop(tables.contents.insert(hash.0.as_slice(), &*record::encode_opaque(&bytes.0))?);
         }
         Change::Content(hash, None) => drop(tables.contents.remove(hash.0.as_slice())?),
+        Change::Audit(entry) => audit::append(tables, entry)?,
+        Change::Restored(row) => drop(tables.restored.insert((), &*record::encode(row)?)?),
+        Change::Unconfirmed(id, Some(row)) => drop(tables.unconfirmed.insert(id.0.as_u128(), &*record::encode(row)?)?),
+        Change::Unconfirmed(id, None) => drop(tables.unconfirmed.remove(id.0.as_u128())?),
         Change::Usage(id, None) => drop(tables.usage.remove(&*record::encode_key(id)?)?),
     }
     Ok(())

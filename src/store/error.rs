@@ -1,6 +1,6 @@
 //! What can go wrong with a store, in words an admin can act upon.
 
-use redb::{CommitError, DatabaseError, StorageError, TableError, TransactionError};
+use redb::{CommitError, CompactionError, DatabaseError, StorageError, TableError, TransactionError};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -81,8 +81,8 @@ pub enum StoreError {
         /// The one that came.
         found: u64,
     },
-    /// An export could not be written out.
-    #[error("cannot write the export of the journal")]
+    /// An export, or a backup, could not be written out.
+    #[error("cannot write the export")]
     Export(#[source] io::Error),
 }
 
@@ -177,4 +177,4 @@ macro_rules! from_redb {
         })*
     };
 }
-from_redb!(CommitError, DatabaseError, StorageError, TableError, TransactionError);
+from_redb!(CommitError, CompactionError, DatabaseError, StorageError, TableError, TransactionError);

@@ -5,12 +5,13 @@
 //! each chunk is read in a short transaction of its own, so a long export neither blocks commits nor keeps old pages alive.
 //! Entries dropped meanwhile are then missing at the beginning; those that are read are whole.
 
+use super::audit::Audit;
 use super::error::{Doing, Fault, Name, StoreError};
 use super::record;
 use super::tables;
 use crate::model::{Batch, Input, Record, Timestamp};
 use redb::{Database, ReadableDatabase, ReadableTable};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::Arc;
@@ -41,7 +42,34 @@ pub struct JournalExtent {
     pub bytes: u64,
 }
 
+/// What a store takes, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sizes {
+    /// Its file; `None` where it has none.
+    pub file_bytes: Option<u64>,
+    /// The entries of its journal.
+    pub journal_bytes: u64,
+    /// Those of its audit.
+    pub audit_bytes: u64,
+}
+
 impl Journal {
+    /// The audit of the same store.
+    pub fn audit(&self) -> Audit {
+        Audit { database: self.database.clone(), name: self.name.clone() }
+    }
+
+    /// What the store takes.
+    pub fn sizes(&self) -> Result<Sizes, StoreError> {
+        let sizes = || -> Result<Sizes, Fault> {
+            let meta = self.database.begin_read()?.open_table(tables::META)?;
+            let number = |key: &str| -> Result<u64, Fault> { Ok(meta.get(key)?.map_or(0, |value| value.value())) };
+            let file_bytes = std::fs::metadata(&*self.name).ok().map(|file| file.len());
+            Ok(Sizes { file_bytes, journal_bytes: number(tables::META_JOURNAL)?, audit_bytes: number(tables::META_AUDIT)? })
+        };
+        sizes().map_err(|fault| fault.on(&self.name, Doing::Read))
+    }
+
     /// What it holds; `None` where it is empty.
     pub fn extent(&self) -> Result<Option<JournalExtent>, StoreError> {
         let extent = || -> Result<Option<JournalExtent>, Fault> {

@@ -13,6 +13,8 @@
 //!
 //! Disk forms are versioned and kept apart from the model in `record`; `tables` knows the file's layout.
 
+mod audit;
+mod backup;
 mod commit;
 mod disk;
 mod error;
@@ -25,16 +27,18 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use audit::{Audit, AuditFault, AuditFilter, AuditHead, AuditLine, Chain, Verified};
+pub use backup::{BackupError, BackupHead, BackupView, Restore, audit_of, verify as verify_backup};
 pub use disk::{Crash, SimulatedDisk};
 pub use error::{Doing, StoreError};
-pub use journal::{Batches, Journal, JournalExtent, export_batch};
+pub use journal::{Batches, Journal, JournalExtent, Sizes, export_batch};
 pub use recovery::Recovered;
 pub use writer::{Committed, Writer};
 
-use crate::model::Batch;
+use crate::model::{Batch, Span};
 use error::{Fault, Name};
 use redb::{Database, Durability, StorageBackend};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -50,36 +54,66 @@ pub struct Retention {
     pub journal_bytes: u64,
     /// So many actions that have ended are kept, those with the highest numbers.
     pub ended_actions: u64,
+    /// Entries of the audit are dropped, the oldest first, when together they take more than this...
+    pub audit_bytes: u64,
+    /// ... or are older than this.
+    pub audit_age: Span,
 }
 
 impl Default for Retention {
     fn default() -> Retention {
-        Retention { journal_bytes: 1_024 * 1_024 * 1_024, ended_actions: 10_000 }
+        Retention {
+            journal_bytes: 1_024 * 1_024 * 1_024,
+            ended_actions: 10_000,
+            audit_bytes: 1_024 * 1_024 * 1_024,
+            audit_age: Span::hours(24 * 3_650),
+        }
     }
 }
 
-/// Makes an empty store under another name and links it to its own once it is whole. (redb cannot open what a crash left of
-/// a file it was creating.)
-fn create(path: &Path, name: &Name) -> Result<(), StoreError> {
-    let refused = |source| StoreError::Io { store: name.clone(), doing: Doing::Open, source };
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(format!(".new-{}", std::process::id()));
+/// Makes a store's file under another name, and links it to its own once it is whole and everything else is `ready`. `None`:
+/// somebody else was quicker. (redb cannot open what a crash left of a file it was creating.)
+fn place<T, E: From<StoreError>>(
+    path: &Path,
+    name: &Name,
+    make: impl FnOnce(File) -> Result<T, E>,
+    ready: impl FnOnce() -> Result<(), E>,
+) -> Result<Option<T>, E> {
+    let refused = |source| E::from(StoreError::Io { store: name.clone(), doing: Doing::Open, source });
+    let unfinished = path.with_added_extension(format!("new-{}", std::process::id()));
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(true);
     // Policies and what they remember are nobody else's business.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(&unfinished).map_err(refused)?;
-    let made = Store::prepare(name.clone(), |builder| builder.create_file(file)).map(drop);
-    let linked = made.and_then(|()| match std::fs::hard_link(&unfinished, path) {
-        // Another embot was quicker; whether it still runs on it shows next.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        result => result.map_err(refused),
+    let made = make(file).and_then(|made| ready().map(|()| made));
+    let linked = made.and_then(|made| match std::fs::hard_link(&unfinished, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        result => result.map(|()| Some(made)).map_err(refused),
     });
     let removed = std::fs::remove_file(&unfinished).map_err(refused);
-    linked.and(removed)?;
+    let linked = linked.and_then(|linked| removed.map(|()| linked))?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(refused)
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(refused)?;
+    Ok(linked)
+}
+
+/// Makes an empty store. Where another embot is quicker, it shows next whether that still runs on it.
+fn create(path: &Path, name: &Name) -> Result<(), StoreError> {
+    let make = |file| Store::prepare(name.clone(), |builder| builder.create_file(file)).map(drop);
+    place(path, name, make, || Ok(())).map(drop)
+}
+
+/// Locks a store's file as whoever opens it does, until the file is dropped.
+fn lock(path: &Path, name: &Name) -> Result<File, StoreError> {
+    let refused = |source| StoreError::Io { store: name.clone(), doing: Doing::Open, source };
+    let file = File::open(path).map_err(refused)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { store: name.clone() }),
+        Err(TryLockError::Error(error)) => Err(refused(error)),
+    }
 }
 
 /// An open store. Exactly one process has it open.
@@ -101,6 +135,20 @@ impl Store {
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(refused)?;
         let (store, recovered) = Store::prepare(name, |builder| builder.create_file(file))?;
         Ok((store.keeping(retention), recovered))
+    }
+
+    /// Gives what is free in a store's file back to the file system; nobody may have it open. Returns what it took and takes.
+    pub fn compact(path: &Path) -> Result<(u64, u64), StoreError> {
+        let (store, _) = Store::open(path, Retention::default())?;
+        let failed = |fault: Fault| fault.on(&store.name, Doing::Write);
+        let size =
+            || std::fs::metadata(path).map(|file| file.len()).map_err(|error| failed(redb::StorageError::Io(error).into()));
+        let before = size()?;
+        // Nobody else has it yet.
+        if let Some(mut database) = Arc::into_inner(store.database) {
+            database.compact().map_err(|error| Fault::from(error).on(&store.name, Doing::Write))?;
+        }
+        Ok((before, size()?))
     }
 
     /// An empty store without a file; what it holds ends with it.
@@ -153,6 +201,11 @@ impl Store {
         commit::apply(&mut tables, batches, self.retention)?;
         drop(tables);
         Ok(write.commit()?)
+    }
+
+    /// The audit, to be read from any thread.
+    pub fn audit(&self) -> Audit {
+        self.journal().audit()
     }
 
     /// The journal, to be read from any thread.

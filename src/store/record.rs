@@ -12,7 +12,7 @@
 use super::error::Fault;
 use crate::model::{
     Action, ActionId, ActionUpdate, Batch, EmbotId, EmbotRow, Event, Host, Input, Level, MigrationRow, MobileRow, ModuleRow,
-    PlaneRow, Record, Refusal, TimerRow, Timestamp, Tombstone, Vm,
+    PlaneRow, Record, Refusal, Restored, TimerRow, Timestamp, Tombstone, Unconfirmed, Vm,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ rows! {
     PlaneRow: "the plane", Host: "host", Vm: "guest", EmbotRow: "embot", TimerRow: "timer",
     Event: "waiting event", Action: "action", ModuleRow: "module",
     MigrationRow: "migration", Tombstone: "tombstone",
-    MobileRow: "module that came with guests",
+    MobileRow: "module that came with guests", Restored: "restore", Unconfirmed: "guest to be confirmed",
 }
 
 /// A row's bytes.

@@ -5,7 +5,7 @@ use super::record::{self, Row};
 use super::tables::{self};
 use crate::model::{
     Action, ActionId, Bytes, ContentHash, ElementId, EmbotId, EmbotRow, Event, Host, HostId, MigrationId, MigrationRow,
-    MobileRow, ModuleRow, PlaneRow, TimerRow, Timestamp, Tombstone, Vm, VmId,
+    MobileRow, ModuleRow, PlaneRow, Restored, TimerRow, Timestamp, Tombstone, Unconfirmed, Vm, VmId,
 };
 use redb::{Database, Key, ReadTransaction, ReadableDatabase, TableDefinition};
 use std::collections::BTreeMap;
@@ -42,6 +42,10 @@ pub struct Recovered {
     pub mobile: BTreeMap<Arc<str>, MobileRow>,
     /// Pieces of packages, by address.
     pub contents: BTreeMap<ContentHash, Bytes>,
+    /// Was the store made from a backup?
+    pub restored: Option<Restored>,
+    /// Guests whose marks were not read since then.
+    pub unconfirmed: BTreeMap<VmId, Unconfirmed>,
     /// The `now` of the last batch: time must not run backwards from here.
     pub last_now: Timestamp,
     /// Was nothing ever committed?
@@ -65,6 +69,8 @@ impl Recovered {
             tombstones: BTreeMap::new(),
             mobile: BTreeMap::new(),
             contents: BTreeMap::new(),
+            restored: None,
+            unconfirmed: BTreeMap::new(),
             last_now: Timestamp::default(),
             fresh: true,
         }
@@ -101,6 +107,11 @@ pub fn recover(database: &Database) -> Result<Recovered, Fault> {
         tombstones: rows(&read, tables::TOMBSTONES, |uuid| Ok(VmId(uuid::Uuid::from_u128(uuid))))?,
         mobile: rows(&read, tables::MOBILE, |name| Ok(Arc::from(name)))?,
         contents: contents(&read)?,
+        restored: match read.open_table(tables::RESTORED)?.get(())? {
+            Some(row) => Some(record::decode("of the store", row.value())?),
+            None => None,
+        },
+        unconfirmed: rows(&read, tables::UNCONFIRMED, |uuid| Ok(VmId(uuid::Uuid::from_u128(uuid))))?,
         last_now: Timestamp(number(tables::META_NOW)?.cast_signed()),
         fresh: last_batch == 0,
     })

@@ -5,13 +5,14 @@
 //! can stay as they are until they are next written. To change a table: give the new one another name, raise [`SCHEMA`],
 //! and convert in [`prepare`].
 //!
-//! Schema 2 added the tables of migrations between planes and of what came with them; a file of schema 1 gets them, empty, when it is opened.
+//! Schema 2 added the tables of migrations between planes and of what came with them, schema 3 the audit and what a restore from
+//! a backup leaves to be found out. An older file gets them, empty, when it is opened.
 
 use super::error::{Doing, Fault, Name, StoreError};
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError, TableHandle, WriteTransaction};
 
 /// The schema this program writes.
-pub const SCHEMA: u64 = 2;
+pub const SCHEMA: u64 = 3;
 
 /// Numbers about the file itself; see the `META_` keys.
 pub const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
@@ -23,6 +24,8 @@ pub const META_BATCH: &str = "last_batch";
 pub const META_NOW: &str = "last_now";
 /// What the journal's entries take, in bytes.
 pub const META_JOURNAL: &str = "journal_bytes";
+/// What the audit's entries take, in bytes.
+pub const META_AUDIT: &str = "audit_bytes";
 
 /// A row in its versioned form.
 type Row = &'static [u8];
@@ -57,6 +60,40 @@ pub const MOBILE: TableDefinition<&str, Row> = TableDefinition::new("mobile");
 pub const CONTENTS: TableDefinition<&[u8], Row> = TableDefinition::new("contents");
 /// The journal: compressed batches, by number.
 pub const JOURNAL: TableDefinition<u64, Row> = TableDefinition::new("journal");
+/// The audit: its lines, by number.
+pub const AUDIT: TableDefinition<u64, Row> = TableDefinition::new("audit");
+/// That the store was made from a backup.
+pub const RESTORED: TableDefinition<(), Row> = TableDefinition::new("restored");
+/// Guests whose marks were not read since then, by UUID.
+pub const UNCONFIRMED: TableDefinition<u128, Row> = TableDefinition::new("unconfirmed");
+
+/// Calls a macro with the names of all tables.
+macro_rules! every_table {
+    ($with:ident) => {
+        $with!(
+            META,
+            PLANE,
+            HOSTS,
+            VMS,
+            EMBOTS,
+            TIMERS,
+            PENDING,
+            ACTIONS,
+            ENDED,
+            MODULES,
+            USAGE,
+            MIGRATIONS,
+            TOMBSTONES,
+            MOBILE,
+            CONTENTS,
+            JOURNAL,
+            AUDIT,
+            RESTORED,
+            UNCONFIRMED
+        )
+    };
+}
+pub(super) use every_table;
 
 /// All tables, open for writing in one transaction.
 pub struct Tables<'t> {
@@ -76,6 +113,9 @@ pub struct Tables<'t> {
     pub mobile: Table<'t, &'static str, Row>,
     pub contents: Table<'t, &'static [u8], Row>,
     pub journal: Table<'t, u64, Row>,
+    pub audit: Table<'t, u64, Row>,
+    pub restored: Table<'t, (), Row>,
+    pub unconfirmed: Table<'t, u128, Row>,
 }
 
 impl<'t> Tables<'t> {
@@ -98,6 +138,9 @@ impl<'t> Tables<'t> {
             mobile: write.open_table(MOBILE)?,
             contents: write.open_table(CONTENTS)?,
             journal: write.open_table(JOURNAL)?,
+            audit: write.open_table(AUDIT)?,
+            restored: write.open_table(RESTORED)?,
+            unconfirmed: write.open_table(UNCONFIRMED)?,
         })
     }
 
@@ -113,8 +156,8 @@ pub fn prepare(database: &Database, store: &Name) -> Result<bool, StoreError> {
     match schema(database).map_err(fault)? {
         Found::Nothing => create(database).map_err(fault).map(|()| true),
         Found::Schema(SCHEMA) => Ok(false),
-        // What schema 2 has more is made where it is missing.
-        Found::Schema(1) => create(database).map_err(fault).map(|()| false),
+        // What later schemas have more is made where it is missing.
+        Found::Schema(1 | 2) => create(database).map_err(fault).map(|()| false),
         Found::Schema(found) if found > SCHEMA => Err(StoreError::Newer { store: store.clone(), found, known: SCHEMA }),
         Found::Schema(found) => {
             Err(StoreError::Damaged { store: store.clone(), what: format!("it claims schema version {found}") })

@@ -11,6 +11,7 @@ mod account;
 mod cut;
 mod door;
 mod exchange;
+mod faults;
 mod fleet;
 mod handed;
 mod owners;

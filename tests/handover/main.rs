@@ -7,3 +7,4 @@ mod decided;
 mod evacuation;
 mod kit;
 mod modules;
+mod restored;

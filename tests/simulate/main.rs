@@ -5,5 +5,6 @@ mod kit;
 mod manage;
 mod modules;
 mod restart;
+mod restored;
 mod same;
 mod walk;

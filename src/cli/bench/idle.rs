@@ -3,7 +3,7 @@
 use super::BenchError;
 use super::folder::{Folder, Module};
 use super::process::Process;
-use super::progress::Progress;
+use crate::cli::progress::Progress;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Serialize;

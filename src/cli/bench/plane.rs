@@ -9,7 +9,7 @@ use super::delays::Delays;
 use super::folder::{Folder, Module};
 use super::metered::{Meter, Metered};
 use super::process::Process;
-use super::progress::Progress;
+use crate::cli::progress::Progress;
 use crate::config::Config;
 use crate::daemon::{Daemon, DaemonError};
 use crate::hypervisor::simulated::{Fault, LiveFleet, Mishap};

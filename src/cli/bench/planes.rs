@@ -12,7 +12,7 @@ use super::folder::{Folder, Module};
 use super::metered::{Meter, Metered};
 use super::plane::{SIMULATION, load, look, mib};
 use super::process::Process;
-use super::progress::Progress;
+use crate::cli::progress::Progress;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::daemon::{Daemon, DaemonError};

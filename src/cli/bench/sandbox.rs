@@ -6,7 +6,7 @@
 use super::BenchError;
 use super::delays::Delays;
 use super::folder::Module;
-use super::progress::Progress;
+use crate::cli::progress::Progress;
 use crate::manager::{HostSettings, Manager, Settings};
 use crate::model::{
     Capacity, Command, Description, DomainReport, HostId, HostLoad, HostReport, Input, Mode, Reason, Span, Timestamp, VmId,

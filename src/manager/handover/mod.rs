@@ -412,6 +412,10 @@ impl Manager {
             Message::Offer(offer) => (offer.vm, offer.guest.name.clone(), offer.epoch, offer.way == Way::Live),
             _ => (VmId(uuid::Uuid::nil()), "?".into(), 0, true),
         };
+        if matches!(message, Message::Abort { asks: true, .. }) && self.restoration.has_forgotten() {
+            // After the backup the guest may have come here: then the source must not have it back.
+            return answer(self, source::unknown(&message));
+        }
         match Target::first(id.clone(), message.clone(), self.settings.handover.timing, self.now) {
             Some((machine, effects)) => {
                 let row = row(Side::Target, peer, vm, &name, epoch, live, HostId::from(""));

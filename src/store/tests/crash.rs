@@ -106,7 +106,7 @@ fn a_crash_at_any_write_or_sync_loses_nothing_committed_and_leaves_nothing_half(
 fn a_crash_amid_pruning_leaves_a_whole_store() {
     let groups = script();
     let batches: Vec<Batch> = groups.iter().flatten().cloned().collect();
-    let retention = Retention { journal_bytes: 1_000, ended_actions: 3 };
+    let retention = Retention { journal_bytes: 1_000, ended_actions: 3, ..Retention::default() };
     let live = |disk: &SimulatedDisk| {
         let Ok((store, _)) = Store::on_disk(disk) else { return 0 };
         let mut store = store.keeping(retention);

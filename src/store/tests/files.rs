@@ -130,7 +130,8 @@ fn batches_out_of_order_change_nothing() {
 
 #[test]
 fn the_past_is_dropped_by_its_size_and_never_what_is_open() {
-    let mut store = Store::in_memory().unwrap().keeping(Retention { journal_bytes: 2_000, ended_actions: 2 });
+    let mut store =
+        Store::in_memory().unwrap().keeping(Retention { journal_bytes: 2_000, ended_actions: 2, ..Retention::default() });
     let all = samples::batches().remove(0);
     store.commit(std::slice::from_ref(&all)).unwrap();
     for seq in 2..40 {

@@ -1,19 +1,28 @@
-//! The form on disk stays what it is: `fixtures/v2.txt` holds every row of a store of schema 2, one a line: table, key and
-//! value, in hexadecimal; `fixtures/v1.txt` those of schema 1. The tables are named here once more, literally, so that a
+//! The form on disk stays what it is: `fixtures/v3.txt` holds every row of a store of schema 3, one a line: table, key and
+//! value, in hexadecimal; `fixtures/v2.txt` and `fixtures/v1.txt` those of older schemas, `fixtures/v3.backup` is a backup. The tables are named here once more, literally, so that a
 //! change there shows.
 
 use super::{samples, state};
+use crate::model::Timestamp;
 use crate::store::{Retention, Store, record};
 use redb::{Database, Key, ReadableDatabase, TableDefinition, Value};
 use std::fmt::Write;
 
 const FIXTURE_1: &str = include_str!("../fixtures/v1.txt");
-const FIXTURE: &str = include_str!("../fixtures/v2.txt");
+const FIXTURE_2: &str = include_str!("../fixtures/v2.txt");
+const FIXTURE: &str = include_str!("../fixtures/v3.txt");
 
 /// What the fixture of schema 2 holds.
-fn batches() -> Vec<crate::model::Batch> {
+fn batches_of_schema_2() -> Vec<crate::model::Batch> {
     let mut batches = samples::batches();
     batches.push(samples::migrations());
+    batches
+}
+
+/// What the fixture of schema 3, and the backup, hold.
+pub fn batches() -> Vec<crate::model::Batch> {
+    let mut batches = batches_of_schema_2();
+    batches.push(samples::audited());
     batches
 }
 
@@ -58,6 +67,9 @@ fn dump(store: &Store) -> String {
     dump_table::<&str, &[u8]>(database, "mobile", &mut out);
     dump_table::<&[u8], &[u8]>(database, "contents", &mut out);
     dump_table::<u64, &[u8]>(database, "journal", &mut out);
+    dump_table::<u64, &[u8]>(database, "audit", &mut out);
+    dump_table::<(), &[u8]>(database, "restored", &mut out);
+    dump_table::<u128, &[u8]>(database, "unconfirmed", &mut out);
     out
 }
 
@@ -89,15 +101,11 @@ fn what_is_written_has_the_bytes_of_its_fixture() {
     store.commit(&batches()).unwrap();
     let dump = dump(&store);
     if std::env::var_os("WRITE_STORE_FIXTURE").is_some() {
-        let write = |name: &str, text: &str| {
-            let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/fixtures");
-            std::fs::write(folder.join(name), text).unwrap();
-        };
-        write("v2.txt", &dump);
-        // Nothing of schema 1 has left this house, so its rows still follow the model. From the first release on they stay.
-        let mut store = Store::in_memory().unwrap();
-        store.commit(&samples::batches()).unwrap();
-        write("v1.txt", &of_schema_1(&store));
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/fixtures");
+        std::fs::write(folder.join("v3.txt"), dump).unwrap();
+        let mut backup = Vec::new();
+        store.journal().backup("home", Timestamp(1_772_366_584_005), &mut backup).unwrap();
+        std::fs::write(folder.join("v3.backup"), backup).unwrap();
         return;
     }
     let (new, old) = (without_compression(&dump), without_compression(FIXTURE));
@@ -107,19 +115,10 @@ fn what_is_written_has_the_bytes_of_its_fixture() {
     assert_eq!(new.lines().count(), old.lines().count());
 }
 
-/// The dump of a store as one of schema 1.
-fn of_schema_1(store: &Store) -> String {
-    let schema = hex(b"schema");
-    let line = |line: &str| match line.starts_with(&format!("meta {schema} ")) {
-        true => format!("meta {schema} 0100000000000000\n"),
-        false => format!("{line}\n"),
-    };
-    dump(store).lines().map(line).collect()
-}
-
 #[test]
-fn stores_of_both_schemas_stay_readable() {
+fn stores_of_all_schemas_stay_readable() {
     is_readable(FIXTURE_1, &samples::batches());
+    is_readable(FIXTURE_2, &batches_of_schema_2());
     is_readable(FIXTURE, &batches());
 }
 
@@ -132,9 +131,9 @@ fn is_readable(fixture: &str, batches: &[crate::model::Batch]) {
         let (table, key, value) = (words[0], unhex(words[1]), unhex(words[2]));
         match table {
             "meta" => put::<&str, u64>(&write, table, &key, &value),
-            "plane" => put::<(), &[u8]>(&write, table, &key, &value),
+            "plane" | "restored" => put::<(), &[u8]>(&write, table, &key, &value),
             "hosts" | "modules" | "migrations" | "mobile" => put::<&str, &[u8]>(&write, table, &key, &value),
-            "vms" | "tombstones" => put::<u128, &[u8]>(&write, table, &key, &value),
+            "vms" | "tombstones" | "unconfirmed" => put::<u128, &[u8]>(&write, table, &key, &value),
             "embots" | "usage" | "contents" => put::<&[u8], &[u8]>(&write, table, &key, &value),
             "ended" => put::<u64, ()>(&write, table, &key, &value),
             _ => put::<u64, &[u8]>(&write, table, &key, &value),
@@ -153,7 +152,14 @@ fn is_readable(fixture: &str, batches: &[crate::model::Batch]) {
         assert_eq!(read.records, written.records);
     }
     let mut store = store.keeping(Retention { ended_actions: 2, ..Retention::default() });
-    store.commit(&[crate::model::Batch { seq: 9, ..Default::default() }]).unwrap();
+    // What later schemas have more is there, too, and takes what it is for.
+    let more = crate::model::Batch { seq: 9, ..samples::audited() };
+    store.commit(&[more]).unwrap();
+    let mut chain = crate::store::Chain::default();
+    store.audit().lines(&mut |line| chain.take(line).is_ok()).unwrap();
+    let audited = batches.iter().flat_map(|batch| &batch.changes);
+    let audited = audited.filter(|change| matches!(change, crate::model::Change::Audit(_))).count() as u64;
+    assert_eq!(chain.finish().unwrap().head.number, audited + 3);
 }
 
 #[test]

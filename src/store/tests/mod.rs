@@ -1,5 +1,7 @@
 //! Tests of the store, by what they are about.
 
+mod audit;
+mod backup;
 mod crash;
 mod files;
 mod form;

@@ -436,3 +436,32 @@ pub fn migrations() -> Batch {
     ];
     Batch { seq: 3, now: Timestamp(9), inputs: handover_inputs(), records, changes, durable: true }
 }
+
+/// What schema 3 has more: the audit, and what a restore leaves to be found out.
+pub fn audited() -> Batch {
+    let unconfirmed = Unconfirmed { mode: Mode::Advise, mark: Some(mark()) };
+    let changes = vec![
+        Change::Audit(Box::new(audit_entry("plane", "planned", None))),
+        Change::Audit(Box::new(audit_entry("ada", "approve", Some(AuditAnswer::Done("action 4 is approved".to_owned()))))),
+        Change::Audit(Box::new(audit_entry("bob", "arm", Some(AuditAnswer::Refused("\"no\", said the plane".to_owned()))))),
+        Change::Restored(Restored { backup_at: Timestamp(5), taken_over_at: None }),
+        Change::Restored(Restored { backup_at: Timestamp(5), taken_over_at: Some(Timestamp(8)) }),
+        Change::Unconfirmed(guest(7), Some(unconfirmed.clone())),
+        Change::Unconfirmed(guest(8), Some(unconfirmed)),
+        Change::Unconfirmed(guest(8), None),
+    ];
+    Batch { seq: 4, now: Timestamp(10), changes, durable: true, ..Batch::default() }
+}
+
+/// An entry of the audit.
+pub fn audit_entry(by: &str, what: &'static str, answer: Option<AuditAnswer>) -> AuditEntry {
+    AuditEntry {
+        at: Timestamp(1_772_366_584_005),
+        by: by.into(),
+        what: what.into(),
+        action: Some(ActionId(4)),
+        elements: vec![ElementId::Vm(guest(7)), ElementId::Host("host-a".into())],
+        text: "action 4: migrate web-1 to host-a, because host-b is hot".to_owned(),
+        answer,
+    }
+}

@@ -28,6 +28,8 @@ pub fn fresh() -> Recovered {
         tombstones: BTreeMap::new(),
         mobile: BTreeMap::new(),
         contents: BTreeMap::new(),
+        restored: None,
+        unconfirmed: BTreeMap::new(),
         last_now: Timestamp::default(),
         fresh: true,
     }
@@ -61,6 +63,9 @@ fn apply(state: &mut Recovered, change: Change) {
         Change::Tombstone(id, row) => set(&mut state.tombstones, id, row),
         Change::Mobile(name, row) => set(&mut state.mobile, name, row),
         Change::Content(hash, bytes) => set(&mut state.contents, hash, bytes),
+        Change::Audit(_) => {}
+        Change::Restored(row) => state.restored = Some(row),
+        Change::Unconfirmed(id, row) => set(&mut state.unconfirmed, id, row),
         Change::Usage(id, row) => set(&mut state.usage, id, row),
     }
 }

@@ -1,4 +1,4 @@
-//! What is being measured, on a line that is written anew, where somebody looks.
+//! What is going on, on a line that is written anew, where somebody looks.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
