@@ -115,9 +115,8 @@ pub fn run(seconds: u64, progress: &Progress) -> Result<StoreFigures, BenchError
     let (mut seq, ends) = (ENTRIES, Instant::now() + Duration::from_secs(seconds));
     let alone = decide(&mut store, &mut seq, || Instant::now() < ends)?;
     progress.say("store: decisions beside backups");
-    let (going, journal) = (AtomicBool::new(true), store.journal());
+    let (going, journal, ends) = (AtomicBool::new(true), store.journal(), Instant::now() + Duration::from_secs(seconds));
     let (made, beside) = std::thread::scope(|scope| {
-        let ends = Instant::now() + Duration::from_secs(seconds);
         let made = scope.spawn(|| {
             let mut made = Vec::new();
             while made.is_empty() || (Instant::now() < ends && made.iter().all(Result::is_ok)) {
