@@ -27,8 +27,12 @@ impl SystemClock {
     /// across a restart.
     pub fn start(floor: Timestamp) -> Arc<SystemClock> {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        let wall = i64::try_from(wall.as_millis()).unwrap_or(i64::MAX);
-        Arc::new(SystemClock { wall: wall.max(floor.0), started: Instant::now() })
+        SystemClock::beginning(Timestamp(i64::try_from(wall.as_millis()).unwrap_or(i64::MAX)), floor)
+    }
+
+    /// The same where the wall clock shows this.
+    pub fn beginning(wall: Timestamp, floor: Timestamp) -> Arc<SystemClock> {
+        Arc::new(SystemClock { wall: wall.max(floor).0, started: Instant::now() })
     }
 }
 

@@ -31,7 +31,7 @@ pub mod modules;
 pub mod peers;
 pub mod pki;
 pub mod plan;
-pub mod progress;
+mod progress;
 pub mod reference;
 pub mod run;
 pub mod screen;

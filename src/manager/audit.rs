@@ -43,7 +43,10 @@ impl Manager {
             ActionState::Cancelled { by } => {
                 (action.cancelling.clone().unwrap_or_else(|| by.clone()), Some(format!("cancelled by {by}")))
             }
-            ActionState::Rejected { by } => (by.clone(), Some(format!("rejected by {by}"))),
+            ActionState::Rejected { by, reason, .. } => {
+                let why = reason.as_ref().map(|reason| format!(", because {reason}")).unwrap_or_default();
+                (by.clone(), Some(format!("rejected by {by}{why}")))
+            }
             ActionState::Failed { reason } => (author, Some(reason.to_string())),
             ActionState::Withdrawn { why } => (author, Some(why.to_string())),
             _ => (author, None),
@@ -68,11 +71,12 @@ impl Manager {
 
     /// A command in one word, what it is about, and in words.
     fn told(&self, command: &Command) -> (&'static str, Option<ActionId>, Vec<ElementId>, String) {
-        let settled = |word: &'static str, action: ActionId| {
+        let settled = |word: &'static str, action: ActionId, reason: Option<&Arc<str>>| {
             let known = self.action(action);
             let vm = known.and_then(|known| known.proposal.kind.vm()).map(ElementId::Vm);
             let deed = known.map(|known| format!(" ({})", self.deed(&known.proposal.kind))).unwrap_or_default();
-            (word, Some(action), vm.into_iter().collect(), format!("{word} action {action}{deed}"))
+            let why = reason.map(|reason| format!(", because {reason}")).unwrap_or_default();
+            (word, Some(action), vm.into_iter().collect(), format!("{word} action {action}{deed}{why}"))
         };
         let plain = |word: &'static str, text: String| (word, None, Vec::new(), text);
         match command {
@@ -88,9 +92,9 @@ impl Manager {
                 plain("disarm", format!("disarm the plane{}", if *cancel { " and cancel what runs" } else { "" }))
             }
             Command::Arm => plain("arm", "arm the plane".to_owned()),
-            Command::Approve { action } => settled("approve", *action),
-            Command::Reject { action } => settled("reject", *action),
-            Command::Cancel { action } => settled("cancel", *action),
+            Command::Approve { action, reason } => settled("approve", *action, reason.as_ref()),
+            Command::Reject { action, reason, .. } => settled("reject", *action, reason.as_ref()),
+            Command::Cancel { action, reason } => settled("cancel", *action, reason.as_ref()),
             Command::Manage { vms, mode } => {
                 let elements = vms.iter().copied().map(ElementId::Vm).collect();
                 ("manage", None, elements, format!("{} into mode {mode}", self.guests(vms)))

@@ -59,6 +59,8 @@ pub struct Inventory {
     alarms: Vec<String>,
     /// Guests on their way to this plane that are not its own yet.
     strange: BTreeSet<VmId>,
+    /// Was the plane restored from a backup? Then a guest that it does not know may carry its mark.
+    pub is_restored: bool,
 }
 
 impl Inventory {
@@ -369,6 +371,15 @@ impl Inventory {
             return;
         }
         let foreign = description.mark.clone().filter(|mark| mark.plane != world.plane);
+        let unknown = description.mark.as_ref().filter(|mark| self.is_restored && mark.plane == world.plane);
+        if let Some(mark) = unknown {
+            self.alarms.push(format!(
+                "guest {0} ({vm}) carries this plane's mark (epoch {1}), and the backup that the plane was restored from does not know \
+                 it: it came after that, or comes. It is only observed; `embot migrations` on the other planes tells whether it is on \
+                 its way. If it is this plane's: `embot manage {0} --mode act`",
+                description.name, mark.epoch
+            ));
+        }
         let guest = Vm {
             id: vm,
             name: description.name.clone(),
@@ -386,7 +397,7 @@ impl Inventory {
             nics: description.nics.clone(),
             agent: false,
             mark: description.mark.clone(),
-            mode: if foreign.is_some() { Mode::Observe } else { self.adopt },
+            mode: if foreign.is_some() || unknown.is_some() { Mode::Observe } else { self.adopt },
             load: VmLoad::default(),
             load_at: at,
         };

@@ -280,6 +280,11 @@ impl Planes {
         }
     }
 
+    /// A plane's clock is off by so many milliseconds from now on.
+    pub fn set_clock(&mut self, plane: usize, clock_ms: i64) {
+        self.planes[plane].clock_ms = clock_ms;
+    }
+
     /// A plane's daemon died and was started again, with what its store holds. What was on its way to or from the old one is
     /// lost; its hosts go on.
     pub fn restart(&mut self, plane: usize, manager: Manager, store: Store) {

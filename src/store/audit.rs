@@ -181,7 +181,7 @@ pub enum AuditFault {
         first: u64,
     },
     /// The end was cut off.
-    #[error("{} missing: the audit ends with entry {last}, and entry {head} was its head once", absent(*.last, head + 1))]
+    #[error("{} missing: the audit ends with {}, and entry {head} was its head once", absent(*.last, head + 1), if *.last == 0 { "nothing".to_owned() } else { format!("entry {last}") })]
     EndCut {
         /// The last that is there.
         last: u64,

@@ -21,6 +21,7 @@ mod error;
 mod journal;
 mod record;
 mod recovery;
+mod restore;
 mod tables;
 mod writer;
 
@@ -28,11 +29,12 @@ mod writer;
 mod tests;
 
 pub use audit::{Audit, AuditFault, AuditFilter, AuditHead, AuditLine, Chain, Verified};
-pub use backup::{BackupError, BackupHead, BackupView, Restore, audit_of, verify as verify_backup};
+pub use backup::BackupHead;
 pub use disk::{Crash, SimulatedDisk};
 pub use error::{Doing, StoreError};
 pub use journal::{Batches, Journal, JournalExtent, Sizes, export_batch};
 pub use recovery::Recovered;
+pub use restore::{BackupError, BackupView, Restore, audit_of, verify as verify_backup};
 pub use writer::{Committed, Writer};
 
 use crate::model::{Batch, Span};

@@ -4,15 +4,12 @@
 //! newer schema is refused. Each row opens with the version of its own form (see `record`), so that rows of an older form
 //! can stay as they are until they are next written. To change a table: give the new one another name, raise [`SCHEMA`],
 //! and convert in [`prepare`].
-//!
-//! Schema 2 added the tables of migrations between planes and of what came with them, schema 3 the audit and what a restore from
-//! a backup leaves to be found out. An older file gets them, empty, when it is opened.
 
 use super::error::{Doing, Fault, Name, StoreError};
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError, TableHandle, WriteTransaction};
 
 /// The schema this program writes.
-pub const SCHEMA: u64 = 3;
+pub const SCHEMA: u64 = 1;
 
 /// Numbers about the file itself; see the `META_` keys.
 pub const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
@@ -156,8 +153,6 @@ pub fn prepare(database: &Database, store: &Name) -> Result<bool, StoreError> {
     match schema(database).map_err(fault)? {
         Found::Nothing => create(database).map_err(fault).map(|()| true),
         Found::Schema(SCHEMA) => Ok(false),
-        // What later schemas have more is made where it is missing.
-        Found::Schema(1 | 2) => create(database).map_err(fault).map(|()| false),
         Found::Schema(found) if found > SCHEMA => Err(StoreError::Newer { store: store.clone(), found, known: SCHEMA }),
         Found::Schema(found) => {
             Err(StoreError::Damaged { store: store.clone(), what: format!("it claims schema version {found}") })

@@ -259,7 +259,10 @@ fn a_backup_made_under_load_is_restored_elsewhere_and_its_audit_is_verified() {
             .args(["--config", &config])
             .output()
             .expect("embot starts");
-        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+        (
+            output.status.code(),
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
+        )
     };
     let (code, text) = run(&["backup", "restore", &backup]);
     assert_eq!(code, Some(0), "{text}");

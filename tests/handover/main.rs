@@ -1,6 +1,7 @@
 //! A guest goes from one plane to another with its management: two managers in virtual time over one simulated fleet.
 
 mod cases;
+mod clock;
 mod cold;
 mod crash;
 mod decided;

@@ -124,7 +124,7 @@ fn the_same_inputs_give_the_same_audit() {
         let vm = simulation.fleet().guest_named("guest-1").unwrap().id;
         act(&mut simulation, ActionKind::Suspend { vm });
         simulation.run_for(Span::minutes(1)).unwrap();
-        simulation.command(Command::Approve { action: embot::model::ActionId(99) }).unwrap();
+        simulation.command(Command::Approve { action: embot::model::ActionId(99), reason: None }).unwrap();
         let mut export = Vec::new();
         simulation.store().unwrap().audit().export(&mut export).unwrap();
         String::from_utf8(export).unwrap()

@@ -8,7 +8,10 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-const FIXTURE: &[u8] = include_bytes!("../fixtures/v3.backup");
+/// A backup of the first version.
+fn first() -> Vec<u8> {
+    std::fs::read(form::fixture("v1.backup")).unwrap()
+}
 
 fn backup_of(store: &Store) -> Vec<u8> {
     let mut backup = Vec::new();
@@ -44,8 +47,8 @@ fn all_tables_are_in_a_backup() {
 #[test]
 fn the_backup_of_an_earlier_version_is_restored_with_all_it_held() {
     let folder = tempfile::tempdir().unwrap();
-    let (backup, path) = (folder.path().join("v3.backup"), folder.path().join("plane.redb"));
-    std::fs::write(&backup, FIXTURE).unwrap();
+    let (backup, path) = (folder.path().join("v1.backup"), folder.path().join("plane.redb"));
+    std::fs::write(&backup, first()).unwrap();
     let view = verify_backup(&backup, &mut |_| ()).unwrap();
     assert_eq!(
         (view.head.plane.as_str(), view.guests, view.journal_entries, view.verified.unwrap().head.number),
@@ -67,7 +70,7 @@ fn the_backup_of_an_earlier_version_is_restored_with_all_it_held() {
     assert_eq!(mode & 0o077, 0, "others may not read it");
     let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, ["plane.redb", "v3.backup"], "nothing else is left");
+    assert_eq!(names, ["plane.redb", "v1.backup"], "nothing else is left");
 }
 
 #[test]
@@ -132,7 +135,7 @@ fn what_keeps_a_backup_from_being_used_is_said() {
         refusal(&sum),
         refusal(&[&sound[..], b"more"].concat()),
         refusal(&changed("\"format\":1", "\"format\":2")),
-        refusal(&changed("\"schema\":3", "\"schema\":4")),
+        refusal(&changed("\"schema\":1", "\"schema\":2")),
         told(&verify_backup(&at("none"), &mut |_| ()).unwrap_err(), folder.path()),
     ];
     // The audit in the store was tampered with before.
@@ -176,7 +179,7 @@ fn what_keeps_a_backup_from_being_used_is_said() {
 fn the_audit_is_read_from_backups_and_from_stores() {
     let folder = tempfile::tempdir().unwrap();
     let (backup, path) = (folder.path().join("plane.backup"), folder.path().join("plane.redb"));
-    std::fs::write(&backup, FIXTURE).unwrap();
+    std::fs::write(&backup, first()).unwrap();
     restore(&backup, &path, false).unwrap();
     let verified = |path: &Path| {
         let mut chain = Chain::default();
@@ -192,7 +195,7 @@ proptest::proptest! {
     /// Whatever happens to a file: an answer, never a panic, and never yes.
     #[test]
     fn a_damaged_backup_is_refused(at in proptest::prelude::any::<proptest::sample::Index>(), bits in 1_u8.., cut in proptest::prelude::any::<bool>()) {
-        let mut bytes = FIXTURE.to_vec();
+        let mut bytes = first();
         let at = at.index(bytes.len());
         if cut { bytes.truncate(at) } else { bytes[at] ^= bits }
         let mut file = tempfile::NamedTempFile::new().unwrap();

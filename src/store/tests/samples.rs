@@ -437,7 +437,7 @@ pub fn migrations() -> Batch {
     Batch { seq: 3, now: Timestamp(9), inputs: handover_inputs(), records, changes, durable: true }
 }
 
-/// What schema 3 has more: the audit, and what a restore leaves to be found out.
+/// The audit, and what a restore leaves to be found out.
 pub fn audited() -> Batch {
     let unconfirmed = Unconfirmed { mode: Mode::Advise, mark: Some(mark()) };
     let changes = vec![
