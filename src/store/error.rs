@@ -46,7 +46,7 @@ pub enum StoreError {
     },
     /// It cannot be read.
     #[error(
-        "the store {store} is damaged: {what}. Restore a backup, or move the file away and start with an empty store: the \
+        "the store {store} is damaged: {what}. Restore a backup (`embot backup restore FILE`), or move the file away and start with an empty store: the \
          plane then reads its hosts anew and only observes its guests, until told otherwise"
     )]
     Damaged {

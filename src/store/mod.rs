@@ -135,6 +135,10 @@ impl Store {
             create(path, &name)?;
         }
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(refused)?;
+        // redb would take it for a new one.
+        if file.metadata().map_err(refused)?.len() == 0 {
+            return Err(StoreError::Damaged { store: name, what: "its file is empty".to_owned() });
+        }
         let (store, recovered) = Store::prepare(name, |builder| builder.create_file(file))?;
         Ok((store.keeping(retention), recovered))
     }
