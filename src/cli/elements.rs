@@ -276,7 +276,10 @@ mod tests {
     fn elements_as_tables() {
         let world = testing::world();
         let all = elements::list(&world, &ElementFilter::default()).unwrap();
-        let disks = elements::list(&world, &ElementFilter { kind: Some(crate::model::Kind::Disk), name: Some("web-*".into()), ..ElementFilter::default() });
+        let disks = elements::list(
+            &world,
+            &ElementFilter { kind: Some(crate::model::Kind::Disk), name: Some("web-*".into()), ..ElementFilter::default() },
+        );
         let none = elements::list(&world, &ElementFilter { name: Some("x*".into()), ..ElementFilter::default() }).unwrap();
         let texts = [render(&all, &plain(80)), render(&disks.unwrap(), &plain(80)), render(&none, &plain(80))];
         insta::assert_snapshot!(texts.join("---\n"));

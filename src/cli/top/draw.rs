@@ -44,13 +44,16 @@ fn below(area: Rect) -> Rect {
     Rect { y: area.y.saturating_add(1), height: area.height.saturating_sub(1), ..area }
 }
 
-/// Texts in their tones, one after the other, as far as there is room.
+/// Texts in their tones, one after the other; those for which there is no room are left out.
 fn spans(buffer: &mut Buffer, area: Rect, texts: &[(String, Tone)], color: bool) {
     let mut x = area.x;
     for (text, tone) in texts.iter().filter(|(text, _)| !text.is_empty()) {
         let room = area.right().saturating_sub(x);
         if room == 0 || area.height == 0 {
             return;
+        }
+        if text.chars().count() > usize::from(room) && x > area.x {
+            continue;
         }
         let (end, _) = buffer.set_stringn(x, area.y, fit(text, usize::from(room)), usize::from(room), style(*tone, color));
         x = end.saturating_add(2);
@@ -83,9 +86,9 @@ fn header(buffer: &mut Buffer, area: Rect, state: &State) {
         (status.plane.clone(), Tone::Strong),
         armed,
         hosts,
-        (maintenance, Tone::Warning),
         (format!("guests {running}/{guests}"), Tone::Plain),
         (crashed, Tone::Bad),
+        (maintenance, Tone::Warning),
     ];
     let alarms = state.attention().len();
     let pace = state.events_per_s.map_or_else(|| "-".to_owned(), |pace| format!("{pace:.0}"));
@@ -94,8 +97,8 @@ fn header(buffer: &mut Buffer, area: Rect, state: &State) {
         (format!("events {pace}/s"), Tone::Plain),
         number(figures.waiting, "queue", Tone::Plain),
         number(status.open, "open", Tone::Plain),
-        number(status.advised, "advice", Tone::Warning),
         number(alarms, "attention", Tone::Bad),
+        number(status.advised, "advice", Tone::Warning),
         (format!("done {}", figures.so_far.done), Tone::Faint),
         number(usize::try_from(figures.so_far.failed).unwrap_or(usize::MAX), "failed", Tone::Warning),
         (format!("refused {}", figures.so_far.refused), Tone::Faint),
@@ -118,7 +121,8 @@ fn tabs(buffer: &mut Buffer, area: Rect, state: &State) {
     let name = |(pane, number): (&Pane, usize)| {
         let tone = if *pane == state.focus { Tone::Strong } else { Tone::Faint };
         // Whoever has little room sees where they are, and the numbers of the others.
-        let text = if area.width >= 76 || *pane == state.focus { format!("{number} {}", pane.name()) } else { number.to_string() };
+        let text =
+            if area.width >= 76 || *pane == state.focus { format!("{number} {}", pane.name()) } else { number.to_string() };
         (text, tone)
     };
     let names: Vec<(String, Tone)> = Pane::ALL.iter().zip(1..).map(name).collect();
@@ -208,6 +212,8 @@ fn foot(buffer: &mut Buffer, area: Rect, state: &State) {
         tell(buffer, &format!("no answer for {age}: {why}; asking again"), Tone::Bad);
     } else if let Some(said) = &state.said {
         tell(buffer, &said.text, if said.bad { Tone::Bad } else { Tone::Strong });
+    } else if let Some(complaint) = &state.complaint {
+        tell(buffer, complaint, Tone::Bad);
     } else {
         let keys = match state.pages.is_empty() {
             true => "?: keys  Tab: pane  Enter: open  a: approve  r: reject  m: maintenance  q: quit",

@@ -2,7 +2,7 @@
 
 use super::page::Content;
 use super::state::{Command, Picture, Target, Want, Window};
-use crate::api::commands::{Disarm, Maintenance, Nothing, Settle};
+use crate::api::commands::{Disarm, Maintenance, Nothing, Reject, Settle};
 use crate::api::elements::{ElementFilter, ElementView};
 use crate::api::embots::{EmbotFilter, EmbotView};
 use crate::api::events::EventFilter;
@@ -98,14 +98,15 @@ async fn elements<T>(
 
 async fn page(client: &Client, target: &Target) -> Result<Content, Failure> {
     Ok(match target {
-        Target::Host(host) => Content::Element(client.get(&format!("/v1/elements/{}", segment(&format!("host:{host}")))).await?),
+        Target::Host(host) => {
+            Content::Element(client.get(&format!("/v1/elements/{}", segment(&format!("host:{host}")))).await?)
+        }
         Target::Guest(vm) => Content::Element(client.get(&format!("/v1/elements/{}", segment(&format!("vm:{vm}")))).await?),
         Target::Action(id) => Content::Action(client.get(&format!("/v1/actions/{id}")).await?),
         Target::Refusal(number) => Content::Refusal(client.get(&format!("/v1/refusals/r{number}")).await?),
         Target::Embot(embot) => {
             let (module, element) = embot.split_once('@').unwrap_or((embot, "plane"));
-            let filter =
-                EmbotFilter { module: Some(module.to_owned()), element: Some(element.to_owned()), suspended: None };
+            let filter = EmbotFilter { module: Some(module.to_owned()), element: Some(element.to_owned()), suspended: None };
             let found: Vec<EmbotView> = client.find("/v1/embots", &filter).await?;
             let gone = || Failure::wrong(format!("there is no embot {embot} any more"));
             let embot = found.into_iter().next().ok_or_else(gone)?;
@@ -119,9 +120,11 @@ async fn page(client: &Client, target: &Target) -> Result<Content, Failure> {
 /// Gives a command.
 pub async fn command(client: &Client, command: Command) -> Result<ReplyView, Failure> {
     match command {
-        Command::Approve(action) => client.post("/v1/commands/approve", &Settle { action }).await,
-        Command::Reject(action, _reason) => client.post("/v1/commands/reject", &Settle { action }).await,
-        Command::Cancel(action) => client.post("/v1/commands/cancel", &Settle { action }).await,
+        Command::Approve(action) => client.post("/v1/commands/approve", &Settle { action, reason: None }).await,
+        Command::Reject(action, reason) => {
+            client.post("/v1/commands/reject", &Reject { action, reason: Some(reason), rest: None }).await
+        }
+        Command::Cancel(action) => client.post("/v1/commands/cancel", &Settle { action, reason: None }).await,
         Command::Maintenance(host, on) => client.post("/v1/commands/maintenance", &Maintenance { host, on }).await,
         Command::Disarm => client.post("/v1/commands/disarm", &Disarm { cancel: false }).await,
         Command::Arm => client.post("/v1/commands/arm", &Nothing {}).await,
@@ -130,7 +133,11 @@ pub async fn command(client: &Client, command: Command) -> Result<ReplyView, Fai
 
 /// Hears of decisions until the daemon goes away: the latest first, unless `since` says what is known already; then those to
 /// come. `hear` is told each.
-pub async fn follow(client: &Client, since: &mut Option<Position>, mut hear: impl FnMut(Vec<RecordView>)) -> Result<(), Failure> {
+pub async fn follow(
+    client: &Client,
+    since: &mut Option<Position>,
+    mut hear: impl FnMut(Vec<RecordView>),
+) -> Result<(), Failure> {
     if since.is_none() {
         let newest = EventFilter { limit: Some(1), ..EventFilter::default() };
         let newest: Vec<RecordView> = client.find("/v1/events", &newest).await?;

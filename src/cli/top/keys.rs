@@ -10,11 +10,11 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 pub const KEYS: &[(&str, &str)] = &[
     ("arrows, j k", "select a row; PgUp PgDn Home End go further"),
     ("Tab, 1-6", "go to another pane"),
-    ("Enter", "open what is selected: a host or guest, why something was done or refused, an embot"),
+    ("Enter", "open it: a host, a guest, an embot, why something was decided"),
     ("Esc", "back; also ends a filter"),
     ("a", "approve the advised action that is selected"),
     ("r", "reject it; asks why"),
-    ("c", "cancel the action that is selected, or the guest's; asks first"),
+    ("c", "cancel the selected action, or the guest's; asks first"),
     ("m", "put the host in maintenance, or back in service; asks first"),
     ("d", "disarm the plane, or arm it again; asks first"),
     ("s", "sort hosts or guests by the next column"),
@@ -31,6 +31,10 @@ pub fn pressed(state: &mut State, key: KeyEvent) -> Vec<Effect> {
             KeyCode::Char('z') => return vec![Effect::Suspend],
             _ => {}
         }
+    }
+    // Terminals send Alt as Esc before the key: which of the two was meant, nobody knows.
+    if key.modifiers.contains(KeyModifiers::ALT) {
+        return Vec::new();
     }
     if state.help {
         state.help = false;
@@ -224,8 +228,7 @@ fn maintenance(state: &mut State) {
     };
     let Some(host) = host else { return tell(state, "select a host first") };
     let (name, on) = (host.name.clone(), host.maintenance_since.is_none());
-    let question =
-        if on { format!("Put host {name} in maintenance?") } else { format!("Put host {name} back in service?") };
+    let question = if on { format!("Put host {name} in maintenance?") } else { format!("Put host {name} back in service?") };
     confirm(state, question, Command::Maintenance(name, on));
 }
 

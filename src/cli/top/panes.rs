@@ -15,16 +15,19 @@ use crate::cli::{migrations, plan};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
+/// So many blocks show the last minutes of a host.
+const TREND: u16 = 12;
+
 const HOSTS: &[Column] = &[
     fixed("HOST", 12).up_to(28),
     fixed("STATE", 11),
     fixed("CPU", 12),
     fixed("MEMORY", 12).from(52),
-    fixed("LAST MINUTES", 12).up_to(24).from(66),
+    fixed("LAST MINUTES", TREND).from(66),
     fixed("GUESTS", 6).right().from(72),
     fixed("IN", 3).right().from(80),
     fixed("OUT", 3).right().from(80),
-    fixed("", 8).up_to(60).from(90),
+    fixed("SITE OR FAULT", 8).up_to(60).from(90),
 ];
 
 const GUESTS: &[Column] = &[
@@ -47,11 +50,12 @@ const ACTIONS: &[Column] = &[
     fixed("WHY", 12).up_to(200).from(90),
 ];
 
-const DECISIONS: &[Column] = &[fixed("TIME", 8), fixed("", 20).up_to(u16::MAX)];
+const DECISIONS: &[Column] = &[fixed("TIME", 8), fixed("WHAT AND WHY", 20).up_to(u16::MAX)];
 
-const ATTENTION: &[Column] = &[fixed("", 8), fixed("", 20).up_to(u16::MAX)];
+const ATTENTION: &[Column] = &[fixed("ABOUT", 8), fixed("WHAT", 20).up_to(u16::MAX)];
 
-const PEERS: &[Column] = &[fixed("PLANE OR GUEST", 14).up_to(24), fixed("STATE", 10).up_to(14), fixed("", 20).up_to(u16::MAX)];
+const PEERS: &[Column] =
+    &[fixed("PLANE OR GUEST", 14).up_to(24), fixed("STATE", 10).up_to(14), fixed("MORE", 20).up_to(u16::MAX)];
 
 /// Draws a pane's table below its title.
 pub fn draw(buffer: &mut Buffer, area: Rect, pane: Pane, state: &State) {
@@ -147,7 +151,11 @@ fn host_row(host: &HostView, state: &State) -> Vec<Cell> {
     let name = Some(host.name.as_str());
     let incoming = moves().filter(|action| action.destination.as_deref() == name).count();
     let outgoing = moves().filter(|action| action.host.as_deref() == name).count();
-    let trend = state.trends.get(&host.name).map(|values| sparkline("cpu", &resample(values, 24), 24)).unwrap_or_default();
+    let trend = state
+        .trends
+        .get(&host.name)
+        .map(|values| sparkline("cpu", &resample(values, usize::from(TREND)), usize::from(TREND)))
+        .unwrap_or_default();
     let more = host.link_reason.clone().unwrap_or_else(|| host.site.clone());
     let known = host.link == "up";
     vec![

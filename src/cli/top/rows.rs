@@ -96,7 +96,7 @@ impl State {
             }
         }
         for record in self.records.values().rev().filter(|record| record.level.as_deref() == Some("alarm")) {
-            let text = format!("{} {}", self.screen.time(record.at), record.text);
+            let text = format!("{} {}", self.screen.time(record.at), record.text.trim_start_matches("alarm: "));
             notices.push(Notice { word: "alarm", tone: Tone::Bad, text, target: record_target(record) });
         }
         notices.retain(|notice| self.passes(Pane::Attention, &[notice.word, &notice.text]));

@@ -223,6 +223,8 @@ pub struct State {
     pub help: bool,
     /// The latest answer.
     pub said: Option<Said>,
+    /// What the latest look could not fetch, and why.
+    pub complaint: Option<String>,
     /// The plane at a glance.
     pub status: StatusView,
     /// Events a second, between the latest two looks.
@@ -274,6 +276,7 @@ impl State {
             prompt: None,
             help: false,
             said: None,
+            complaint: None,
             plan: PlanView {
                 armed: status.armed,
                 open: Vec::new(),
@@ -333,7 +336,8 @@ impl State {
     pub fn want(&self) -> Want {
         let layout = self.layout();
         let part = |pane: Pane, kind: Kind, sort: Sort| {
-            let room = layout.room(pane)?.max(1);
+            // What a page covers is not in sight.
+            let room = layout.room(pane).filter(|_| self.pages.is_empty())?.max(1);
             let skip = self.cursor(pane).top.saturating_sub(room);
             let (skip, limit) = (Some(skip), Some(3 * room));
             Some(ElementFilter { kind: Some(kind), name: pattern(self.filter(pane)), sort: Some(sort), skip, limit })

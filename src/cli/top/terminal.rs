@@ -82,7 +82,7 @@ pub async fn run(client: Client, mut state: State, every: Duration) -> Result<()
     ];
     let mut waiting = vec![Input::Resize(size.width, size.height)];
     let result = 'shown: loop {
-        for input in waiting.drain(..) {
+        for input in merged(&mut waiting) {
             for effect in update(&mut state, input) {
                 match effect {
                     Effect::Quit => break 'shown Ok(()),
@@ -130,6 +130,18 @@ pub async fn run(client: Client, mut state: State, every: Duration) -> Result<()
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     drop(screen);
     result
+}
+
+/// The inputs in order, with records that came one after the other as one: a flood of them costs no more than a few.
+fn merged(waiting: &mut Vec<Input>) -> Vec<Input> {
+    let mut inputs: Vec<Input> = Vec::new();
+    for input in waiting.drain(..) {
+        match (inputs.last_mut(), input) {
+            (Some(Input::Records(before)), Input::Records(more)) => before.extend(more),
+            (_, input) => inputs.push(input),
+        }
+    }
+    inputs
 }
 
 /// Reads keys until the terminal is gone.

@@ -123,9 +123,7 @@ fn take(state: &mut State, picture: Picture) {
     {
         page.content = Some(content);
     }
-    if let Some(complaint) = picture.complaint {
-        state.said = Some(Said { text: complaint, bad: true });
-    }
+    state.complaint = picture.complaint;
 }
 
 /// Selections find their places in lists that may have changed.
