@@ -3,7 +3,7 @@
 //! | path | what |
 //! |---|---|
 //! | `GET /v1/status` | the plane at a glance |
-//! | `GET /v1/elements?kind=&name=`, `/v1/elements/{name}` | hosts, guests and their parts |
+//! | `GET /v1/elements?kind=&name=&sort=&skip=&limit=`, `/v1/elements/{name}` | hosts, guests and their parts |
 //! | `GET /v1/events`, `/v1/events/follow?since=` | recent records, and live ones (server-sent events) |
 //! | `GET /v1/actions?state=&element=&module=&limit=`, `/v1/actions/{id}` | actions, and the whole chain behind one |
 //! | `GET /v1/plan` | what is open, what waits for an admin, what was refused |

@@ -35,6 +35,7 @@ pub mod screen;
 pub mod status;
 pub mod table;
 pub mod test;
+pub mod top;
 pub mod usage;
 pub mod waiting;
 #[cfg(test)]
@@ -80,6 +81,7 @@ enum Command {
     Reference(reference::Reference),
     Hypervisor(hypervisor::Hypervisor),
     Status(status::Status),
+    Top(top::Top),
     Elements(elements::Elements),
     Events(events::Events),
     Plan(plan::Plan),
@@ -181,6 +183,7 @@ impl Command {
     async fn ask(self, context: &Context) -> Result<(), Failure> {
         match self {
             Command::Status(status) => status.run(context).await,
+            Command::Top(top) => top.run(context).await,
             Command::Elements(elements) => elements.run(context).await,
             Command::Events(events) => events.run(context).await,
             Command::Plan(plan) => plan.run(context).await,

@@ -175,6 +175,21 @@ impl Manager {
         !self.is_settled()
     }
 
+    /// How many modules are loaded.
+    pub fn module_count(&self) -> usize {
+        self.roster.modules().count()
+    }
+
+    /// How many embots there are.
+    pub fn embot_count(&self) -> usize {
+        self.roster.embots().count()
+    }
+
+    /// The embots that are suspended.
+    pub fn suspended(&self) -> impl Iterator<Item = &EmbotId> {
+        self.roster.embots().filter(|embot| embot.suspended.is_some()).map(|embot| &embot.id)
+    }
+
     /// The loaded modules.
     pub fn modules(&self) -> Vec<ModuleView> {
         let mut views = Vec::new();
