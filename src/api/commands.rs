@@ -375,6 +375,7 @@ pub(super) fn routes() -> Router<Api> {
         .route("/maintenance", post(ask::<Maintenance>))
         .route("/disarm", post(ask::<Disarm>))
         .route("/arm", post(arm))
+        .route("/reload", post(super::reload::post))
         .route("/approve", settle(|action| Command::Approve { action }))
         .route("/reject", settle(|action| Command::Reject { action }))
         .route("/cancel", settle(|action| Command::Cancel { action }))
