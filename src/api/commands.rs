@@ -111,12 +111,29 @@ pub struct Disarm {
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
-/// Approve, reject or cancel an action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Approve or cancel an action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settle {
     /// Which.
     pub action: u64,
+    /// Why; kept with the decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Reject an advised action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reject {
+    /// Which.
+    pub action: u64,
+    /// Why; kept with the decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The same is not advised for its guest again for so long; without it, an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rest: Option<Span>,
 }
 
 /// How far the plane may go with guests.
@@ -178,8 +195,12 @@ pub trait Request: serde::de::DeserializeOwned + Send + 'static {
 }
 
 fn act(kind: ActionKind, reason: Option<String>) -> Command {
-    let reason = reason.filter(|reason| !reason.trim().is_empty()).unwrap_or_else(|| "an admin asked".to_owned());
-    Command::Act { kind, reason: reason.into() }
+    Command::Act { kind, reason: said(reason).unwrap_or_else(|| "an admin asked".into()) }
+}
+
+/// A reason, where one was given.
+fn said(reason: Option<String>) -> Option<Arc<str>> {
+    reason.filter(|reason| !reason.trim().is_empty()).map(Into::into)
 }
 
 /// Where a guest can be moved to.
@@ -257,6 +278,12 @@ impl Request for Maintenance {
 impl Request for Disarm {
     fn resolve(self, _: &Manager) -> Result<Command, ApiError> {
         Ok(Command::Disarm { cancel: self.cancel })
+    }
+}
+
+impl Request for Reject {
+    fn resolve(self, _: &Manager) -> Result<Command, ApiError> {
+        Ok(Command::Reject { action: ActionId(self.action), reason: said(self.reason), rest: self.rest })
     }
 }
 
@@ -339,9 +366,9 @@ fn memory(kind: fn(VmId, u64) -> ActionKind) -> axum::routing::MethodRouter<Api>
     })
 }
 
-fn settle(command: fn(ActionId) -> Command) -> axum::routing::MethodRouter<Api> {
+fn settle(command: fn(ActionId, Option<Arc<str>>) -> Command) -> axum::routing::MethodRouter<Api> {
     post(move |State(api): State<Api>, ConnectInfo(by): ConnectInfo<Caller>, Body(request): Body<Settle>| async move {
-        give(api, by, Ok(command(ActionId(request.action)))).await
+        give(api, by, Ok(command(ActionId(request.action), said(request.reason)))).await
     })
 }
 
@@ -379,6 +406,9 @@ pub(super) fn routes() -> Router<Api> {
         .route("/approve", settle(|action| Command::Approve { action }))
         .route("/reject", settle(|action| Command::Reject { action }))
         .route("/cancel", settle(|action| Command::Cancel { action }))
+        .route("/approve", settle(|action, reason| Command::Approve { action, reason }))
+        .route("/reject", post(ask::<Reject>))
+        .route("/cancel", settle(|action, reason| Command::Cancel { action, reason }))
         .route("/manage", post(ask::<Manage>))
         .route("/load_module", post(ask::<LoadModule>))
         .route("/unload_module", module(|module| Command::UnloadModule { module }))
