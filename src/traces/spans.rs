@@ -141,7 +141,7 @@ impl Weaver {
                         self.over(action.0, "cancelled", Some(format!("cancelled: {by}")), batch.now, &mut spans);
                     }
                 },
-                Record::Settled { action, how, by } => match &**how {
+                Record::Settled { action, how, by, .. } => match &**how {
                     // It goes on; from now on it waits for its effector.
                     "approved" => {
                         let Some(open) = self.open.get_mut(&action.0) else { continue };
