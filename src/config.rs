@@ -7,12 +7,14 @@
 mod handover;
 mod hosts;
 mod link;
+mod notify;
 mod observe;
 mod trust;
 
 pub use handover::{HandoverConfig, Names};
 pub use observe::{MetricsConfig, TracesConfig};
 
+use crate::effectors::ChannelSettings;
 use crate::embot::package::TrustedKey;
 use crate::error::Diagnostic;
 use crate::hypervisor::MigrationLimits;
@@ -94,6 +96,9 @@ pub struct Config {
     /// How guests go to them and come from them.
     #[serde(default)]
     pub handover: HandoverConfig,
+    /// Where notifications go beside the log.
+    #[serde(default)]
+    pub notify: Vec<ChannelSettings>,
     /// The limits that hold whatever a script says.
     #[serde(default)]
     pub guardrails: Guardrails,
@@ -281,6 +286,7 @@ pub const SHAPE: Shape = Shape::Keys(&[
     Key::optional("link", link::LINK),
     Key::optional("peers", link::PEERS),
     Key::optional("handover", handover::SHAPE),
+    Key::optional("notify", notify::SHAPE),
     Key::optional("guardrails", GUARDRAILS),
     Key::optional("migration", MIGRATION),
     Key::optional("policy", POLICY),
@@ -311,6 +317,7 @@ impl Config {
             *path = base.join(&*path);
         }
         config.place_link(base);
+        config.place_notify(base);
         config.place_hosts(base);
         // A fleet that is no built-in one is a file, and files are found from here as well.
         if let Some(fleet) = config.fleet.as_mut().filter(|fleet| &***fleet != FleetPlan::DEMO_NAME) {
@@ -351,6 +358,7 @@ impl Config {
         self.check_link(&mut check);
         self.check_handover(&mut check);
         self.check_observe(&mut check);
+        self.check_notify(&mut check);
         for (key, path) in
             [("store", &self.store), ("socket", &self.socket), ("modules", &self.modules), ("policies", &self.policies)]
         {

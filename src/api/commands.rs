@@ -7,7 +7,7 @@ use super::names::{find_host, find_vm};
 use super::request::{Body, Caller};
 use super::state::{Api, ReplyView};
 use crate::manager::Manager;
-use crate::model::{ActionId, ActionKind, Command, EmbotId, HostId, Mode, Span, VmId};
+use crate::model::{ActionId, ActionKind, Command, EmbotId, HostId, Level, Mode, Span, VmId};
 use axum::extract::{ConnectInfo, State};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -95,6 +95,16 @@ pub struct Maintenance {
     pub host: String,
     /// In or back.
     pub on: bool,
+}
+
+/// Tell admins something, as modules do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notify {
+    /// How loud.
+    pub level: Level,
+    /// What.
+    pub text: String,
 }
 
 /// Start nothing new.
@@ -275,6 +285,15 @@ impl Request for Maintenance {
     }
 }
 
+impl Request for Notify {
+    fn resolve(self, _: &Manager) -> Result<Command, ApiError> {
+        if self.text.trim().is_empty() {
+            return Err(ApiError::bad_request("`text` is empty").with_hint("say what admins should know"));
+        }
+        Ok(act(ActionKind::Notify { level: self.level, text: self.text.into() }, None))
+    }
+}
+
 impl Request for Disarm {
     fn resolve(self, _: &Manager) -> Result<Command, ApiError> {
         Ok(Command::Disarm { cancel: self.cancel })
@@ -399,6 +418,7 @@ pub(super) fn routes() -> Router<Api> {
         .route("/set_vcpus", post(ask::<SetVcpus>))
         .route("/set_memory", memory(|vm, memory_mib| ActionKind::SetMemory { vm, memory_mib }))
         .route("/balloon", memory(|vm, memory_mib| ActionKind::Balloon { vm, memory_mib }))
+        .route("/notify", post(ask::<Notify>))
         .route("/maintenance", post(ask::<Maintenance>))
         .route("/disarm", post(ask::<Disarm>))
         .route("/arm", post(arm))
