@@ -10,6 +10,7 @@
 //! | `GET /v1/modules`, `/v1/modules/{name}`, `/v1/embots` | what is deployed |
 //! | `GET /v1/usage/{element}?span=&metric=` | what an element used |
 //! | `GET /v1/journal/export?from=` | the journal as JSON lines |
+//! | `GET /metrics` | figures for Prometheus, see [`metrics`] |
 //! | `POST /v1/commands/*` | what an admin asks, see [`commands`] |
 //!
 //! It guarantees: a command is answered only once the journal has it; a slow or silent client holds up nobody; input that is
@@ -24,10 +25,12 @@ pub mod error;
 pub mod events;
 pub mod explain;
 pub mod journal;
+pub mod metrics;
 pub mod migrations;
 pub mod modules;
 pub mod names;
 pub mod recent;
+pub mod reload;
 pub mod request;
 pub mod socket;
 pub mod stamp;
@@ -45,7 +48,7 @@ use crate::manager::Handle;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::get;
 use error::ApiError;
@@ -73,6 +76,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let recent = Arc::new(Recent::default());
     let keeper = tokio::spawn(recent::keep(handle.clone(), recent.clone()));
+    let observer = tokio::spawn(metrics::observe(handle.clone(), doors.metrics.clone(), doors.clock.clone()));
     let (stop, stopping) = watch::channel(false);
     let mut stopped = stopping.clone();
     let router = routes(Api { handle, recent, doors, stopping });
@@ -94,6 +98,7 @@ pub async fn serve(
         }
     };
     keeper.abort();
+    observer.abort();
     result
 }
 
@@ -120,10 +125,12 @@ fn routes(api: Api) -> Router {
         .nest("/commands", commands::routes());
     Router::new()
         .nest("/v1", v1)
+        .route("/metrics", get(metrics::get_text))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
         .layer(from_fn(timely))
+        .layer(from_fn_with_state(api.clone(), metrics::count))
         .with_state(api)
 }
 

@@ -6,7 +6,6 @@ mod idle;
 mod metered;
 mod plane;
 mod planes;
-mod process;
 mod progress;
 mod sandbox;
 

@@ -19,7 +19,9 @@ pub mod guest;
 pub mod hypervisor;
 pub mod init;
 pub mod journal;
+pub mod log;
 pub mod maintenance;
+pub mod man;
 pub mod manage;
 pub mod migrate;
 pub mod migrations;
@@ -30,6 +32,7 @@ pub mod peers;
 pub mod pki;
 pub mod plan;
 pub mod reference;
+pub mod reload;
 pub mod run;
 pub mod screen;
 pub mod status;
@@ -62,7 +65,8 @@ pub struct Arguments {
     /// The daemon's socket; without it, the one plane.yaml names.
     #[arg(long, global = true, env = "EMBOT_SOCKET", value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// The plane's configuration; without it, plane.yaml in this folder.
+    /// The plane's configuration; without it, plane.yaml in this folder, or else the
+    /// system's, /etc/embot/plane.yaml.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// For people, or for scripts.
@@ -132,10 +136,12 @@ enum Command {
     Usage(usage::Usage),
     Disarm(arm::Disarm),
     Arm(arm::Arm),
+    Reload(reload::Reload),
     Journal(journal::Journal),
     Pki(pki::Pki),
     Bench(bench::Bench),
     Completions(completions::Completions),
+    Man(man::Man),
 }
 
 /// Does what the arguments say; the exit code tells how it went.
@@ -171,6 +177,7 @@ impl Command {
             Command::Bench(bench) => bench.run(context),
             Command::Module(module) => module.run(context),
             Command::Completions(completions) => completions.run(context),
+            Command::Man(man) => man.run(context),
             asking => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.map_err(|error| Failure::wrong(format!("cannot start: {error}")))?;
@@ -211,6 +218,7 @@ impl Command {
             Command::Usage(usage) => usage.run(context).await,
             Command::Disarm(disarm) => disarm.run(context).await,
             Command::Arm(arm) => arm.run(context).await,
+            Command::Reload(reload) => reload.run(context).await,
             Command::Journal(journal) => journal.run(context).await,
             Command::Init(_)
             | Command::Run(_)
@@ -221,7 +229,8 @@ impl Command {
             | Command::Module(_)
             | Command::Pki(_)
             | Command::Bench(_)
-            | Command::Completions(_) => Ok(()),
+            | Command::Completions(_)
+            | Command::Man(_) => Ok(()),
         }
     }
 }

@@ -50,6 +50,7 @@ impl Manager {
         self.turn.records.push(Record::Planned { action: action.clone() });
         self.turn.actions.insert(action.id);
         self.figures.planned += 1;
+        self.tally.action(action.proposal.kind.verb(), action.state.word());
         let planned = action.state == ActionState::Planned;
         self.open.insert(action.id, action.clone());
         self.supersede_advice(&action);
@@ -71,6 +72,7 @@ impl Manager {
 
     fn refuse(&mut self, refusal: Refusal) {
         self.figures.refused += 1;
+        self.tally.refusal(refusal.guardrail.clone());
         let same = |old: &RefusalView| {
             let (a, b) = (&old.refusal, &refusal);
             a.guardrail == b.guardrail
@@ -140,6 +142,7 @@ impl Manager {
                 world.open.remove(&vm);
             }
         }
+        self.tally.action(action.proposal.kind.verb(), action.state.word());
         match &action.state {
             ActionState::Done => {
                 self.figures.done += 1;

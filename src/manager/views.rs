@@ -229,6 +229,17 @@ impl Manager {
         idle.chain(never).collect()
     }
 
+    /// How many embots each module has, and how many of them are suspended.
+    pub fn embot_counts(&self) -> BTreeMap<Arc<str>, (usize, usize)> {
+        let mut counts: BTreeMap<_, _> = self.roster.modules().map(|module| (module.manifest.module.clone(), (0, 0))).collect();
+        for embot in self.roster.embots() {
+            let count = counts.entry(embot.id.module.clone()).or_default();
+            count.0 += 1;
+            count.1 += usize::from(embot.suspended.is_some());
+        }
+        counts
+    }
+
     /// The embots, of one module or of all.
     pub fn embots(&self, module: Option<&str>) -> Vec<EmbotView> {
         let world = self.world.borrow();
