@@ -26,7 +26,7 @@ passed=0
 ok() { passed=$((passed + 1)); echo "ok $passed $1"; }
 no() {
     echo "FAILED: $1" >&2
-    [ -z "${first:-}" ] || inside journalctl --no-pager -u embot -n 40 >&2 || true
+    [ -z "${first:-}" ] || { inside systemctl status --no-pager embot || true; inside journalctl --no-pager -u embot -n 40 || true; } >&2
     exit 1
 }
 # Runs a command in the root.
