@@ -5,7 +5,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DEMO ?= target/demo
 EMBOT := target/release/embot
 
-.PHONY: help run test lab bench fuzz setup
+.PHONY: help run test lab bench fuzz deb setup
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/'
@@ -42,7 +42,7 @@ run: setup ## two planes on a simulated fleet: watch policies act, and guests go
 test: setup ## everything that needs no real guests
 	cargo fmt --check
 	cargo clippy --all-targets --quiet -- -D warnings
-	cargo test --quiet --lib --test check --test crash --test handover --test house --test sandbox --test security --test shipped --test simulate
+	cargo test --quiet --lib --test check --test crash --test handover --test house --test operate --test sandbox --test security --test shipped --test simulate
 	cargo test --quiet --test explorer -- --nocapture
 	cargo test --quiet --test hypervisor -- --skip libvirt
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
@@ -53,6 +53,12 @@ fuzz: setup ## damaged bytes for every decoder that a peer reaches, SECONDS for 
 lab: setup ## the same on real libvirt hosts with real guests (root)
 	cargo build
 	@$(SUDO) tests/lab/demo.sh
+
+deb: setup ## the Debian package, in target/debian
+	@command -v cargo-deb >/dev/null || cargo install cargo-deb --locked
+	cargo build --release
+	@debian/generate target/release
+	cargo deb --no-build
 
 bench: setup ## the figures
 	cargo bench

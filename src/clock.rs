@@ -72,6 +72,22 @@ impl Clock for VirtualClock {
     }
 }
 
+/// Measures how long something takes, for figures that nothing decides by.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// From now.
+    pub fn start() -> Stopwatch {
+        Stopwatch(Instant::now())
+    }
+
+    /// So long, so far.
+    pub fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 /// Ends a computation of this thread that takes too long. Only for limits of last resort: what it ends is not reproducible.
 ///
 /// It looks at the wall clock, which is cheap to read. When half of the limit has passed there, the computation may have

@@ -9,10 +9,12 @@ mod handover;
 mod hosts;
 mod link;
 mod notify;
+mod observe;
 mod trust;
 
 pub use audit::AuditConfig;
 pub use handover::{HandoverConfig, Names};
+pub use observe::{MetricsConfig, TracesConfig};
 
 use crate::effectors::ChannelSettings;
 use crate::embot::package::TrustedKey;
@@ -32,6 +34,9 @@ use std::sync::Arc;
 
 /// The configuration's usual name; the command line looks for it where no other is named.
 pub const FILE: &str = "plane.yaml";
+/// The configuration of the machine's own plane, as its package installs it. Those who ask a daemon look here where there is
+/// none in their folder.
+pub const SYSTEM_FILE: &str = "/etc/embot/plane.yaml";
 
 /// A plane's configuration. Paths are resolved: relative ones start at the configuration file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,6 +71,12 @@ pub struct Config {
     /// The audit.
     #[serde(default)]
     pub audit: AuditConfig,
+    /// An address of its own for metrics; without it they are on the API's socket only.
+    #[serde(default)]
+    pub metrics: Option<MetricsConfig>,
+    /// The collector that traces go to; without it, none are made.
+    #[serde(default)]
+    pub traces: Option<TracesConfig>,
     /// The hosts. May be empty where there is a fleet.
     #[serde(default)]
     pub hosts: Vec<HostConfig>,
@@ -271,6 +282,8 @@ pub const SHAPE: Shape = Shape::Keys(&[
     Key::optional("new_modules", Shape::OneOf(&["observe", "advise", "act"])),
     Key::optional("journal", Shape::Keys(&[Key::optional("keep_bytes", Shape::Whole)])),
     Key::optional("audit", audit::SHAPE),
+    Key::optional("metrics", observe::METRICS),
+    Key::optional("traces", observe::TRACES),
     Key::optional("hosts", Shape::List(&HOST)),
     Key::optional("fleet", Shape::Text),
     Key::optional("rules", Shape::List(&RULE)),
@@ -355,6 +368,7 @@ impl Config {
         self.check_trust(&mut check);
         self.check_link(&mut check);
         self.check_handover(&mut check);
+        self.check_observe(&mut check);
         self.check_notify(&mut check);
         for (key, path) in
             [("store", &self.store), ("socket", &self.socket), ("modules", &self.modules), ("policies", &self.policies)]

@@ -7,12 +7,16 @@ mod folder;
 mod hosts;
 mod neighbours;
 mod notices;
+mod reload;
+mod supervisor;
 
-pub use folder::Folder;
+pub use folder::{Folder, Folders};
 
 use crate::api;
+use crate::api::metrics::Metrics;
+use crate::api::reload::Reloader;
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, TracesConfig};
 use crate::effectors::{Effectors, Lanes, Notifiers, Workers};
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::simulated::LiveFleet;
@@ -22,12 +26,16 @@ use crate::migration::message;
 use crate::model::{Action, HostId, Input, Span};
 use crate::sensors::{Polling, Sensors};
 use crate::store::{Journal, Recovered, Store, StoreError, Writer};
+use crate::traces::{self, Collector};
+use reload::Reload;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 /// Inputs that may wait for the manager.
 const INBOX: usize = 16_384;
@@ -45,6 +53,14 @@ pub enum DaemonError {
     /// No socket.
     #[error(transparent)]
     Socket(#[from] api::SocketError),
+    /// No address for metrics.
+    #[error("cannot listen on {address} for metrics: {source}; set another `metrics.listen`, or end who listens there")]
+    Metrics {
+        /// Where.
+        address: Arc<str>,
+        /// Why.
+        source: io::Error,
+    },
     /// The hosts of the configuration cannot be reached for, as they are written.
     #[error("{0}")]
     Hosts(String),
@@ -65,15 +81,19 @@ pub enum DaemonError {
     Panicked(&'static str),
 }
 
-/// Runs a plane until it is told to stop (SIGINT, SIGTERM). `on_ready` is called when the socket answers.
-pub fn run(config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> Result<(), DaemonError> {
+/// Runs a plane until it is told to stop (SIGINT, SIGTERM); SIGHUP has its configuration read again from `path`. `on_ready` is
+/// called when the socket answers.
+pub fn run(path: &Path, config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> Result<(), DaemonError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     // From here on a signal to stop is remembered, however long the start takes.
-    let stop_signal = runtime.block_on(async { StopSignal::listen() })?;
+    let (stop_signal, hang_up) =
+        runtime.block_on(async { io::Result::Ok((StopSignal::listen()?, signal(SignalKind::hangup())?)) })?;
     // The store first: its lock decides which of two daemons may go on, before either touches the socket.
-    let opened = Store::open(&store_path(config)?, config.retention())?;
+    let store = store_path(config)?;
+    let opened = Store::open(&store, config.retention())?;
     let listener = runtime.block_on(api::listen(&config.socket))?;
     let socket = SocketFile(&config.socket);
+    let scraped = runtime.block_on(metrics_listener(config))?;
     let daemon = Daemon::start(config, opened, &|_, connection| connection, Some(runtime.handle()))?;
     let handle = daemon.handle().clone();
     let mut ended = daemon.ended.clone();
@@ -85,11 +105,35 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> 
         }
     };
     let served = runtime.block_on(async {
-        let folder = tokio::spawn(Folder::new(&config.modules, &config.policies).watch(handle.clone()));
+        let (folders, places) = watch::channel(Folders::of(config));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Folder::new(Folders::of(config)).watch(handle.clone(), places));
+        let (reloader, wishes) = Reloader::new();
+        tasks.spawn(hear_hang_ups(hang_up, reloader.clone()));
+        let reload = Reload { path: path.to_owned(), config: config.clone(), handle: handle.clone(), folders };
+        tasks.spawn(reload.serve(wishes));
+        tasks.spawn(supervisor::watch(handle.clone()));
+        let metrics = Metrics::new(daemon.clock.now(), Some(store), daemon.writer.commits().clone());
+        let (journal, clock, link) = (daemon.journal.clone(), daemon.clock.clone(), daemon.link.clone());
+        let doors = api::Doors { journal, clock, link, metrics, reloader };
+        if let Some(scraped) = scraped {
+            let (handle, doors) = (handle.clone(), doors.clone());
+            tasks.spawn(async move {
+                if let Err(error) = api::metrics::serve(scraped, handle, doors).await {
+                    tracing::error!("metrics are on the API's socket only: {error}");
+                }
+            });
+        }
+        if let Some(authority) = config.traces.as_ref().and_then(TracesConfig::authority) {
+            let collector = Collector { authority: authority.into() };
+            let (metrics, clock) = (doors.metrics.clone(), doors.clock.clone());
+            tasks.spawn(traces::keep(handle.clone(), collector, metrics, clock));
+        }
         on_ready(&handle);
-        let doors = api::Doors { journal: daemon.journal.clone(), clock: daemon.clock.clone(), link: daemon.link.clone() };
+        supervisor::ready();
         let served = api::serve(listener, handle, doors, stop).await;
-        folder.abort();
+        supervisor::stopping();
+        tasks.shutdown().await;
         served
     });
     // While this daemon still holds the store, so that the next one's socket is not the one that goes.
@@ -98,6 +142,20 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> 
     served?;
     runtime.shutdown_background();
     Ok(())
+}
+
+/// The address of its own for metrics, where there is one.
+async fn metrics_listener(config: &Config) -> Result<Option<TcpListener>, DaemonError> {
+    let Some(metrics) = &config.metrics else { return Ok(None) };
+    let refused = |source| DaemonError::Metrics { address: metrics.listen.clone(), source };
+    TcpListener::bind(&*metrics.listen).await.map(Some).map_err(refused)
+}
+
+/// SIGHUP has the configuration read again; what came of it stands in the log.
+async fn hear_hang_ups(mut hang_up: Signal, reloader: Reloader) {
+    while hang_up.recv().await.is_some() {
+        reloader.reload("SIGHUP".into()).await;
+    }
 }
 
 /// Where the plane's store is. A fleet within this process starts anew with it, so its plane does as well: it has a store of its

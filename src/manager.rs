@@ -17,22 +17,27 @@
 //! facts stay. That wait is bounded: one host that does not answer keeps its own guests from being acted on, not the plane.
 
 mod actions;
+mod adjust;
 mod advice;
 mod audit;
 mod commands;
 mod handover;
+mod history;
 mod leftovers;
 mod mobile;
 mod modules;
 mod output;
 mod restored;
 mod run;
+mod tally;
 mod timers;
 mod views;
 
+pub use adjust::Adjustable;
 pub use handover::{HandoverSettings, MigrationView, PeerView};
 pub use output::Output;
 pub use run::{Handle, Message, Outlet, RunError, run};
+pub use tally::{ModuleTally, Tally};
 pub use views::{EmbotView, Figures, Idle, IdleModule, ModuleView, RefusalView};
 
 use crate::embot::Roster;
@@ -123,6 +128,7 @@ pub struct Manager {
     messages: BTreeMap<EmbotId, (Timestamp, usize)>,
     shelf: modules::Shelf,
     figures: Figures,
+    tally: Tally,
     handovers: Handovers,
     mobile: Mobile,
     restoration: restored::Restoration,
@@ -237,6 +243,7 @@ impl Manager {
             messages: BTreeMap::new(),
             shelf: modules::Shelf::default(),
             figures: Figures::default(),
+            tally: Tally::default(),
             handovers: Handovers::default(),
             mobile,
             restoration,
@@ -480,6 +487,7 @@ impl Manager {
             return Vec::new();
         }
         self.figures.steps += 1;
+        self.tally.step(&module.manifest.module, self.engine.take_time(), stepped.faults.len());
         self.planner.considered(&embot.id, event, stepped.proposals.iter().map(|proposal| &proposal.kind));
         if stepped.is_quiet() {
             return Vec::new();
@@ -529,30 +537,6 @@ impl Manager {
             let body = EventBody::Message { from: from.clone(), channel: channel.clone(), content: content.clone() };
             self.event(self.now, to.element.clone(), Some(to), body);
         }
-    }
-
-    /// Usage history is written by host, each so often: the more elements there are, the less often.
-    fn save_usage(&mut self, host: &HostId) {
-        let world = self.world.borrow();
-        let interval = Span::minutes(1 + world.vm_count() as u64 / 1_000);
-        let saved = self.usage_saved.entry(host.clone()).or_insert(self.now);
-        if self.now.since(*saved) < interval {
-            return;
-        }
-        *saved = self.now;
-        let elements = std::iter::once(ElementId::Host(host.clone())).chain(world.vms_on(host).map(|vm| ElementId::Vm(vm.id)));
-        let usage = self.usage.borrow();
-        let rows = elements.filter_map(|element| usage.export(&element).map(|bytes| Change::Usage(element, Some(bytes))));
-        self.turn.changes.extend(rows);
-    }
-
-    /// All usage history, to be written when the daemon stops.
-    pub fn checkpoint(&mut self) -> Option<(Batch, Vec<Output>)> {
-        let usage = self.usage.borrow();
-        let rows: Vec<_> = usage.elements().map(|element| Change::Usage(element.clone(), usage.export(element))).collect();
-        drop(usage);
-        self.turn.changes.extend(rows);
-        self.finish(Vec::new())
     }
 
     /// Closes the turn: what changed becomes rows.

@@ -422,6 +422,7 @@ pub(super) fn routes() -> Router<Api> {
         .route("/maintenance", post(ask::<Maintenance>))
         .route("/disarm", post(ask::<Disarm>))
         .route("/arm", post(arm))
+        .route("/reload", post(super::reload::post))
         .route("/approve", settle(|action, reason| Command::Approve { action, reason }))
         .route("/reject", post(ask::<Reject>))
         .route("/cancel", settle(|action, reason| Command::Cancel { action, reason }))

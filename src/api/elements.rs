@@ -8,10 +8,11 @@ use super::request::Query;
 use super::stamp::Stamp;
 use super::state::Api;
 use crate::manager::Manager;
-use crate::model::{ElementId, Host, HostId, Kind, Link, Maintenance, Vm, World};
+use crate::model::{ElementId, Host, HostId, Kind, Link, Maintenance, Vm, VmState, World};
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// A host.
@@ -159,6 +160,33 @@ pub struct ElementFilter {
     /// Only those whose name matches this pattern (`web-*`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// In which order; by name where it is not said. Loads come the highest first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sort: Option<Sort>,
+    /// Without so many of the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip: Option<usize>,
+    /// At most so many; all where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// An order of hosts among hosts, and of guests among guests. What is equal follows by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sort {
+    /// By name.
+    Name,
+    /// By state: what needs a look first.
+    State,
+    /// By CPU use, the highest share first.
+    Cpu,
+    /// By memory use, the highest share first.
+    Memory,
+    /// Guests by their host.
+    Host,
+    /// Hosts by how many guests they have, the most first.
+    Guests,
 }
 
 /// Labels on the wire.
@@ -196,10 +224,23 @@ impl HostView {
     }
 }
 
+fn share(part: Option<f32>, whole: f64) -> Option<f64> {
+    part.map(|part| f64::from(part) / whole.max(1.0))
+}
+
+/// CPU use as a share of the guest's processors.
+fn cpu(vm: &Vm) -> Option<f64> {
+    share(vm.load.cpu_cores, f64::from(vm.vcpus))
+}
+
+/// Memory use as a share of what the guest holds.
+fn memory(vm: &Vm) -> Option<f64> {
+    share(vm.load.memory_used_mib, vm.balloon_mib as f64)
+}
+
 impl VmView {
     /// A guest as the API shows it.
     pub fn new(vm: &Vm, world: &World) -> VmView {
-        let share = |part: Option<f32>, whole: f64| part.map(|part| f64::from(part) / whole.max(1.0));
         VmView {
             element: ElementId::Vm(vm.id).to_string(),
             id: vm.id.to_string(),
@@ -214,8 +255,8 @@ impl VmView {
             vcpus: vm.vcpus,
             memory_mib: vm.memory_mib,
             balloon_mib: vm.balloon_mib,
-            cpu: share(vm.load.cpu_cores, f64::from(vm.vcpus)),
-            memory: share(vm.load.memory_used_mib, vm.balloon_mib as f64),
+            cpu: cpu(vm),
+            memory: memory(vm),
             disk_bytes_per_s: vm.load.disk_bytes_per_s.map(f64::from),
             net_bytes_per_s: vm.load.net_bytes_per_s.map(f64::from),
             load_at: vm.load_at.into(),
@@ -259,7 +300,7 @@ impl ElementView {
     }
 }
 
-/// Every element that passes the filter: hosts by name, then guests by name, each followed by its parts where these are asked for.
+/// The elements that pass the filter: hosts, then guests, each followed by its parts where these are asked for.
 pub fn list(world: &World, filter: &ElementFilter) -> Result<Vec<ElementView>, ApiError> {
     let pattern = filter.name.as_deref().map(|name| {
         let bad = |error: globset::Error| {
@@ -268,17 +309,65 @@ pub fn list(world: &World, filter: &ElementFilter) -> Result<Vec<ElementView>, A
         globset::Glob::new(name).map(|glob| glob.compile_matcher()).map_err(bad)
     });
     let pattern = pattern.transpose()?;
-    let mut guests: Vec<&Vm> = world.vms().collect();
-    guests.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
-    let hosts = world.hosts().map(|host| ElementId::Host(host.id.clone()));
+    let sort = filter.sort.unwrap_or(Sort::Name);
+    let hosts = hosts_sorted(world, sort).into_iter().map(|host| ElementId::Host(host.id.clone()));
+    // Sorting all guests for a list of hosts would be for nothing.
+    let guests = if matches!(filter.kind, Some(Kind::Plane | Kind::Host)) { Vec::new() } else { guests_sorted(world, sort) };
     let guests = guests.into_iter().flat_map(|vm| std::iter::once(ElementId::Vm(vm.id)).chain(vm.dependents()));
     let wanted = |element: &ElementId| {
         let kind = element.kind();
         filter.kind.map_or(matches!(kind, Kind::Host | Kind::Vm), |wanted| wanted == kind)
             && pattern.as_ref().is_none_or(|pattern| pattern.is_match(world.label(element)))
     };
-    let all = std::iter::once(ElementId::Plane).chain(hosts).chain(guests);
-    Ok(all.filter(wanted).filter_map(|element| ElementView::new(&element, world)).collect())
+    let all = std::iter::once(ElementId::Plane).chain(hosts).chain(guests).filter(wanted);
+    let shown = all.skip(filter.skip.unwrap_or(0)).take(filter.limit.unwrap_or(usize::MAX));
+    Ok(shown.filter_map(|element| ElementView::new(&element, world)).collect())
+}
+
+/// The highest first; what is not known, last.
+fn highest_first(a: Option<f64>, b: Option<f64>) -> Ordering {
+    let known = |share: Option<f64>| share.filter(|share| !share.is_nan()).unwrap_or(f64::NEG_INFINITY);
+    known(b).total_cmp(&known(a))
+}
+
+fn hosts_sorted(world: &World, sort: Sort) -> Vec<&Host> {
+    let mut hosts: Vec<&Host> = world.hosts().collect();
+    let rank = |host: &Host| match (&host.link, host.maintenance) {
+        (Link::Down(_), _) => 0,
+        (Link::Unknown, _) => 1,
+        (Link::Up, Maintenance::On(_)) => 2,
+        (Link::Up, Maintenance::Off) => 3,
+    };
+    let order = |a: &&Host, b: &&Host| match sort {
+        Sort::Name | Sort::Host => Ordering::Equal,
+        Sort::State => rank(a).cmp(&rank(b)),
+        Sort::Cpu => highest_first(Some(a.cpu()), Some(b.cpu())),
+        Sort::Memory => highest_first(Some(a.memory()), Some(b.memory())),
+        Sort::Guests => b.vms.len().cmp(&a.vms.len()),
+    };
+    // They come by name, and sorting keeps that where they are equal.
+    hosts.sort_by(order);
+    hosts
+}
+
+fn guests_sorted(world: &World, sort: Sort) -> Vec<&Vm> {
+    let mut guests: Vec<&Vm> = world.vms().collect();
+    let rank = |vm: &Vm| match vm.state {
+        VmState::Crashed => 0,
+        VmState::Paused => 1,
+        VmState::Asleep => 2,
+        VmState::Off => 3,
+        VmState::Running => 4,
+    };
+    let order = |a: &Vm, b: &Vm| match sort {
+        Sort::Name | Sort::Guests => Ordering::Equal,
+        Sort::State => rank(a).cmp(&rank(b)),
+        Sort::Cpu => highest_first(cpu(a), cpu(b)),
+        Sort::Memory => highest_first(memory(a), memory(b)),
+        Sort::Host => a.host.cmp(&b.host),
+    };
+    guests.sort_by(|a, b| order(a, b).then_with(|| (&a.name, a.id).cmp(&(&b.name, b.id))));
+    guests
 }
 
 /// So many actions and refusals are shown with an element.

@@ -88,6 +88,7 @@ type Sender = mpsc::Sender<Result<Event, Infallible>>;
 /// a whole backlog behind.
 async fn send(api: Api, filter: EventFilter, sender: Sender) {
     let mut stopping = api.stopping.clone();
+    let _open = api.doors.metrics.stream();
     let work = async {
         let mut following = api.recent.follow(filter.since);
         let mut last = filter.since;

@@ -3,7 +3,7 @@
 //! | path | what |
 //! |---|---|
 //! | `GET /v1/status` | the plane at a glance |
-//! | `GET /v1/elements?kind=&name=`, `/v1/elements/{name}` | hosts, guests and their parts |
+//! | `GET /v1/elements?kind=&name=&sort=&skip=&limit=`, `/v1/elements/{name}` | hosts, guests and their parts |
 //! | `GET /v1/events`, `/v1/events/follow?since=` | recent records, and live ones (server-sent events) |
 //! | `GET /v1/actions?state=&element=&module=&limit=`, `/v1/actions/{id}` | actions, and the whole chain behind one |
 //! | `GET /v1/plan` | what is open, what waits for an admin, what was refused |
@@ -12,6 +12,7 @@
 //! | `GET /v1/journal/export?from=` | the journal as JSON lines |
 //! | `GET /v1/audit?since=&by=&element=&limit=`, `/v1/audit/head`, `/v1/audit/export` | who did what, and the chain's end |
 //! | `GET /v1/backup` | a backup of the store, as it is at that moment |
+//! | `GET /metrics` | figures for Prometheus, see [`metrics`] |
 //! | `POST /v1/commands/*` | what an admin asks, see [`commands`] |
 //!
 //! It guarantees: a command is answered only once the journal has it; a slow or silent client holds up nobody; input that is
@@ -28,10 +29,12 @@ pub mod error;
 pub mod events;
 pub mod explain;
 pub mod journal;
+pub mod metrics;
 pub mod migrations;
 pub mod modules;
 pub mod names;
 pub mod recent;
+pub mod reload;
 pub mod request;
 pub mod socket;
 pub mod stamp;
@@ -49,7 +52,7 @@ use crate::manager::Handle;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::get;
 use error::ApiError;
@@ -77,6 +80,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let recent = Arc::new(Recent::default());
     let keeper = tokio::spawn(recent::keep(handle.clone(), recent.clone()));
+    let observer = tokio::spawn(metrics::observe(handle.clone(), doors.metrics.clone(), doors.clock.clone()));
     let (stop, stopping) = watch::channel(false);
     let mut stopped = stopping.clone();
     let router = routes(Api { handle, recent, doors, stopping });
@@ -98,6 +102,7 @@ pub async fn serve(
         }
     };
     keeper.abort();
+    observer.abort();
     result
 }
 
@@ -128,10 +133,12 @@ fn routes(api: Api) -> Router {
         .nest("/commands", commands::routes());
     Router::new()
         .nest("/v1", v1)
+        .route("/metrics", get(metrics::get_text))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
         .layer(from_fn(timely))
+        .layer(from_fn_with_state(api.clone(), metrics::count))
         .with_state(api)
 }
 

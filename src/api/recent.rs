@@ -87,6 +87,9 @@ pub struct RecordView {
     /// The action it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<u64>,
+    /// The refusal it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<u64>,
     /// The module it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub module: Option<String>,
@@ -111,6 +114,7 @@ impl RecordView {
             record: String::new(),
             element: None,
             action: None,
+            refusal: None,
             module: None,
             level: None,
             milestone: None,
@@ -243,6 +247,7 @@ impl Scribe {
                 let proposal = &refusal.proposal;
                 let from = proposal.kind.vm().and_then(|vm| self.hosts.get(&vm));
                 view.record = "refused".to_owned();
+                view.refusal = Some(*number);
                 view.element = proposal.kind.vm().map(|vm| ElementId::Vm(vm).to_string());
                 view.module = proposal.embot.as_ref().map(|embot| embot.module.to_string());
                 let what = words::action(&proposal.kind, from, &|element| self.label(element));

@@ -24,6 +24,10 @@ pub struct Doors {
     pub clock: Arc<dyn Clock>,
     /// The link to other planes, where there is one.
     pub link: Option<crate::migration::link::Link>,
+    /// What is measured as it happens.
+    pub metrics: super::metrics::Metrics,
+    /// The way to have the configuration read again.
+    pub reloader: super::reload::Reloader,
 }
 
 /// What came of a command.
@@ -65,7 +69,7 @@ impl Api {
     }
 }
 
-async fn answer<T>(receiver: oneshot::Receiver<T>) -> Result<T, ApiError> {
+pub(super) async fn answer<T>(receiver: oneshot::Receiver<T>) -> Result<T, ApiError> {
     match tokio::time::timeout(PATIENCE, receiver).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(_)) => {

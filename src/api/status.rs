@@ -88,7 +88,6 @@ pub fn status(manager: &Manager, now: Timestamp) -> StatusView {
         Link::Down(reason) => Some(DownView { host: host.id.to_string(), reason: Some(reason.clone()) }),
     };
     let count = |wanted: &dyn Fn(&ActionState) -> bool| manager.open().filter(|action| wanted(&action.state)).count();
-    let embots = manager.embots(None);
     StatusView {
         plane: world.plane.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -100,9 +99,9 @@ pub fn status(manager: &Manager, now: Timestamp) -> StatusView {
         hosts_in_maintenance: world.hosts().filter(|host| host.in_maintenance()).map(|host| host.id.to_string()).collect(),
         guests,
         guests_by_mode,
-        modules: manager.modules().len(),
-        embots: embots.len(),
-        embots_suspended: embots.iter().filter(|embot| embot.suspended.is_some()).map(|embot| embot.id.to_string()).collect(),
+        modules: manager.module_count(),
+        embots: manager.embot_count(),
+        embots_suspended: manager.suspended().map(ToString::to_string).collect(),
         advised: count(&|state| matches!(state, ActionState::Advised { .. })),
         open: count(&ActionState::is_open),
         violations: violations(&world),

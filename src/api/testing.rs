@@ -1,5 +1,7 @@
 //! A small plane and its records, for tests of the API and of the command line.
 
+use super::metrics::Metrics;
+use super::reload::Reloader;
 use super::state::Doors;
 use crate::clock::VirtualClock;
 use crate::manager::{Handle, HostSettings, Manager, Outlet, Output, Settings};
@@ -282,9 +284,12 @@ pub fn plane() -> (Handle, Doors) {
     let journal = store.journal();
     let (commits, to_store) = crossbeam_channel::bounded(4);
     let (from_store, committed) = crossbeam_channel::unbounded();
-    Writer::spawn(store, to_store, from_store, Span::ZERO).expect("a thread");
+    let writer = Writer::spawn(store, to_store, from_store, Span::ZERO).expect("a thread");
     let clock = VirtualClock::at(NOW);
-    let doors = Doors { journal, clock: clock.clone(), link: None };
+    let metrics = Metrics::new(NOW, None, writer.commits().clone());
+    // Nobody reads a configuration again here.
+    let (reloader, _) = Reloader::new();
+    let doors = Doors { journal, clock: clock.clone(), link: None, metrics, reloader };
     let door = handle.clone();
     std::thread::spawn(move || {
         let manager = manager_with(vec![failure(), advice()]);

@@ -6,8 +6,6 @@ mod idle;
 mod metered;
 mod plane;
 mod planes;
-mod process;
-
 mod sandbox;
 mod store;
 

@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn queries_hold_anything() {
-        let filter = ElementFilter { kind: Some(crate::model::Kind::Vm), name: Some("web *&=?#ä".into()) };
+        let filter =
+            ElementFilter { kind: Some(crate::model::Kind::Vm), name: Some("web *&=?#ä".into()), ..ElementFilter::default() };
         let path = with_query("/v1/elements", &filter).ok();
         assert_eq!(path.as_deref(), Some("/v1/elements?kind=vm&name=web%20%2A%26%3D%3F%23%C3%A4"));
         assert_eq!(with_query("/v1/elements", &ElementFilter::default()).ok().as_deref(), Some("/v1/elements"));

@@ -84,15 +84,23 @@ impl Context {
         Config::load(self.config_path()).map_err(Failure::complaints)
     }
 
-    /// A client of the daemon on the named socket, else on the configuration's, else on the usual one.
+    /// A client of the daemon on the named socket, else on the one of the configuration that is named, or is in this folder, or
+    /// is the system's.
     pub fn client(&self) -> Result<Client, Failure> {
         if let Some(socket) = &self.socket {
             return Ok(Client { socket: socket.clone() });
         }
-        if self.config.is_some() || Path::new(config::FILE).exists() {
-            return Ok(Client { socket: self.config()?.socket });
-        }
-        Ok(Client { socket: "embot.sock".into() })
+        let usual = [config::FILE, config::SYSTEM_FILE].into_iter().map(Path::new).find(|path| path.exists());
+        let Some(path) = self.config.as_deref().or(usual) else {
+            let looked = format!(
+                "there is no plane to ask: neither {} in this folder nor {} is there",
+                config::FILE,
+                config::SYSTEM_FILE
+            );
+            let hint = "name its configuration with --config or its socket with --socket; `embot init` makes a new plane";
+            return Err(Failure::wrong(looked).with_hint(hint));
+        };
+        Ok(Client { socket: Config::load(path).map_err(Failure::complaints)?.socket })
     }
 
     /// Shows an answer: as JSON, or rendered for people.

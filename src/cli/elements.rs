@@ -6,14 +6,14 @@ use super::failure::Failure;
 use super::plan::{action_table, refusal_table};
 use super::screen::{Screen, Tone, percent};
 use super::table::{Fit, pairs, table};
-use crate::api::elements::{ElementDetail, ElementFilter, ElementView, HostView, PartView, VmView};
+use crate::api::elements::{ElementDetail, ElementFilter, ElementView, HostView, PartView, Sort, VmView};
 use crate::api::words::bytes;
 use std::collections::BTreeMap;
 
 /// Show hosts, guests and their parts.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Examples:\n  embot elements                    all hosts and guests\n  embot elements --kind vm          guests only\n  embot elements 'web-*'            those whose names match\n  embot elements web-3              all about one: load, actions, refusals, embots"
+    after_help = "Examples:\n  embot elements                    all hosts and guests\n  embot elements --kind vm          guests only\n  embot elements 'web-*'            those whose names match\n  embot elements --kind vm --sort cpu --limit 10     the ten busiest guests\n  embot elements web-3              all about one: load, actions, refusals, embots"
 )]
 pub struct Elements {
     /// A name, a beginning only one element has, a UUID, or a pattern such as `web-*`.
@@ -21,6 +21,15 @@ pub struct Elements {
     /// Only this kind.
     #[arg(long, value_enum)]
     kind: Option<KindName>,
+    /// Hosts and guests in this order; loads come the highest first.
+    #[arg(long, value_enum)]
+    sort: Option<SortName>,
+    /// Without so many of the first.
+    #[arg(long, value_name = "COUNT")]
+    skip: Option<usize>,
+    /// At most so many.
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    limit: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -44,18 +53,49 @@ impl From<KindName> for crate::model::Kind {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum SortName {
+    /// By name.
+    Name,
+    /// What needs a look first.
+    State,
+    /// The highest use of CPU first.
+    Cpu,
+    /// The highest use of memory first.
+    Memory,
+    /// Guests by their host.
+    Host,
+    /// Hosts with the most guests first.
+    Guests,
+}
+
+impl From<SortName> for Sort {
+    fn from(sort: SortName) -> Sort {
+        match sort {
+            SortName::Name => Sort::Name,
+            SortName::State => Sort::State,
+            SortName::Cpu => Sort::Cpu,
+            SortName::Memory => Sort::Memory,
+            SortName::Host => Sort::Host,
+            SortName::Guests => Sort::Guests,
+        }
+    }
+}
+
 impl Elements {
     /// Asks and shows.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.client()?;
         let pattern = |name: &str| name.contains(['*', '?', '[', '{']);
+        let several = self.kind.is_some() || self.sort.is_some() || self.skip.is_some() || self.limit.is_some();
         match self.name {
-            Some(name) if self.kind.is_none() && !pattern(&name) => {
+            Some(name) if !several && !pattern(&name) => {
                 let detail: ElementDetail = client.get(&format!("/v1/elements/{}", segment(&name))).await?;
                 context.show(&detail, |screen| render_detail(&detail, screen))
             }
             name => {
-                let filter = ElementFilter { kind: self.kind.map(Into::into), name };
+                let (sort, skip, limit) = (self.sort.map(Into::into), self.skip, self.limit);
+                let filter = ElementFilter { kind: self.kind.map(Into::into), name, sort, skip, limit };
                 let found: Vec<ElementView> = client.find("/v1/elements", &filter).await?;
                 context.show(&found, |screen| render(&found, screen))
             }
@@ -79,7 +119,8 @@ fn render(elements: &[ElementView], screen: &Screen) -> String {
     if text.is_empty() { "nothing matches\n".to_owned() } else { text }
 }
 
-fn host_state(host: &HostView) -> &str {
+/// A host's state in one word.
+pub fn host_state(host: &HostView) -> &str {
     if host.maintenance_since.is_some() && host.link == "up" { "maintenance" } else { &host.link }
 }
 
@@ -188,8 +229,9 @@ fn guest_rows<'a>(vm: &VmView, screen: &Screen) -> Vec<(&'a str, String)> {
     rows
 }
 
-fn render_detail(detail: &ElementDetail, screen: &Screen) -> String {
-    let rows = match &detail.element {
+/// What is known of an element itself.
+pub fn facts(element: &ElementView, screen: &Screen) -> String {
+    let rows = match element {
         ElementView::Plane { name } => vec![("plane", name.clone())],
         ElementView::Host(host) => host_rows(host, screen),
         ElementView::Vm(vm) => guest_rows(vm, screen),
@@ -197,7 +239,11 @@ fn render_detail(detail: &ElementDetail, screen: &Screen) -> String {
             vec![("part", part.name.clone()), ("guest", part.vm.clone()), ("element", part.element.clone())]
         }
     };
-    let mut text = pairs(&rows, screen);
+    pairs(&rows, screen)
+}
+
+fn render_detail(detail: &ElementDetail, screen: &Screen) -> String {
+    let mut text = facts(&detail.element, screen);
     let embot_rows = detail.embots.iter().map(|embot| {
         let state = if embot.suspended.is_some() { "suspended" } else { "works" };
         vec![embot.module.clone(), state.to_owned(), embot.suspended.clone().unwrap_or_default()]
@@ -230,8 +276,11 @@ mod tests {
     fn elements_as_tables() {
         let world = testing::world();
         let all = elements::list(&world, &ElementFilter::default()).unwrap();
-        let disks = elements::list(&world, &ElementFilter { kind: Some(crate::model::Kind::Disk), name: Some("web-*".into()) });
-        let none = elements::list(&world, &ElementFilter { kind: None, name: Some("x*".into()) }).unwrap();
+        let disks = elements::list(
+            &world,
+            &ElementFilter { kind: Some(crate::model::Kind::Disk), name: Some("web-*".into()), ..ElementFilter::default() },
+        );
+        let none = elements::list(&world, &ElementFilter { name: Some("x*".into()), ..ElementFilter::default() }).unwrap();
         let texts = [render(&all, &plain(80)), render(&disks.unwrap(), &plain(80)), render(&none, &plain(80))];
         insta::assert_snapshot!(texts.join("---\n"));
     }

@@ -53,7 +53,8 @@ fn render(embots: &[EmbotView], screen: &Screen) -> String {
     if text.is_empty() { "no such embot (`embot modules list` shows what is loaded)\n".to_owned() } else { text }
 }
 
-fn render_detail(embots: &[EmbotView], screen: &Screen) -> String {
+/// Each embot with its faults, its timers and what it remembers.
+pub fn render_detail(embots: &[EmbotView], screen: &Screen) -> String {
     if embots.is_empty() {
         return render(embots, screen);
     }

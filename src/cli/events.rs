@@ -1,5 +1,6 @@
 //! `embot events`: what happened, one line a record; live with `--follow`.
 
+use super::client::{Client, Lines};
 use super::context::Context;
 use super::failure::Failure;
 use super::screen::{Screen, Tone, printable};
@@ -72,34 +73,64 @@ impl Events {
     }
 }
 
-async fn follow(context: &Context, client: &super::client::Client, filter: &EventFilter, own: bool) -> Result<(), Failure> {
-    let mut lines = client.stream("/v1/events/follow", filter).await?;
-    let mut event = String::new();
-    while let Some(next) = lines.next().await? {
-        if let Some(name) = next.strip_prefix("event:") {
-            name.trim().clone_into(&mut event);
+/// The live stream of records.
+pub struct Following {
+    lines: Lines,
+    event: String,
+}
+
+/// What the live stream says.
+pub enum Told {
+    /// A record.
+    Record(Box<RecordView>),
+    /// Something about the stream itself: `gap`, `dropped`, `end`.
+    Note(String, Problem),
+}
+
+impl Following {
+    /// Opens the stream of what passes the filter.
+    pub async fn open(client: &Client, filter: &EventFilter) -> Result<Following, Failure> {
+        Ok(Following { lines: client.stream("/v1/events/follow", filter).await?, event: String::new() })
+    }
+
+    /// What comes next; `None` where the stream has ended.
+    pub async fn next(&mut self) -> Result<Option<Told>, Failure> {
+        while let Some(next) = self.lines.next().await? {
+            if let Some(name) = next.strip_prefix("event:") {
+                name.trim().clone_into(&mut self.event);
+            }
+            let Some(data) = next.strip_prefix("data:").map(str::trim) else { continue };
+            if self.event == "record" {
+                let record = serde_json::from_str(data)
+                    .map_err(|error| Failure::wrong(format!("the daemon's record is not understood: {error}")))?;
+                return Ok(Some(Told::Record(record)));
+            }
+            let problem: Problem = serde_json::from_str(data).unwrap_or(Problem { error: data.to_owned(), hint: None });
+            return Ok(Some(Told::Note(self.event.clone(), problem)));
         }
-        let Some(data) = next.strip_prefix("data:").map(str::trim) else { continue };
-        if event == "record" {
-            let record: RecordView = serde_json::from_str(data)
-                .map_err(|error| Failure::wrong(format!("the daemon's record is not understood: {error}")))?;
-            context.show_line(&record, |screen| line(&record, screen))?;
-            continue;
-        }
-        let problem: Problem = serde_json::from_str(data).unwrap_or(Problem { error: data.to_owned(), hint: None });
-        match event.as_str() {
-            "gap" => eprintln!("note: {}", problem.error),
-            "end" if own => return Ok(()),
-            "end" => return Err(Failure::Wrong(Problem { hint: Some("follow again when it runs".into()), ..problem })),
-            _ => return Err(Failure::Wrong(problem)),
+        Ok(None)
+    }
+}
+
+async fn follow(context: &Context, client: &Client, filter: &EventFilter, own: bool) -> Result<(), Failure> {
+    let mut following = Following::open(client, filter).await?;
+    while let Some(told) = following.next().await? {
+        match told {
+            Told::Record(record) => context.show_line(&record, |screen| line(&record, screen))?,
+            Told::Note(event, problem) => match event.as_str() {
+                "gap" => eprintln!("note: {}", problem.error),
+                "end" if own => return Ok(()),
+                "end" => return Err(Failure::Wrong(Problem { hint: Some("follow again when it runs".into()), ..problem })),
+                _ => return Err(Failure::Wrong(problem)),
+            },
         }
     }
     Err(Failure::wrong("the daemon ended the stream").with_hint("`embot status` tells whether it still runs"))
 }
 
-/// One record, one line: `12:03:04 plan 17 migrate web-3 host-a -> host-c: host-a at 93 % for 30s (relieve-hot-host)`.
-fn line(record: &RecordView, screen: &Screen) -> String {
-    let tone = match (record.record.as_str(), record.level.as_deref()) {
+/// What a record's line is worth.
+pub fn record_tone(record: &RecordView) -> Tone {
+    match (record.record.as_str(), record.level.as_deref()) {
         ("plan", _) => Tone::Strong,
         ("refused" | "log", _) | (_, Some("info")) => Tone::Faint,
         ("fault", _) | (_, Some("alarm")) => Tone::Bad,
@@ -110,8 +141,12 @@ fn line(record: &RecordView, screen: &Screen) -> String {
             _ => Tone::Plain,
         },
         _ => Tone::Plain,
-    };
-    format!("{} {}\n", screen.time(record.at), screen.paint(tone, &printable(&record.text)))
+    }
+}
+
+/// One record, one line: `12:03:04 plan 17 migrate web-3 host-a -> host-c: host-a at 93 % for 30s (relieve-hot-host)`.
+fn line(record: &RecordView, screen: &Screen) -> String {
+    format!("{} {}\n", screen.time(record.at), screen.paint(record_tone(record), &printable(&record.text)))
 }
 
 #[cfg(test)]

@@ -150,7 +150,7 @@ fn source<'a>(place: Option<&PlaceView>, module: &str, values: &[ReadView], scre
 }
 
 /// Why something was not done: the event, the line, the values read, the guardrail.
-fn render_refusal(explanation: &RefusalExplanation, screen: &Screen) -> String {
+pub fn render_refusal(explanation: &RefusalExplanation, screen: &Screen) -> String {
     let refusal = &explanation.refusal;
     let number = refusal.number.unwrap_or_default();
     let title = screen.paint(Tone::Strong, &printable(&format!("refusal r{number}: {}", refusal.what)));

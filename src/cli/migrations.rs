@@ -97,7 +97,7 @@ pub async fn one(client: &Client, id: &str) -> Result<MigrationView, Failure> {
 }
 
 /// What it does, in a word or two.
-fn state(migration: &MigrationView) -> String {
+pub fn state(migration: &MigrationView) -> String {
     if migration.state == "underway" { migration.phase().replace('_', " ") } else { migration.state.clone() }
 }
 
@@ -124,7 +124,8 @@ fn render(migrations: &[MigrationView], screen: &Screen) -> String {
     if text.is_empty() { "no guest has gone to another plane or come from one\n".to_owned() } else { text }
 }
 
-fn render_one(migration: &MigrationView, screen: &Screen) -> String {
+/// All about one: its phases with their times, and why it ended.
+pub fn render_one(migration: &MigrationView, screen: &Screen) -> String {
     let mut rows = vec![
         ("migration", migration.id.clone()),
         ("guest", format!("{} ({})", migration.name, migration.vm)),

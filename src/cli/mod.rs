@@ -22,7 +22,9 @@ pub mod guest;
 pub mod hypervisor;
 pub mod init;
 pub mod journal;
+pub mod log;
 pub mod maintenance;
+pub mod man;
 pub mod manage;
 pub mod migrate;
 pub mod migrations;
@@ -34,12 +36,14 @@ pub mod pki;
 pub mod plan;
 mod progress;
 pub mod reference;
+pub mod reload;
 pub mod run;
 pub mod screen;
 pub mod status;
 pub mod store;
 pub mod table;
 pub mod test;
+pub mod top;
 pub mod usage;
 pub mod waiting;
 #[cfg(test)]
@@ -66,7 +70,8 @@ pub struct Arguments {
     /// The daemon's socket; without it, the one plane.yaml names.
     #[arg(long, global = true, env = "EMBOT_SOCKET", value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// The plane's configuration; without it, plane.yaml in this folder.
+    /// The plane's configuration; without it, plane.yaml in this folder, or else the
+    /// system's, /etc/embot/plane.yaml.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// For people, or for scripts.
@@ -85,6 +90,7 @@ enum Command {
     Reference(reference::Reference),
     Hypervisor(hypervisor::Hypervisor),
     Status(status::Status),
+    Top(top::Top),
     Elements(elements::Elements),
     Events(events::Events),
     Plan(plan::Plan),
@@ -137,6 +143,7 @@ enum Command {
     Usage(usage::Usage),
     Disarm(arm::Disarm),
     Arm(arm::Arm),
+    Reload(reload::Reload),
     Journal(journal::Journal),
     Audit(audit::Audit),
     Backup(backup::Backup),
@@ -144,6 +151,7 @@ enum Command {
     Pki(pki::Pki),
     Bench(bench::Bench),
     Completions(completions::Completions),
+    Man(man::Man),
 }
 
 /// Does what the arguments say; the exit code tells how it went.
@@ -180,6 +188,7 @@ impl Command {
             Command::Bench(bench) => bench.run(context),
             Command::Module(module) => module.run(context),
             Command::Completions(completions) => completions.run(context),
+            Command::Man(man) => man.run(context),
             asking => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.map_err(|error| Failure::wrong(format!("cannot start: {error}")))?;
@@ -192,6 +201,7 @@ impl Command {
     async fn ask(self, context: &Context) -> Result<(), Failure> {
         match self {
             Command::Status(status) => status.run(context).await,
+            Command::Top(top) => top.run(context).await,
             Command::Elements(elements) => elements.run(context).await,
             Command::Events(events) => events.run(context).await,
             Command::Plan(plan) => plan.run(context).await,
@@ -219,6 +229,7 @@ impl Command {
             Command::Usage(usage) => usage.run(context).await,
             Command::Disarm(disarm) => disarm.run(context).await,
             Command::Arm(arm) => arm.run(context).await,
+            Command::Reload(reload) => reload.run(context).await,
             Command::Journal(journal) => journal.run(context).await,
             Command::Audit(audit) => audit.run(context).await,
             Command::Backup(backup) => backup.run(context).await,
@@ -232,7 +243,8 @@ impl Command {
             | Command::Store(_)
             | Command::Pki(_)
             | Command::Bench(_)
-            | Command::Completions(_) => Ok(()),
+            | Command::Completions(_)
+            | Command::Man(_) => Ok(()),
         }
     }
 }

@@ -173,7 +173,8 @@ fn said_of(detail: &ModuleDetail, policy: &str, key: &str) -> Option<String> {
     Some(std::iter::once(first).chain(more).collect::<Vec<_>>().join(" "))
 }
 
-fn render_detail(detail: &ModuleDetail, texts: bool, screen: &Screen) -> String {
+/// All about a module; with the texts of its manifest and policies, where these are asked for.
+pub fn render_detail(detail: &ModuleDetail, texts: bool, screen: &Screen) -> String {
     let module = &detail.module;
     let set = if module.mode_set { " (in place of the manifest's)" } else { " (as its manifest says)" };
     let mut rows = vec![

@@ -2,6 +2,7 @@
 
 use super::context::{Context, Output};
 use super::failure::Failure;
+use crate::api::metrics::table::METRICS;
 use crate::hypervisor::simulated::reading;
 use crate::model::EventKind;
 use crate::policy::suite::{TEST_FUNCTIONS, WORLD};
@@ -10,7 +11,7 @@ use crate::yaml::{Key, Shape};
 use crate::{config, embot};
 use serde::Serialize;
 
-/// Print the reference of everything a policy, or a test of one, can see.
+/// Print the reference of everything a policy, or a test of one, can see, of the keys of files, and of metrics.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
     after_help = "Examples:\n  embot reference                               as Markdown\n  embot reference --definitions > embot.d.rhai  for editors that know Rhai\n  embot reference --output json"
@@ -37,6 +38,17 @@ struct ReferenceView {
     fleet: Vec<KeyView>,
     /// Keys of plane.yaml.
     plane: Vec<KeyView>,
+    /// What `/metrics` tells.
+    metrics: Vec<MetricView>,
+}
+
+/// A metric.
+#[derive(Debug, Serialize)]
+struct MetricView {
+    name: String,
+    kind: String,
+    labels: Vec<String>,
+    doc: String,
 }
 
 /// A key of a file.
@@ -159,6 +171,16 @@ fn view() -> ReferenceView {
         manifest: keys(&embot::SHAPE),
         fleet: keys(&reading::SHAPE),
         plane: keys(&config::SHAPE),
+        metrics: METRICS.iter().map(metric).collect(),
+    }
+}
+
+fn metric(one: &crate::api::metrics::table::Metric) -> MetricView {
+    MetricView {
+        name: one.name.to_owned(),
+        kind: one.kind.word().to_owned(),
+        labels: one.labels.iter().map(ToString::to_string).collect(),
+        doc: one.help.to_owned(),
     }
 }
 
@@ -257,6 +279,11 @@ fn markdown(view: &ReferenceView) -> String {
         &view.fleet,
     );
     text += &key_section("plane.yaml", "`world` takes those that do not say where something is.", &view.plane);
+    text += "\n## Metrics\n\n`GET /metrics` on the API's socket, and on `metrics.listen` of plane.yaml. Counters count from the daemon's start.\n\n";
+    for one in &view.metrics {
+        let labels = if one.labels.is_empty() { String::new() } else { format!(" by {}", one.labels.join(", ")) };
+        text += &format!("- `{}`, {}{labels}: {}\n", one.name, one.kind, one.doc);
+    }
     text
 }
 
@@ -318,6 +345,7 @@ mod tests {
             "- `guests[].load.cpu`: anything",
             "- `faults[].fault`, required: one of host_dies",
             "- `guardrails.plane_rate.per`, required: length of time",
+            "- `embot_actions_total`, counter by verb, result: ",
         ] {
             assert!(text.contains(said), "`{said}` is not in\n{text}");
         }

@@ -45,7 +45,7 @@ fn amount(metric: &str, value: Option<f64>) -> String {
 }
 
 /// The samples as a line of bars, from nothing to the largest (shares: to 1).
-fn sparkline(metric: &str, values: &[f64], width: usize) -> String {
+pub fn sparkline(metric: &str, values: &[f64], width: usize) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let top = match metric {
         "cpu" | "cpu_wait" | "memory" => 1.0,

@@ -9,6 +9,7 @@
 //! replace files by removing them first, so a file is gone only when two looks in a row do not find it; and a folder that is
 //! not there, or cannot be read, says nothing.
 
+use crate::config::Config;
 use crate::embot::Manifest;
 use crate::manager::Handle;
 use crate::model::{Command, Reply};
@@ -17,9 +18,26 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// How often the folder is looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Where modules and policies are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folders {
+    /// The folder of manifests.
+    pub modules: PathBuf,
+    /// The folder of policies.
+    pub policies: PathBuf,
+}
+
+impl Folders {
+    /// As the configuration says.
+    pub fn of(config: &Config) -> Folders {
+        Folders { modules: config.modules.clone(), policies: config.policies.clone() }
+    }
+}
 
 /// A module's files as last read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +63,7 @@ struct Look {
 /// Watches a folder of manifests and the folder of their policies.
 #[derive(Debug)]
 pub struct Folder {
-    modules: PathBuf,
-    policies: PathBuf,
+    folders: Folders,
     known: BTreeMap<Arc<str>, Files>,
     /// Files that modules were taken from, here or in an earlier run.
     declared: BTreeSet<Arc<str>>,
@@ -57,10 +74,9 @@ pub struct Folder {
 
 impl Folder {
     /// A folder that nothing was read from yet.
-    pub fn new(modules: &Path, policies: &Path) -> Folder {
+    pub fn new(folders: Folders) -> Folder {
         Folder {
-            modules: modules.to_owned(),
-            policies: policies.to_owned(),
+            folders,
             known: BTreeMap::new(),
             declared: BTreeSet::new(),
             missing: BTreeSet::new(),
@@ -68,8 +84,8 @@ impl Folder {
         }
     }
 
-    /// Tells the plane what changed, for as long as the daemon runs.
-    pub async fn watch(mut self, handle: Handle) {
+    /// Tells the plane what changed, for as long as the daemon runs. Where the folders are may change meanwhile.
+    pub async fn watch(mut self, handle: Handle, folders: watch::Receiver<Folders>) {
         loop {
             // A manager that is too busy to answer is asked at the next start: until then no file of an earlier run is missed.
             if let Ok(declared) = handle.ask(|manager| manager.declared_files()).await {
@@ -79,6 +95,7 @@ impl Folder {
             tokio::time::sleep(INTERVAL).await;
         }
         loop {
+            self.folders = folders.borrow().clone();
             let (folder, look) = match tokio::task::spawn_blocking(move || self.look()).await {
                 Ok(read) => read,
                 Err(error) => return tracing::error!(%error, "modules are no longer watched"),
@@ -111,7 +128,7 @@ impl Folder {
             Ok(Some((names, read))) => self.compare(&names, read),
             Ok(None) => Look::default(),
             Err(error) => {
-                complaints.insert(format!("cannot read modules from {}: {error}", self.modules.display()));
+                complaints.insert(format!("cannot read modules from {}: {error}", self.folders.modules.display()));
                 Look::default()
             }
         };
@@ -137,10 +154,10 @@ impl Folder {
     /// The names of the manifests that are there, and those that could be read. `None`: there is no folder.
     fn read(&self, complaints: &mut BTreeSet<String>) -> io::Result<Option<Listing>> {
         let (mut names, mut read) = (BTreeSet::new(), BTreeMap::new());
-        if !self.modules.exists() {
+        if !self.folders.modules.exists() {
             return Ok(None);
         }
-        for entry in std::fs::read_dir(&self.modules)? {
+        for entry in std::fs::read_dir(&self.folders.modules)? {
             let path = entry?.path();
             if path.extension().is_none_or(|extension| extension != "yaml" && extension != "yml") {
                 continue;
@@ -153,7 +170,7 @@ impl Folder {
             let name: Arc<str> = name.into();
             // One file that cannot be read says nothing about the others; what was known of it stays.
             let files = match std::fs::read_to_string(&path) {
-                Ok(manifest) => Some(module_files(&name, &manifest, &self.policies)),
+                Ok(manifest) => Some(module_files(&name, &manifest, &self.folders.policies)),
                 Err(error) => {
                     tracing::debug!(file = %path.display(), %error, "a manifest cannot be read");
                     self.known.get(&name).cloned()
@@ -204,7 +221,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let (modules, policies) = (folder.path().join("embots"), folder.path().join("policies"));
             fs::create_dir_all(&policies).unwrap();
-            let watched = Folder::new(&modules, &policies);
+            let watched = Folder::new(Folders { modules, policies });
             Place(folder, Some(watched))
         }
 

@@ -51,6 +51,7 @@ impl Manager {
         self.turn.actions.insert(action.id);
         self.audit_action(&action);
         self.figures.planned += 1;
+        self.tally.action(action.proposal.kind.verb(), action.state.word());
         let planned = action.state == ActionState::Planned;
         self.open.insert(action.id, action.clone());
         self.supersede_advice(&action);
@@ -72,6 +73,7 @@ impl Manager {
 
     fn refuse(&mut self, refusal: Refusal) {
         self.figures.refused += 1;
+        self.tally.refusal(refusal.guardrail.clone());
         let same = |old: &RefusalView| {
             let (a, b) = (&old.refusal, &refusal);
             a.guardrail == b.guardrail
@@ -142,6 +144,7 @@ impl Manager {
                 world.open.remove(&vm);
             }
         }
+        self.tally.action(action.proposal.kind.verb(), action.state.word());
         match &action.state {
             ActionState::Done => {
                 self.figures.done += 1;

@@ -62,6 +62,7 @@ impl Manager {
             Command::ResolveMigration { migration, owner, fenced } => {
                 self.resolve_migration(migration, owner, fenced, by).map(only)
             }
+            Command::Adjust { settings } => self.adjust(settings).map(only),
             Command::Unsuspend { embot } => {
                 let Some(found) = self.roster.embot_mut(embot) else {
                     return Err(format!("there is no embot `{embot}`; `embot modules show {}` lists them", embot.module));

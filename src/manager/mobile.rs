@@ -270,6 +270,7 @@ impl Manager {
             self.turn.changes.push(Change::Mobile(name.clone(), None));
             let gone = self.roster.unload(name, false);
             self.embots_changed(Vec::new(), gone);
+            self.tally.forget(name);
             self.turn.changes.push(Change::Module(name.clone(), None));
             self.notice(Level::Info, format!("module {name} is gone with the last guest that brought it"));
         }

@@ -168,6 +168,7 @@ impl Manager {
         let gone = self.roster.unload(name, false);
         let count = gone.len();
         self.embots_changed(Vec::new(), gone);
+        self.tally.forget(name);
         match left.clone() {
             Some(row) => drop(self.shelf.unrestored.insert(name.clone(), row)),
             None => drop(self.shelf.unrestored.remove(name)),

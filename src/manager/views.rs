@@ -175,6 +175,21 @@ impl Manager {
         !self.is_settled()
     }
 
+    /// How many modules are loaded.
+    pub fn module_count(&self) -> usize {
+        self.roster.modules().count()
+    }
+
+    /// How many embots there are.
+    pub fn embot_count(&self) -> usize {
+        self.roster.embots().count()
+    }
+
+    /// The embots that are suspended.
+    pub fn suspended(&self) -> impl Iterator<Item = &EmbotId> {
+        self.roster.embots().filter(|embot| embot.suspended.is_some()).map(|embot| &embot.id)
+    }
+
     /// The loaded modules.
     pub fn modules(&self) -> Vec<ModuleView> {
         let mut views = Vec::new();
@@ -212,6 +227,17 @@ impl Manager {
         let never =
             unchecked.map(|(file, module)| IdleModule { module: module.clone(), file: file.clone(), why: Idle::NeverChecked });
         idle.chain(never).collect()
+    }
+
+    /// How many embots each module has, and how many of them are suspended.
+    pub fn embot_counts(&self) -> BTreeMap<Arc<str>, (usize, usize)> {
+        let mut counts: BTreeMap<_, _> = self.roster.modules().map(|module| (module.manifest.module.clone(), (0, 0))).collect();
+        for embot in self.roster.embots() {
+            let count = counts.entry(embot.id.module.clone()).or_default();
+            count.0 += 1;
+            count.1 += usize::from(embot.suspended.is_some());
+        }
+        counts
     }
 
     /// The embots, of one module or of all.

@@ -122,6 +122,11 @@ pub enum Command {
         /// The manifest, and the policies it names: file name and text. `None`: the file is gone, and its module goes.
         texts: Option<ModuleTexts>,
     },
+    /// The configuration says something else now.
+    Adjust {
+        /// What may change while the plane runs, in the form of `manager`.
+        settings: Arc<str>,
+    },
 }
 
 /// The answer to a command: done (and what came of it), or why not.

@@ -63,6 +63,8 @@ pub struct HostLoad {
     pub cpu_wait_cores: f32,
     /// Memory in use, in MiB.
     pub memory_used_mib: f32,
+    /// Memory that guests would need in addition if they no longer shared equal pages (KSM), in MiB; `None` where not told.
+    pub memory_shared_mib: Option<f32>,
 }
 
 /// A host as the plane knows it.

@@ -12,16 +12,18 @@ use super::state::{State, Unstorable, stored_bytes, to_dynamic, to_value};
 use super::step::{Fault, Sheet, Step, StepInput};
 use super::surface::REFUSED;
 use super::witness::Witness;
+use crate::clock::Stopwatch;
 use crate::error::{Diagnostic, Severity, nearest};
 use crate::model::{ElementId, EventBody, HostId, Span, Value, World};
 use crate::usage::Usage;
 use rhai::{Dynamic, FuncArgs, OptimizationLevel, Position, Scope};
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A step that failed without a place runs again for no longer than this: within a loop that never ends, any round will do.
 const WATCHED_OPERATIONS: u64 = 20_000;
@@ -35,6 +37,8 @@ pub struct Engine {
     witness: OnceCell<Witness>,
     /// The lines that have run, where somebody wants to know.
     pub(super) lines_run: Option<Rc<RefCell<Lines>>>,
+    /// The time that steps took since somebody asked.
+    took: Cell<Duration>,
 }
 
 /// What is known of a policy's text.
@@ -118,7 +122,14 @@ impl Engine {
         let meter = Meter::new(limits.clone());
         let context = Rc::new(Context { world, usage, limits, meter, sheet: RefCell::new(Sheet::default()) });
         let rhai = furnished(&context);
-        Engine { rhai, context, scope: RefCell::new(Scope::new()), witness: OnceCell::new(), lines_run: None }
+        Engine {
+            rhai,
+            context,
+            scope: RefCell::new(Scope::new()),
+            witness: OnceCell::new(),
+            lines_run: None,
+            took: Cell::default(),
+        }
     }
 
     #[cfg(test)]
@@ -234,6 +245,19 @@ impl Engine {
     pub fn step(&self, bound: &Bound, state: &mut State, input: StepInput) -> Result<Step, Fault> {
         let policy = &*bound.policy.0;
         let Some(Some(handler)) = policy.handlers.get(input.event.body.index()) else { return Ok(Step::default()) };
+        let watch = Stopwatch::start();
+        let stepped = self.run(handler, bound, state, input);
+        self.took.set(self.took.get() + watch.elapsed());
+        stepped
+    }
+
+    /// The time that steps took since this was last asked. Nothing may decide by it.
+    pub fn take_time(&self) -> Duration {
+        self.took.take()
+    }
+
+    fn run(&self, handler: &Handler, bound: &Bound, state: &mut State, input: StepInput) -> Result<Step, Fault> {
+        let policy = &*bound.policy.0;
         self.context.meter.reset();
         self.context.sheet.borrow_mut().begin(&policy.file, Some(input));
         let args = self.args(handler, bound, &input);

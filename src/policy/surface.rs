@@ -442,6 +442,11 @@ const HOST: &[Property] = &[
     ),
     property("memory", Type::Float, "memory use as a share of its memory, 0 to 1; NaN before the first sample"),
     property("memory_used_mib", Type::Float, "memory in use, in MiB; NaN before the first sample"),
+    property(
+        "memory_shared_mib",
+        Type::Float,
+        "memory that guests would need in addition if they no longer shared equal pages (KSM), in MiB; NaN where unknown",
+    ),
     property("up", Type::Bool, "does it answer?"),
     property("maintenance", Type::Bool, "is it in maintenance?"),
     property("vms", Type::Array(&Type::Vm), "the guests defined there"),

@@ -5,14 +5,18 @@
 //! while by themselves: an idle plane then writes once a second at most. While nothing comes it sleeps.
 
 use super::{Store, StoreError};
+use crate::clock::Stopwatch;
 use crate::model::{Batch, Span};
 use crossbeam_channel::{Receiver, Sender, after, never, select};
+use prometheus_client::metrics::histogram::Histogram;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 /// At most so many batches in one transaction: bounds its memory, and the time until its first batch is answered.
 const GROUP: usize = 1_024;
+/// Limits of the classes that commits are sorted into, in seconds.
+const COMMIT_SECONDS: [f64; 12] = [2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.5, 1.0, 5.0];
 
 /// What became of batches.
 #[derive(Debug, Clone)]
@@ -33,20 +37,31 @@ pub enum Committed {
 
 /// The store thread.
 #[derive(Debug)]
-pub struct Writer(JoinHandle<Result<Store, Arc<StoreError>>>);
+pub struct Writer {
+    thread: JoinHandle<Result<Store, Arc<StoreError>>>,
+    commits: Histogram,
+}
 
 impl Writer {
     /// Starts the thread. It ends when all senders of `commits` are gone and everything is written, or when a commit
     /// failed. Batches that are not durable wait for at most `hold`. `committed` should be unbounded: a full one would hold
     /// the commits up.
     pub fn spawn(store: Store, commits: Receiver<Batch>, committed: Sender<Committed>, hold: Span) -> io::Result<Writer> {
-        let run = move || run(store, &commits, &committed, hold);
-        std::thread::Builder::new().name("store".to_owned()).spawn(run).map(Writer)
+        let times = Histogram::new(COMMIT_SECONDS);
+        let timed = times.clone();
+        let run = move || run(store, &commits, &committed, hold, &timed);
+        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(run)?;
+        Ok(Writer { thread, commits: times })
+    }
+
+    /// How long its commits take, in seconds.
+    pub fn commits(&self) -> &Histogram {
+        &self.commits
     }
 
     /// Waits for its end; gives the store back, or why it stopped.
     pub fn join(self) -> Result<Store, Arc<StoreError>> {
-        self.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
@@ -55,6 +70,7 @@ fn run(
     commits: &Receiver<Batch>,
     committed: &Sender<Committed>,
     hold: Span,
+    times: &Histogram,
 ) -> Result<Store, Arc<StoreError>> {
     let mut waiting: Vec<Batch> = Vec::new();
     let nothing = never();
@@ -76,7 +92,7 @@ fn run(
         }
         write |= waiting.len() >= GROUP || waiting.iter().any(|batch| batch.durable);
         if write {
-            flush(&mut store, &mut waiting, committed)?;
+            flush(&mut store, &mut waiting, committed, times)?;
             due = None;
         } else if !waiting.is_empty() && due.is_none() {
             due = Some(after(hold.as_duration()));
@@ -87,10 +103,17 @@ fn run(
     }
 }
 
-fn flush(store: &mut Store, waiting: &mut Vec<Batch>, committed: &Sender<Committed>) -> Result<(), Arc<StoreError>> {
+fn flush(
+    store: &mut Store,
+    waiting: &mut Vec<Batch>,
+    committed: &Sender<Committed>,
+    times: &Histogram,
+) -> Result<(), Arc<StoreError>> {
     let (Some(first), Some(last)) = (waiting.first(), waiting.last()) else { return Ok(()) };
     let (from, seq) = (first.seq, last.seq);
+    let watch = Stopwatch::start();
     let result = store.commit(waiting).map_err(Arc::new);
+    times.observe(watch.elapsed().as_secs_f64());
     // Nobody listens any more where the manager has ended; what it decided is written nevertheless.
     let _ = committed.send(match &result {
         Ok(()) => Committed::Through { seq },

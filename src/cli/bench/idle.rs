@@ -2,8 +2,8 @@
 
 use super::BenchError;
 use super::folder::{Folder, Module};
-use super::process::Process;
 use crate::cli::progress::Progress;
+use crate::process::Process;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Serialize;

@@ -254,6 +254,30 @@ pub fn node_memory(connect: &Connect) -> Result<BTreeMap<String, u64>, Error> {
     Ok(stats.iter().filter_map(|one| Some((field_name(&one.field)?.to_owned(), one.value))).collect())
 }
 
+/// Pages that guests share with others (KSM), those not counted that stand for them; `None` where the host does not say.
+pub fn shared_pages(connect: &Connect) -> Result<Option<u64>, Error> {
+    let mut count = 0;
+    // SAFETY: asked without room, libvirt only says how many there are.
+    check(unsafe { sys::virNodeGetMemoryParameters(connect.as_ptr(), ptr::null_mut(), &mut count, 0) })?;
+    // SAFETY: all zeroes is a parameter without a name, of no type, with value 0.
+    let empty = || unsafe { std::mem::zeroed::<sys::virTypedParameter>() };
+    let mut params: Vec<_> = (0..count).map(|_| empty()).collect();
+    // SAFETY: there is room for `count`; libvirt sets `count` to how many it wrote.
+    check(unsafe { sys::virNodeGetMemoryParameters(connect.as_ptr(), params.as_mut_ptr(), &mut count, 0) })?;
+    let mut found = None;
+    let name = c"shm_pages_sharing";
+    // SAFETY: the first `count` are filled in; a value that is there and of another type leaves `found` as it is.
+    unsafe {
+        let mut value = 0;
+        if sys::virTypedParamsGetULLong(params.as_ptr().cast_mut(), count, name.as_ptr(), &mut value) == 1 {
+            found = Some(value);
+        }
+        // Texts in them, where there are any, were made by libvirt.
+        sys::virTypedParamsClear(params.as_mut_ptr(), count);
+    }
+    Ok(found)
+}
+
 /// What libvirt calls out between polls, in its own numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {

@@ -300,6 +300,7 @@ fn poll(connect: &Connect, depth: Depth) -> Result<Poll, virt::error::Error> {
         // Not every driver tells these.
         cpu_ns: ffi::node_cpu_times(connect).unwrap_or_default(),
         memory_kib: ffi::node_memory(connect).unwrap_or_default(),
+        shared_pages: ffi::shared_pages(connect).unwrap_or_default(),
     };
     let mut readings = Vec::new();
     ffi::all_domain_stats(connect, depth, |vm, params| readings.push((vm, Reading::of(params))))?;

@@ -109,6 +109,8 @@ impl Counter {
 }
 
 const NANOSECONDS: f64 = 1e9;
+/// What the kernel shares between guests are pages of this size on all processors that libvirt's hosts usually have.
+const SHARED_PAGE_KIB: u64 = 4;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Meter {
@@ -155,7 +157,9 @@ impl Meters {
         let busy = node.cpu_busy_ns();
         let cpu_cores = self.host_cpu.rate(now, busy)?;
         let memory_used_mib = node.memory_used_kib()? as f32 / 1024.0;
-        Some(HostLoad { cpu_cores: (cpu_cores / NANOSECONDS) as f32, cpu_wait_cores: waiting, memory_used_mib })
+        let cpu_cores = (cpu_cores / NANOSECONDS) as f32;
+        let memory_shared_mib = node.shared_pages.map(|pages| (pages * SHARED_PAGE_KIB) as f32 / 1024.0);
+        Some(HostLoad { cpu_cores, cpu_wait_cores: waiting, memory_used_mib, memory_shared_mib })
     }
 }
 
@@ -168,6 +172,8 @@ pub struct Node {
     pub cpu_ns: BTreeMap<String, u64>,
     /// Memory in KiB; empty where not told.
     pub memory_kib: BTreeMap<String, u64>,
+    /// Pages that guests have in common with others and so do not take up (KSM); `None` where not told.
+    pub shared_pages: Option<u64>,
 }
 
 impl Node {
@@ -296,10 +302,12 @@ mod tests {
             cpu_ns: [("kernel".into(), busy), ("user".into(), busy), ("idle".into(), 7)].into(),
             memory_kib: [("total".into(), 10_240), ("free".into(), 2_048), ("cached".into(), 1_024), ("buffers".into(), 1_024)]
                 .into(),
+            shared_pages: Some(512),
         };
         assert_eq!(meters.host(at(0), &node(0), 0.0), None);
         let load = meters.host(at(1), &node(500_000_000), 0.25).unwrap();
-        assert_eq!((load.cpu_cores, load.cpu_wait_cores, load.memory_used_mib), (1.0, 0.25, 6.0));
+        let memory = (load.memory_used_mib, load.memory_shared_mib);
+        assert_eq!((load.cpu_cores, load.cpu_wait_cores, memory), (1.0, 0.25, (6.0, Some(2.0))));
         assert_eq!(meters.host(at(2), &Node::default(), 0.0), None);
     }
 }

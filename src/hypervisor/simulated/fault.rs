@@ -58,6 +58,8 @@ pub enum Mishap {
     Crashes,
     /// Its watchdog fires; it is switched off.
     WatchdogOff,
+    /// Its watchdog fires; nothing is done about it.
+    WatchdogOnly,
     /// It shuts itself down.
     Stops,
     /// It puts itself to sleep.

@@ -59,6 +59,8 @@ pub struct HostPlan {
     pub memory_mib: u64,
     /// What its link carries for migrations, in and out together.
     pub bandwidth_mib_per_s: f64,
+    /// Memory that its guests save by sharing equal pages, as it says.
+    pub shared_mib: u64,
 }
 
 /// A guest, or several alike.
@@ -191,6 +193,7 @@ pub enum FaultName {
     GuestReboots,
     Watchdog,
     WatchdogOff,
+    WatchdogOnly,
     IoError,
     AgentLost,
 }
@@ -242,6 +245,7 @@ impl Default for HostPlan {
             cpus: 8,
             memory_mib: 32_768,
             bandwidth_mib_per_s: 1_000.0,
+            shared_mib: 0,
         }
     }
 }

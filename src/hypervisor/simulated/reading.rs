@@ -31,6 +31,7 @@ const HOST: Shape = Shape::Keys(&[
     Key::optional("cpus", Shape::Whole),
     Key::optional("memory_mib", Shape::Whole),
     Key::optional("bandwidth_mib_per_s", Shape::Number),
+    Key::optional("shared_mib", Shape::Whole),
 ]);
 
 const GUEST: Shape = Shape::Keys(&[
@@ -93,6 +94,7 @@ const FAULT: Shape = Shape::Keys(&[
             "guest_reboots",
             "watchdog",
             "watchdog_off",
+            "watchdog_only",
             "io_error",
             "agent_lost",
         ]),
@@ -331,7 +333,7 @@ mod tests {
     fn every_key_is_known_to_both_readers() {
         let text = "
 seed: 1
-hosts: [{ name: 'h-{n}', count: 2, site: s, labels: { a: b }, cpus: 4, memory_mib: 4096, bandwidth_mib_per_s: 50.5 }]
+hosts: [{ name: 'h-{n}', count: 2, site: s, labels: { a: b }, cpus: 4, memory_mib: 4096, bandwidth_mib_per_s: 50.5, shared_mib: 9 }]
 guests:
   - name: g
     uuid: 00000000-0000-0000-0000-000000000001

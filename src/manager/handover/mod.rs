@@ -489,6 +489,7 @@ impl Manager {
             // Given up before it was even offered: nobody here has heard of it.
             return;
         }
+        self.tally.migration(*side, entry.row.outcome.as_ref());
         let (level, text) = match (&entry.row.outcome, side) {
             (Some(Outcome::Moved), Side::Source) => {
                 let copied = |machine: &Source| machine.offer.way == Way::Cold && machine.offer.guest.copies();

@@ -24,7 +24,7 @@ pub(super) fn register_view(engine: &mut Engine) {
 }
 
 pub(super) fn register(engine: &mut Engine, context: &Rc<Context>) {
-    let properties: [Property; 11] = [
+    let properties: [Property; 12] = [
         ("site", |host| Value::Text(host.site.to_string())),
         ("labels", |host| vm::labels(&host.labels)),
         ("cpus", |host| Value::Int(host.capacity.cpus.into())),
@@ -34,6 +34,7 @@ pub(super) fn register(engine: &mut Engine, context: &Rc<Context>) {
         ("cpu_wait", |host| sampled(host, |host| f64::from(host.load.cpu_wait_cores) / f64::from(host.capacity.cpus.max(1)))),
         ("memory", |host| sampled(host, Host::memory)),
         ("memory_used_mib", |host| sampled(host, |host| host.load.memory_used_mib.into())),
+        ("memory_shared_mib", |host| sampled(host, |host| host.load.memory_shared_mib.map_or(f64::NAN, f64::from))),
         ("up", |host| Value::Bool(host.is_up())),
         ("maintenance", |host| Value::Bool(host.in_maintenance())),
     ];

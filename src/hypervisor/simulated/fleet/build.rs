@@ -74,6 +74,7 @@ impl Fleet {
                     copies: BTreeMap::new(),
                     moves: BTreeSet::new(),
                     bandwidth_mib_per_s: entry.bandwidth_mib_per_s,
+                    shared_mib: entry.shared_mib,
                     troubles: Vec::new(),
                     connection: 1,
                     held: Vec::new(),
@@ -253,6 +254,7 @@ fn mishap_of(entry: &FaultPlan) -> Option<Mishap> {
     match entry.fault {
         FaultName::GuestCrashes => Some(Mishap::Crashes),
         FaultName::WatchdogOff => Some(Mishap::WatchdogOff),
+        FaultName::WatchdogOnly => Some(Mishap::WatchdogOnly),
         FaultName::GuestStops => Some(Mishap::Stops),
         FaultName::GuestSleeps => Some(Mishap::Sleeps),
         FaultName::GuestReboots => Some(Mishap::Reboots),

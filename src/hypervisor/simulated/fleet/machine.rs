@@ -36,6 +36,7 @@ pub struct Machine {
     /// Live migrations in and out.
     pub(super) moves: BTreeSet<JobId>,
     pub(super) bandwidth_mib_per_s: f64,
+    pub(super) shared_mib: u64,
     /// What is wrong with it, and until when.
     pub(super) troubles: Vec<(Trouble, Timestamp)>,
     /// Rises whenever readers have to connect anew.

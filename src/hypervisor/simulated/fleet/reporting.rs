@@ -85,6 +85,7 @@ impl Fleet {
             cpu_cores: (used + overhead).min(f64::from(machine.capacity.cpus)) as f32,
             cpu_wait_cores: (wanted - used).max(0.0) as f32,
             memory_used_mib: held_mib as f32,
+            memory_shared_mib: Some(machine.shared_mib as f32),
         };
         let report = HostReport { asked_at, capacity: machine.capacity, load: (!mute).then_some(load), domains };
         Ok((report, now_seen))

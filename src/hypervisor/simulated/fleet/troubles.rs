@@ -122,6 +122,7 @@ impl Fleet {
                 self.say(&host, vm, NoticeBody::Watchdog("poweroff".into()));
                 self.set_state(vm, VmState::Off, Reason::Watchdog);
             }
+            Mishap::WatchdogOnly => self.say(&host, vm, NoticeBody::Watchdog("none".into())),
             Mishap::Stops => {
                 self.interrupt(vm, "the guest shut itself down meanwhile");
                 self.set_state(vm, VmState::Off, Reason::Shutdown);

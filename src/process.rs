@@ -1,4 +1,4 @@
-//! What a process uses, as the kernel counts it: processor time and memory.
+//! What a process uses, as the kernel counts it: processor time, memory, open files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -46,6 +46,11 @@ impl Process {
         fs::read_dir(self.0.join("task")).map_or(0, Iterator::count)
     }
 
+    /// Files, sockets and pipes that are open.
+    pub fn open_files(&self) -> usize {
+        fs::read_dir(self.0.join("fd")).map_or(0, Iterator::count)
+    }
+
     /// Resident memory now, in bytes.
     pub fn resident(&self) -> u64 {
         let status = fs::read_to_string(self.0.join("status")).unwrap_or_default();
@@ -73,7 +78,7 @@ mod tests {
     #[test]
     fn this_process_uses_something() {
         let own = Process::own();
-        assert!(own.resident() > 100_000 && own.threads() > 0);
+        assert!(own.resident() > 100_000 && own.threads() > 0 && own.open_files() > 2);
         let named = std::thread::Builder::new().name("bench-thread 7".to_owned());
         let seen = named.spawn(move || own.cpu_by_thread().contains_key("bench")).unwrap().join();
         assert!(seen.unwrap(), "the thread shows under its name without its number");
