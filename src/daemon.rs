@@ -44,6 +44,12 @@ pub enum DaemonError {
     /// No socket.
     #[error(transparent)]
     Socket(#[from] api::SocketError),
+    /// The API's place on the network.
+    #[error(transparent)]
+    Network(#[from] api::NetworkError),
+    /// Who may use it.
+    #[error(transparent)]
+    Tokens(#[from] api::TokensError),
     /// The hosts of the configuration cannot be reached for, as they are written.
     #[error("{0}")]
     Hosts(String),
@@ -73,7 +79,15 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> 
     let opened = Store::open(&store_path(config)?, config.retention())?;
     let listener = runtime.block_on(api::listen(&config.socket))?;
     let socket = SocketFile(&config.socket);
+    let network = match &config.api {
+        Some(settings) => Some(runtime.block_on(api::Network::listen(settings))?),
+        None => None,
+    };
     let daemon = Daemon::start(config, opened, &|_, connection| connection, Some(runtime.handle()))?;
+    let tokens = match &config.api {
+        Some(settings) => Some(Arc::new(api::Tokens::open(&settings.tokens, daemon.clock.clone())?)),
+        None => None,
+    };
     let handle = daemon.handle().clone();
     let mut ended = daemon.ended.clone();
     let stop = async move {
@@ -83,18 +97,19 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> 
             _ = ended.changed() => {}
         }
     };
-    let served = runtime.block_on(async {
+    if let Some(address) = network.as_ref().and_then(|network| network.address().ok()) {
+        tracing::info!(%address, "the API is on the network");
+    }
+    runtime.block_on(async {
         let folder = tokio::spawn(Folder::new(&config.modules, &config.policies).watch(handle.clone()));
         on_ready(&handle);
-        let doors = api::Doors { journal: daemon.journal.clone(), clock: daemon.clock.clone(), link: daemon.link.clone() };
-        let served = api::serve(listener, handle, doors, stop).await;
+        let (journal, clock, link) = (daemon.journal.clone(), daemon.clock.clone(), daemon.link.clone());
+        api::serve(listener, network, handle, api::Doors { journal, clock, link, tokens }, stop).await;
         folder.abort();
-        served
     });
     // While this daemon still holds the store, so that the next one's socket is not the one that goes.
     drop(socket);
     daemon.stop()?;
-    served?;
     runtime.shutdown_background();
     Ok(())
 }

@@ -2,15 +2,18 @@
 //!
 //! Guests and hosts are named as [`super::names`] says. Every request is its own type; fields that are not known are refused.
 
+use super::caller::{Caller, Role};
 use super::error::ApiError;
+use super::migrations::{CancelMigration, ResolveMigration};
 use super::names::{find_host, find_vm};
-use super::request::{Body, Caller};
+use super::request::Body;
+use super::routes::Route;
 use super::state::{Api, ReplyView};
 use crate::manager::Manager;
 use crate::model::{ActionId, ActionKind, Command, EmbotId, HostId, Mode, Span, VmId};
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use axum::routing::post;
-use axum::{Json, Router};
+use axum::Json;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -311,18 +314,18 @@ impl Request for Unsuspend {
 type Answer = Result<Json<ReplyView>, ApiError>;
 
 async fn give(api: Api, by: Caller, command: Result<Command, ApiError>) -> Answer {
-    api.command(command?, by.0).await.map(Json)
+    api.command(command?, by.name).await.map(Json)
 }
 
 /// A route for a request that finds its own command.
-async fn ask<R: Request>(State(api): State<Api>, ConnectInfo(by): ConnectInfo<Caller>, Body(request): Body<R>) -> Answer {
+async fn ask<R: Request>(State(api): State<Api>, by: Caller, Body(request): Body<R>) -> Answer {
     let command = api.ask(move |manager| request.resolve(manager)).await?;
     give(api, by, command).await
 }
 
 /// A route for one of several commands that take the same request.
 fn guest(kind: fn(VmId) -> ActionKind) -> axum::routing::MethodRouter<Api> {
-    post(move |State(api): State<Api>, ConnectInfo(by): ConnectInfo<Caller>, Body(request): Body<Guest>| async move {
+    post(move |State(api): State<Api>, by: Caller, Body(request): Body<Guest>| async move {
         let found = api.ask(move |manager| find_vm(&manager.world(), &request.vm).map(|vm| act(kind(vm), request.reason)));
         let command = found.await?;
         give(api, by, command).await
@@ -330,7 +333,7 @@ fn guest(kind: fn(VmId) -> ActionKind) -> axum::routing::MethodRouter<Api> {
 }
 
 fn memory(kind: fn(VmId, u64) -> ActionKind) -> axum::routing::MethodRouter<Api> {
-    post(move |State(api): State<Api>, ConnectInfo(by): ConnectInfo<Caller>, Body(request): Body<SetMemory>| async move {
+    post(move |State(api): State<Api>, by: Caller, Body(request): Body<SetMemory>| async move {
         let found = api.ask(move |manager| {
             find_vm(&manager.world(), &request.vm).map(|vm| act(kind(vm, request.memory_mib), request.reason))
         });
@@ -340,52 +343,63 @@ fn memory(kind: fn(VmId, u64) -> ActionKind) -> axum::routing::MethodRouter<Api>
 }
 
 fn settle(command: fn(ActionId) -> Command) -> axum::routing::MethodRouter<Api> {
-    post(move |State(api): State<Api>, ConnectInfo(by): ConnectInfo<Caller>, Body(request): Body<Settle>| async move {
+    post(move |State(api): State<Api>, by: Caller, Body(request): Body<Settle>| async move {
         give(api, by, Ok(command(ActionId(request.action)))).await
     })
 }
 
 fn module(command: fn(Arc<str>) -> Command) -> axum::routing::MethodRouter<Api> {
-    post(move |State(api): State<Api>, ConnectInfo(by): ConnectInfo<Caller>, Body(request): Body<Module>| async move {
+    post(move |State(api): State<Api>, by: Caller, Body(request): Body<Module>| async move {
         let found = api.ask(move |manager| known_module(&request.module, manager).map(command));
         let command = found.await?;
         give(api, by, command).await
     })
 }
 
-async fn arm(State(api): State<Api>, ConnectInfo(by): ConnectInfo<Caller>, Body(Nothing {}): Body<Nothing>) -> Answer {
+fn set_memory(vm: VmId, memory_mib: u64) -> ActionKind {
+    ActionKind::SetMemory { vm, memory_mib }
+}
+
+fn balloon(vm: VmId, memory_mib: u64) -> ActionKind {
+    ActionKind::Balloon { vm, memory_mib }
+}
+
+async fn arm(State(api): State<Api>, by: Caller, Body(Nothing {}): Body<Nothing>) -> Answer {
     give(api, by, Ok(Command::Arm)).await
 }
 
-/// The routes below `/v1/commands`.
-pub(super) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/migrate", post(ask::<Migrate>))
-        .route("/start", guest(|vm| ActionKind::Start { vm }))
-        .route("/shutdown", post(ask::<Shutdown>))
-        .route("/destroy", guest(|vm| ActionKind::Destroy { vm }))
-        .route("/reset", guest(|vm| ActionKind::Reset { vm }))
-        .route("/suspend", guest(|vm| ActionKind::Suspend { vm }))
-        .route("/resume", guest(|vm| ActionKind::Resume { vm }))
-        .route("/save", guest(|vm| ActionKind::Save { vm }))
-        .route("/restore", guest(|vm| ActionKind::Restore { vm }))
-        .route("/set_vcpus", post(ask::<SetVcpus>))
-        .route("/set_memory", memory(|vm, memory_mib| ActionKind::SetMemory { vm, memory_mib }))
-        .route("/balloon", memory(|vm, memory_mib| ActionKind::Balloon { vm, memory_mib }))
-        .route("/maintenance", post(ask::<Maintenance>))
-        .route("/disarm", post(ask::<Disarm>))
-        .route("/arm", post(arm))
-        .route("/approve", settle(|action| Command::Approve { action }))
-        .route("/reject", settle(|action| Command::Reject { action }))
-        .route("/cancel", settle(|action| Command::Cancel { action }))
-        .route("/manage", post(ask::<Manage>))
-        .route("/load_module", post(ask::<LoadModule>))
-        .route("/unload_module", module(|module| Command::UnloadModule { module }))
-        .route("/module_mode", post(ask::<ModuleMode>))
-        .route("/roll_back", module(|module| Command::RollBack { module }))
-        .route("/unsuspend", post(ask::<Unsuspend>))
-        .route("/cancel_migration", post(ask::<super::migrations::CancelMigration>))
-        .route("/resolve_migration", post(ask::<super::migrations::ResolveMigration>))
+/// What may be asked for, and by whom.
+pub(super) fn routes() -> Vec<Route> {
+    use Role::{Admin, Operator};
+    let command = Route::command;
+    vec![
+        command("migrate", Operator, "Move a guest to another host of the plane, or to another plane.", post(ask::<Migrate>)),
+        command("start", Operator, "Start a guest that is off.", guest(|vm| ActionKind::Start { vm })),
+        command("shutdown", Operator, "Ask a guest to shut down.", post(ask::<Shutdown>)),
+        command("destroy", Operator, "Switch a guest off at once.", guest(|vm| ActionKind::Destroy { vm })),
+        command("reset", Operator, "Reset a guest, as by its button.", guest(|vm| ActionKind::Reset { vm })),
+        command("suspend", Operator, "Stop a guest's processors.", guest(|vm| ActionKind::Suspend { vm })),
+        command("resume", Operator, "Let a suspended guest run on.", guest(|vm| ActionKind::Resume { vm })),
+        command("save", Operator, "Save a guest's memory to disk and stop it.", guest(|vm| ActionKind::Save { vm })),
+        command("restore", Operator, "Start a saved guest where it stopped.", guest(|vm| ActionKind::Restore { vm })),
+        command("set_vcpus", Operator, "Change a guest's processors.", post(ask::<SetVcpus>)),
+        command("set_memory", Operator, "Change the most memory a guest may use.", memory(set_memory)),
+        command("balloon", Operator, "Change the memory a guest holds at present.", memory(balloon)),
+        command("maintenance", Operator, "Put a host in maintenance, or back.", post(ask::<Maintenance>)),
+        command("disarm", Operator, "Start nothing new until the plane is armed again.", post(ask::<Disarm>)),
+        command("arm", Operator, "Act again.", post(arm)),
+        command("approve", Operator, "Approve an advised action.", settle(|action| Command::Approve { action })),
+        command("reject", Operator, "Reject an advised action.", settle(|action| Command::Reject { action })),
+        command("cancel", Operator, "Cancel a running action.", settle(|action| Command::Cancel { action })),
+        command("manage", Operator, "Say how far the plane may go with guests.", post(ask::<Manage>)),
+        command("cancel_migration", Operator, "Give a migration to another plane up.", post(ask::<CancelMigration>)),
+        command("resolve_migration", Admin, "Decide a migration that the planes cannot decide.", post(ask::<ResolveMigration>)),
+        command("load_module", Admin, "Load a module, or its changed version.", post(ask::<LoadModule>)),
+        command("unload_module", Admin, "Forget a module.", module(|module| Command::UnloadModule { module })),
+        command("module_mode", Admin, "Change a module's mode.", post(ask::<ModuleMode>)),
+        command("roll_back", Admin, "Go back to a module's version before.", module(|module| Command::RollBack { module })),
+        command("unsuspend", Admin, "Let a suspended embot step again.", post(ask::<Unsuspend>)),
+    ]
 }
 
 #[cfg(test)]

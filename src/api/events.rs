@@ -77,8 +77,15 @@ pub(super) async fn follow(
         let last = last.to_str().unwrap_or_default();
         filter.since = Some(last.parse().map_err(|error| ApiError::bad_request(format!("Last-Event-ID: {error}")))?);
     }
+    let full = |_| {
+        ApiError::unavailable("too many event streams are open").with_hint("close some, or ask `/v1/events` now and then")
+    };
+    let room = api.streams.clone().try_acquire_owned().map_err(full)?;
     let (sender, receiver) = mpsc::channel(64);
-    tokio::spawn(send(api, filter, sender));
+    tokio::spawn(async move {
+        send(api, filter, sender).await;
+        drop(room);
+    });
     Ok(Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::default()))
 }
 

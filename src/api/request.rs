@@ -1,18 +1,18 @@
-//! Reading requests: bodies and queries, with complaints in the API's own form, and who asks.
+//! Reading requests: bodies and queries, with complaints in the API's own form.
 
 use super::error::ApiError;
-use axum::extract::connect_info::Connected;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::serve::IncomingStream;
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
-use tokio::net::UnixListener;
+use std::time::Duration;
 
 /// The largest request body.
 pub const BODY_LIMIT_BYTES: usize = 1024 * 1024;
+
+/// A request's body must be there within this.
+pub const BODY_TIME: Duration = Duration::from_secs(15);
 
 /// A JSON body. The content type does not matter, an empty body is `{}`, unknown fields are refused by the types themselves.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +31,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Body<T>, ApiError> {
-        let bytes = axum::body::Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
+        let late = |_| {
+            let error = format!("the request's body did not come within {} s", BODY_TIME.as_secs());
+            ApiError::new(StatusCode::REQUEST_TIMEOUT, error)
+        };
+        let body = tokio::time::timeout(BODY_TIME, axum::body::Bytes::from_request(request, state));
+        let bytes = body.await.map_err(late)?.map_err(|rejection| match rejection {
             BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
                 ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the request is larger than {BODY_LIMIT_BYTES} bytes"))
                     .with_hint("a module's manifest and policies together must fit; split the module")
@@ -55,18 +60,5 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
             let what = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
             ApiError::bad_request(format!("the query is not understood: {what}"))
         })
-    }
-}
-
-/// Who asks: the name of the user at the other end of the socket, as the kernel tells it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller(pub Arc<str>);
-
-impl Connected<IncomingStream<'_, UnixListener>> for Caller {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Caller {
-        let Ok(credentials) = stream.io().peer_cred() else { return Caller("unknown user".into()) };
-        let id = nix::unistd::Uid::from_raw(credentials.uid());
-        let name = nix::unistd::User::from_uid(id).ok().flatten().map(|user| user.name);
-        Caller(name.unwrap_or_else(|| format!("user {id}")).into())
     }
 }

@@ -1,7 +1,9 @@
 //! What every route needs: the way to the manager, the recent records, and the doors to what is not the manager's.
 
+use super::attempts::Attempts;
 use super::error::ApiError;
 use super::recent::Recent;
+use super::tokens::Tokens;
 use crate::clock::Clock;
 use crate::manager::{Handle, Manager};
 use crate::model::{Command, Reply};
@@ -9,7 +11,7 @@ use crate::store::Journal;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 /// The manager must answer within this. It normally takes less than a millisecond; past this something is badly wrong, and
 /// whoever asked should hear so instead of waiting on.
@@ -24,6 +26,8 @@ pub struct Doors {
     pub clock: Arc<dyn Clock>,
     /// The link to other planes, where there is one.
     pub link: Option<crate::migration::link::Link>,
+    /// Who may ask over the network, where the API is there.
+    pub tokens: Option<Arc<Tokens>>,
 }
 
 /// What came of a command.
@@ -41,6 +45,10 @@ pub(super) struct Api {
     pub(super) handle: Handle,
     pub(super) recent: Arc<Recent>,
     pub(super) doors: Doors,
+    /// Attempts with tokens that are not accepted.
+    pub(super) attempts: Arc<Attempts>,
+    /// Room for event streams.
+    pub(super) streams: Arc<Semaphore>,
     /// Becomes `true` when the daemon stops: streams end then, so that the stop need not wait for their readers.
     pub(super) stopping: watch::Receiver<bool>,
 }

@@ -284,7 +284,7 @@ pub fn plane() -> (Handle, Doors) {
     let (from_store, committed) = crossbeam_channel::unbounded();
     Writer::spawn(store, to_store, from_store, Span::ZERO).expect("a thread");
     let clock = VirtualClock::at(NOW);
-    let doors = Doors { journal, clock: clock.clone(), link: None };
+    let doors = Doors { journal, clock: clock.clone(), link: None, tokens: None };
     let door = handle.clone();
     std::thread::spawn(move || {
         let manager = manager_with(vec![failure(), advice()]);

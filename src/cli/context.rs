@@ -2,6 +2,7 @@
 
 use super::client::Client;
 use super::failure::Failure;
+use super::remote;
 use super::screen::Screen;
 use crate::config::{self, Config};
 use serde::Serialize;
@@ -24,6 +25,8 @@ pub enum Output {
 pub struct Context {
     /// `--socket` or EMBOT_SOCKET.
     pub socket: Option<PathBuf>,
+    /// `--plane`, which goes before the socket.
+    pub remote: remote::Options,
     /// `--config`.
     pub config: Option<PathBuf>,
     /// How answers are shown.
@@ -70,6 +73,7 @@ impl fmt::Debug for Out {
 impl Context {
     /// The same for the daemon at this socket.
     pub fn for_socket(mut self, socket: &Path) -> Context {
+        self.remote = remote::Options::default();
         self.socket = Some(socket.to_owned());
         self
     }
@@ -84,15 +88,18 @@ impl Context {
         Config::load(self.config_path()).map_err(Failure::complaints)
     }
 
-    /// A client of the daemon on the named socket, else on the configuration's, else on the usual one.
+    /// A client of the plane that is named, else of the daemon on the named socket, else on the configuration's, else on the usual one.
     pub fn client(&self) -> Result<Client, Failure> {
+        if let Some(remote) = self.remote.remote()? {
+            return Ok(Client::Network(remote));
+        }
         if let Some(socket) = &self.socket {
-            return Ok(Client { socket: socket.clone() });
+            return Ok(Client::Socket(socket.clone()));
         }
         if self.config.is_some() || Path::new(config::FILE).exists() {
-            return Ok(Client { socket: self.config()?.socket });
+            return Ok(Client::Socket(self.config()?.socket));
         }
-        Ok(Client { socket: "embot.sock".into() })
+        Ok(Client::Socket("embot.sock".into()))
     }
 
     /// Shows an answer: as JSON, or rendered for people.

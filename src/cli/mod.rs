@@ -29,11 +29,13 @@ pub mod peers;
 pub mod pki;
 pub mod plan;
 pub mod reference;
+pub mod remote;
 pub mod run;
 pub mod screen;
 pub mod status;
 pub mod table;
 pub mod test;
+pub mod token;
 pub mod usage;
 pub mod waiting;
 #[cfg(test)]
@@ -60,6 +62,8 @@ pub struct Arguments {
     /// The daemon's socket; without it, the one plane.yaml names.
     #[arg(long, global = true, env = "EMBOT_SOCKET", value_name = "PATH")]
     socket: Option<PathBuf>,
+    #[command(flatten)]
+    remote: remote::Options,
     /// The plane's configuration; without it, plane.yaml in this folder.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -128,6 +132,7 @@ enum Command {
     Usage(usage::Usage),
     Disarm(arm::Disarm),
     Arm(arm::Arm),
+    Token(token::Token),
     Journal(journal::Journal),
     Pki(pki::Pki),
     Bench(bench::Bench),
@@ -137,8 +142,8 @@ enum Command {
 /// Does what the arguments say; the exit code tells how it went.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let Arguments { socket, config, output, command } = arguments;
-    let context = Context { socket, config, output, screen: Screen::of_stdout(), out: Out::stdout() };
+    let Arguments { socket, remote, config, output, command } = arguments;
+    let context = Context { socket, remote, config, output, screen: Screen::of_stdout(), out: Out::stdout() };
     match command.run(&context) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -205,6 +210,7 @@ impl Command {
             Command::Usage(usage) => usage.run(context).await,
             Command::Disarm(disarm) => disarm.run(context).await,
             Command::Arm(arm) => arm.run(context).await,
+            Command::Token(token) => token.run(context).await,
             Command::Journal(journal) => journal.run(context).await,
             Command::Init(_)
             | Command::Run(_)
