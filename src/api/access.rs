@@ -5,11 +5,11 @@ use super::error::ApiError;
 use super::state::Api;
 use super::tokens::Denied;
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::http::StatusCode;
-use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use std::net::IpAddr;
 
 /// Where a connection comes from.
@@ -22,44 +22,33 @@ pub(super) enum Origin {
 }
 
 /// Lets those in who are known, and remembers who they are.
-pub(super) async fn admit(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+pub(super) async fn admit(State(api): State<Api>, mut request: Request, next: Next) -> Result<Response, ApiError> {
     let caller = match request.extensions_mut().remove::<Origin>() {
         Some(Origin::Socket(caller)) => Ok(caller),
         Some(Origin::Network(address)) => known(&api, address, request.headers()),
-        None => Err(ApiError::unauthorized("it is not known where this request comes from").into_response()),
+        None => Err(ApiError::unauthorized("it is not known where this request comes from")),
     };
-    match caller {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
-        Err(refusal) => refusal,
-    }
+    request.extensions_mut().insert(caller?);
+    Ok(next.run(request).await)
 }
 
-fn known(api: &Api, address: IpAddr, headers: &HeaderMap) -> Result<Caller, Response> {
+fn known(api: &Api, address: IpAddr, headers: &HeaderMap) -> Result<Caller, ApiError> {
     let Some(tokens) = &api.doors.tokens else {
-        return Err(ApiError::unauthorized("this plane has no tokens").into_response());
+        return Err(ApiError::unauthorized("this plane has no tokens"));
     };
-    let presented = match bearer(headers) {
-        Ok(presented) => presented,
-        Err(error) => return Err(error.into_response()),
-    };
-    let denied = match tokens.check(presented) {
+    let denied = match tokens.check(bearer(headers)?) {
         Ok(caller) => return Ok(caller),
         Err(denied) => denied,
     };
     if !api.attempts.note(address, &denied, api.doors.clock.now()) {
         let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too many attempts with tokens that are not accepted");
-        let mut refusal = error.with_hint(format!("the last one: {denied}; wait a second")).into_response();
-        refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        return Err(refusal);
+        return Err(error.with_hint(format!("the last one: {denied}; wait a second")));
     }
     let hint = match denied {
         Denied::Unknown => "an admin lists the tokens with `embot token list`, and makes one with `embot token create`",
         Denied::Expired { .. } | Denied::Revoked { .. } => "an admin makes another with `embot token create`",
     };
-    Err(ApiError::unauthorized(denied.to_string()).with_hint(hint).into_response())
+    Err(ApiError::unauthorized(denied.to_string()).with_hint(hint))
 }
 
 /// The token of a request.
@@ -83,7 +72,6 @@ pub(super) async fn allow(needed: Role, caller: Caller, request: Request, next: 
     let hint = format!("ask an admin for a token with it: `embot token create NAME --role {needed}`");
     Err(ApiError::new(StatusCode::FORBIDDEN, error).with_hint(hint))
 }
-
 
 #[cfg(test)]
 mod tests {

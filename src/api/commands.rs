@@ -11,15 +11,16 @@ use super::routes::Route;
 use super::state::{Api, ReplyView};
 use crate::manager::Manager;
 use crate::model::{ActionId, ActionKind, Command, EmbotId, HostId, Mode, Span, VmId};
+use axum::Json;
 use axum::extract::State;
 use axum::routing::post;
-use axum::Json;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// Move a guest to another host of the plane, or to another plane.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Migrate {
     /// Whom.
@@ -40,7 +41,7 @@ pub struct Migrate {
 }
 
 /// Start, destroy, reset, suspend, resume, save or restore a guest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Guest {
     /// Whom.
@@ -51,7 +52,7 @@ pub struct Guest {
 }
 
 /// Ask a guest to shut down.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Shutdown {
     /// Whom.
@@ -65,12 +66,13 @@ pub struct Shutdown {
 }
 
 /// Change a guest's processors.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetVcpus {
     /// Whom.
     pub vm: String,
     /// To how many.
+    #[schema(maximum = 4294967295_usize)]
     pub vcpus: u32,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -78,12 +80,13 @@ pub struct SetVcpus {
 }
 
 /// Change a guest's memory, at the most (`set_memory`) or at present (`balloon`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetMemory {
     /// Whom.
     pub vm: String,
     /// To how much, in MiB.
+    #[schema(maximum = 18446744073709551615_usize)]
     pub memory_mib: u64,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,7 +94,7 @@ pub struct SetMemory {
 }
 
 /// Put a host in maintenance, or back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Maintenance {
     /// Which.
@@ -101,7 +104,7 @@ pub struct Maintenance {
 }
 
 /// Start nothing new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Disarm {
     /// Cancel what runs, too.
@@ -110,20 +113,21 @@ pub struct Disarm {
 }
 
 /// A command without anything to say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
 /// Approve, reject or cancel an action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settle {
     /// Which.
+    #[schema(maximum = 18446744073709551615_usize)]
     pub action: u64,
 }
 
 /// How far the plane may go with guests.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manage {
     /// Whom.
@@ -137,7 +141,7 @@ pub struct Manage {
 }
 
 /// Load a module, or its changed version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoadModule {
     /// The manifest's file name, for messages.
@@ -149,7 +153,7 @@ pub struct LoadModule {
 }
 
 /// Unload a module or roll it back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Module {
     /// Which.
@@ -157,7 +161,7 @@ pub struct Module {
 }
 
 /// Change a module's mode.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModuleMode {
     /// Which.
@@ -167,7 +171,7 @@ pub struct ModuleMode {
 }
 
 /// Let a suspended embot step again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unsuspend {
     /// Which: `MODULE@ELEMENT`. The element may be written as a host's or guest's name.
@@ -224,7 +228,7 @@ impl Request for Migrate {
         if self.force_after.is_some() && (live || !matches!(to, Some(Destination::Plane(..)))) {
             let why = "`force_after` is for a guest that goes to another plane while it is off, and is not obeyed otherwise";
             let hint = "name a peer in `to` and set `live` to false (`--to PEER --cold`), or leave `force_after` out";
-            return Err(ApiError::bad_request(why).with_hint(hint));
+            return Err(ApiError::senseless(why).with_hint(hint));
         }
         let kind = match to {
             None => ActionKind::Migrate { vm, to: None, live },
@@ -267,7 +271,7 @@ impl Request for Manage {
     fn resolve(self, manager: &Manager) -> Result<Command, ApiError> {
         let world = manager.world();
         if self.all != self.vms.is_empty() {
-            return Err(ApiError::bad_request(if self.all {
+            return Err(ApiError::senseless(if self.all {
                 "guests are named, and `all` is set as well"
             } else {
                 "no guest is named"
@@ -301,7 +305,7 @@ impl Request for ModuleMode {
 impl Request for Unsuspend {
     fn resolve(self, manager: &Manager) -> Result<Command, ApiError> {
         let bad = || {
-            ApiError::bad_request(format!("`{}` names no embot", self.embot))
+            ApiError::senseless(format!("`{}` names no embot", self.embot))
                 .with_hint("write MODULE@ELEMENT, for example `relieve-hot-host@host-a`; `embot embots --suspended` lists them")
         };
         let (module, element) = self.embot.split_once('@').ok_or_else(bad)?;
@@ -368,37 +372,61 @@ async fn arm(State(api): State<Api>, by: Caller, Body(Nothing {}): Body<Nothing>
     give(api, by, Ok(Command::Arm)).await
 }
 
+/// A request that finds its own command.
+fn command<R: Request + ToSchema>(name: &str, role: Role, about: &'static str) -> Route {
+    Route::command::<R>(name, role, about, post(ask::<R>))
+}
+
 /// What may be asked for, and by whom.
 pub(super) fn routes() -> Vec<Route> {
     use Role::{Admin, Operator};
-    let command = Route::command;
     vec![
-        command("migrate", Operator, "Move a guest to another host of the plane, or to another plane.", post(ask::<Migrate>)),
-        command("start", Operator, "Start a guest that is off.", guest(|vm| ActionKind::Start { vm })),
-        command("shutdown", Operator, "Ask a guest to shut down.", post(ask::<Shutdown>)),
-        command("destroy", Operator, "Switch a guest off at once.", guest(|vm| ActionKind::Destroy { vm })),
-        command("reset", Operator, "Reset a guest, as by its button.", guest(|vm| ActionKind::Reset { vm })),
-        command("suspend", Operator, "Stop a guest's processors.", guest(|vm| ActionKind::Suspend { vm })),
-        command("resume", Operator, "Let a suspended guest run on.", guest(|vm| ActionKind::Resume { vm })),
-        command("save", Operator, "Save a guest's memory to disk and stop it.", guest(|vm| ActionKind::Save { vm })),
-        command("restore", Operator, "Start a saved guest where it stopped.", guest(|vm| ActionKind::Restore { vm })),
-        command("set_vcpus", Operator, "Change a guest's processors.", post(ask::<SetVcpus>)),
-        command("set_memory", Operator, "Change the most memory a guest may use.", memory(set_memory)),
-        command("balloon", Operator, "Change the memory a guest holds at present.", memory(balloon)),
-        command("maintenance", Operator, "Put a host in maintenance, or back.", post(ask::<Maintenance>)),
-        command("disarm", Operator, "Start nothing new until the plane is armed again.", post(ask::<Disarm>)),
-        command("arm", Operator, "Act again.", post(arm)),
-        command("approve", Operator, "Approve an advised action.", settle(|action| Command::Approve { action })),
-        command("reject", Operator, "Reject an advised action.", settle(|action| Command::Reject { action })),
-        command("cancel", Operator, "Cancel a running action.", settle(|action| Command::Cancel { action })),
-        command("manage", Operator, "Say how far the plane may go with guests.", post(ask::<Manage>)),
-        command("cancel_migration", Operator, "Give a migration to another plane up.", post(ask::<CancelMigration>)),
-        command("resolve_migration", Admin, "Decide a migration that the planes cannot decide.", post(ask::<ResolveMigration>)),
-        command("load_module", Admin, "Load a module, or its changed version.", post(ask::<LoadModule>)),
-        command("unload_module", Admin, "Forget a module.", module(|module| Command::UnloadModule { module })),
-        command("module_mode", Admin, "Change a module's mode.", post(ask::<ModuleMode>)),
-        command("roll_back", Admin, "Go back to a module's version before.", module(|module| Command::RollBack { module })),
-        command("unsuspend", Admin, "Let a suspended embot step again.", post(ask::<Unsuspend>)),
+        command::<Migrate>("migrate", Operator, "Move a guest to another host of the plane, or to another plane."),
+        Route::command::<Guest>("start", Operator, "Start a guest that is off.", guest(|vm| ActionKind::Start { vm })),
+        command::<Shutdown>("shutdown", Operator, "Ask a guest to shut down."),
+        Route::command::<Guest>("destroy", Operator, "Switch a guest off at once.", guest(|vm| ActionKind::Destroy { vm })),
+        Route::command::<Guest>("reset", Operator, "Reset a guest, as by its button.", guest(|vm| ActionKind::Reset { vm })),
+        Route::command::<Guest>("suspend", Operator, "Stop a guest's processors.", guest(|vm| ActionKind::Suspend { vm })),
+        Route::command::<Guest>("resume", Operator, "Let a suspended guest run on.", guest(|vm| ActionKind::Resume { vm })),
+        Route::command::<Guest>(
+            "save",
+            Operator,
+            "Save a guest's memory to disk and stop it.",
+            guest(|vm| ActionKind::Save { vm }),
+        ),
+        Route::command::<Guest>(
+            "restore",
+            Operator,
+            "Start a saved guest where it stopped.",
+            guest(|vm| ActionKind::Restore { vm }),
+        ),
+        command::<SetVcpus>("set_vcpus", Operator, "Change a guest's processors."),
+        Route::command::<SetMemory>("set_memory", Operator, "Change the most memory a guest may use.", memory(set_memory)),
+        Route::command::<SetMemory>("balloon", Operator, "Change the memory a guest holds at present.", memory(balloon)),
+        command::<Maintenance>("maintenance", Operator, "Put a host in maintenance, or back."),
+        command::<Disarm>("disarm", Operator, "Start nothing new until the plane is armed again."),
+        Route::command::<Nothing>("arm", Operator, "Act again.", post(arm)),
+        Route::command::<Settle>(
+            "approve",
+            Operator,
+            "Approve an advised action.",
+            settle(|action| Command::Approve { action }),
+        ),
+        Route::command::<Settle>("reject", Operator, "Reject an advised action.", settle(|action| Command::Reject { action })),
+        Route::command::<Settle>("cancel", Operator, "Cancel a running action.", settle(|action| Command::Cancel { action })),
+        command::<Manage>("manage", Operator, "Say how far the plane may go with guests."),
+        command::<CancelMigration>("cancel_migration", Operator, "Give a migration to another plane up."),
+        command::<ResolveMigration>("resolve_migration", Admin, "Decide a migration that the planes cannot decide."),
+        command::<LoadModule>("load_module", Admin, "Load a module, or its changed version."),
+        Route::command::<Module>("unload_module", Admin, "Forget a module.", module(|module| Command::UnloadModule { module })),
+        command::<ModuleMode>("module_mode", Admin, "Change a module's mode."),
+        Route::command::<Module>(
+            "roll_back",
+            Admin,
+            "Go back to a module's version before.",
+            module(|module| Command::RollBack { module }),
+        ),
+        command::<Unsuspend>("unsuspend", Admin, "Let a suspended embot step again."),
     ]
 }
 

@@ -4,18 +4,19 @@ use super::actions::{ActionView, RefusalView, newest_first, refusals};
 use super::embots::EmbotView;
 use super::error::ApiError;
 use super::names::find_element;
-use super::request::Query;
+use super::request::{Name, Query};
 use super::stamp::Stamp;
 use super::state::Api;
 use crate::manager::Manager;
 use crate::model::{ElementId, Host, HostId, Kind, Link, Maintenance, Vm, World};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 /// A host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HostView {
     /// Its element, `host:NAME`.
     pub element: String,
@@ -48,7 +49,7 @@ pub struct HostView {
 }
 
 /// A guest.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct VmView {
     /// Its element, `vm:UUID`.
     pub element: String,
@@ -103,7 +104,7 @@ pub struct VmView {
 }
 
 /// A disk or a network card.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PartView {
     /// Its element, `disk:UUID/TARGET` or `nic:UUID/TARGET`.
     pub element: String,
@@ -114,7 +115,7 @@ pub struct PartView {
 }
 
 /// An element of any kind.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum ElementView {
     /// The plane.
@@ -135,7 +136,7 @@ pub enum ElementView {
 }
 
 /// An element with what concerns it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ElementDetail {
     /// The element.
     pub element: ElementView,
@@ -150,7 +151,7 @@ pub struct ElementDetail {
 }
 
 /// Which elements are wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ElementFilter {
     /// Only this kind; hosts and guests where none is named.
@@ -263,7 +264,7 @@ impl ElementView {
 pub fn list(world: &World, filter: &ElementFilter) -> Result<Vec<ElementView>, ApiError> {
     let pattern = filter.name.as_deref().map(|name| {
         let bad = |error: globset::Error| {
-            ApiError::bad_request(format!("`{name}` is no pattern of names: {error}")).with_hint("write for example `web-*`")
+            ApiError::senseless(format!("`{name}` is no pattern of names: {error}")).with_hint("write for example `web-*`")
         };
         globset::Glob::new(name).map(|glob| glob.compile_matcher()).map_err(bad)
     });
@@ -323,6 +324,6 @@ pub(super) async fn get_list(
     api.ask(move |manager| list(&manager.world(), &filter)).await?.map(Json)
 }
 
-pub(super) async fn get_one(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<ElementDetail>, ApiError> {
+pub(super) async fn get_one(State(api): State<Api>, Name(name): Name) -> Result<Json<ElementDetail>, ApiError> {
     api.ask(move |manager| detail(manager, &name)).await?.map(Json)
 }

@@ -15,12 +15,14 @@ use std::convert::Infallible;
 use std::io::{self, Write};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use utoipa::ToSchema;
 
 /// Which part of the journal is wanted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct JournalFilter {
     /// From this batch on.
+    #[schema(maximum = 18446744073709551615_usize)]
     pub from: u64,
 }
 
@@ -62,7 +64,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 
 pub(super) async fn export(State(api): State<Api>, Query(filter): Query<JournalFilter>) -> Result<Response, ApiError> {
     let (sender, receiver) = mpsc::channel(4);
-    let mut pipe = Pipe { piece: Vec::with_capacity(PIECE), sender, stopping: api.stopping.clone() };
+    let mut pipe = Pipe { piece: Vec::with_capacity(PIECE), sender, stopping: api.stop.subscribe() };
     let journal = api.doors.journal.clone();
     tokio::task::spawn_blocking(move || {
         let result = journal.export(filter.from, u64::MAX, &mut pipe);

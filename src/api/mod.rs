@@ -27,9 +27,11 @@ pub mod migrations;
 pub mod modules;
 pub mod names;
 pub mod network;
+pub mod openapi;
 pub mod recent;
 pub mod request;
 mod routes;
+mod schema;
 pub mod socket;
 pub mod stamp;
 pub mod state;
@@ -47,7 +49,6 @@ pub use state::Doors;
 pub use tokens::{Tokens, TokensError};
 
 use crate::manager::Handle;
-use attempts::Attempts;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
@@ -55,13 +56,12 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use connections::{Seats, Server};
 use error::{ApiError, NO_SUCH_PATH};
-use recent::Recent;
 use request::BODY_LIMIT_BYTES;
 use state::Api;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::mpsc;
 
 /// A request must be read and its answer begun within this.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -72,9 +72,6 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// How the API names itself in its answers.
 pub const SERVER: &str = concat!("embot/", env!("CARGO_PKG_VERSION"));
 
-/// Event streams at once.
-const EVENT_STREAMS: usize = 500;
-
 /// Serves the API until `shutdown` comes, then ends streams, lets answers under way finish, and returns.
 pub async fn serve(
     listener: UnixListener,
@@ -83,19 +80,11 @@ pub async fn serve(
     doors: Doors,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) {
-    let recent = Arc::new(Recent::default());
-    let (stop, stopping) = watch::channel(false);
-    let (alive, mut gone) = mpsc::channel(1);
-    let mut tasks = vec![tokio::spawn(recent::keep(handle.clone(), recent.clone()))];
     let clock = doors.clock.clone();
-    let api = Api {
-        handle,
-        recent,
-        attempts: Arc::new(Attempts::new(clock.now())),
-        streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
-        doors,
-        stopping: stopping.clone(),
-    };
+    let api = Api::new(handle, doors);
+    let (stop, stopping) = (api.stop.clone(), api.stop.subscribe());
+    let (alive, mut gone) = mpsc::channel(1);
+    let mut tasks = vec![tokio::spawn(recent::keep(api.handle.clone(), api.recent.clone()))];
     let server = Server { router: router(api), seats: Arc::new(Seats::default()), stopping, _alive: alive };
     if let Some(network) = network.map(Arc::new) {
         tasks.push(tokio::spawn(network.clone().keep_identity(move || clock.now())));
@@ -103,7 +92,7 @@ pub async fn serve(
     }
     tasks.push(tokio::spawn(server.accept_local(listener)));
     shutdown.await;
-    stop.send(true).ok();
+    stop.send_replace(true);
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     // Nothing is ever sent: it ends with the last connection.
     if tokio::time::timeout(FAREWELL, gone.recv()).await.is_err() {

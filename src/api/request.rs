@@ -20,7 +20,12 @@ pub struct Body<T>(pub T);
 
 /// Reads a body. Separate from the extractor, so that tests can throw anything at it.
 pub fn read_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    let bytes = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes };
+    let bytes = match bytes.trim_ascii_start().first() {
+        None => b"{}",
+        // Fields without their names would be taken from a list, too.
+        Some(b'[') => return Err(ApiError::bad_request("the request is not understood: it is a list, not an object")),
+        Some(_) => bytes,
+    };
     serde_json::from_slice(bytes).map_err(|error| {
         let what = if error.is_data() { "the request is not understood" } else { "the request is not JSON" };
         ApiError::bad_request(format!("{what}: {error}"))
@@ -44,6 +49,21 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             other => ApiError::bad_request(format!("the request broke off: {}", other.body_text())),
         })?;
         read_body(&bytes).map(Body)
+    }
+}
+
+/// The part of the path that names something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Name, ApiError> {
+        let found = axum::extract::Path::from_request_parts(parts, state).await;
+        let axum::extract::Path(name) = found
+            .map_err(|rejection| ApiError::bad_request(format!("the path is not understood: {}", rejection.body_text())))?;
+        Ok(Name(name))
     }
 }
 

@@ -12,10 +12,14 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot, watch};
+use utoipa::ToSchema;
 
 /// The manager must answer within this. It normally takes less than a millisecond; past this something is badly wrong, and
 /// whoever asked should hear so instead of waiting on.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Event streams at once.
+const EVENT_STREAMS: usize = 500;
 
 /// What the daemon lends the API beside the manager.
 #[derive(Clone)]
@@ -31,7 +35,7 @@ pub struct Doors {
 }
 
 /// What came of a command.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReplyView {
     /// What was done, in words.
     pub message: String,
@@ -50,10 +54,16 @@ pub(super) struct Api {
     /// Room for event streams.
     pub(super) streams: Arc<Semaphore>,
     /// Becomes `true` when the daemon stops: streams end then, so that the stop need not wait for their readers.
-    pub(super) stopping: watch::Receiver<bool>,
+    pub(super) stop: watch::Sender<bool>,
 }
 
 impl Api {
+    pub(super) fn new(handle: Handle, doors: Doors) -> Api {
+        let attempts = Arc::new(Attempts::new(doors.clock.now()));
+        let streams = Arc::new(Semaphore::new(EVENT_STREAMS));
+        Api { handle, recent: Arc::default(), doors, attempts, streams, stop: watch::Sender::new(false) }
+    }
+
     /// Has the manager look something up.
     pub(super) async fn ask<T: Send + 'static>(
         &self,

@@ -2,8 +2,8 @@
 
 use super::failure::Failure;
 use super::remote::Remote;
-use crate::api::error::{NO_SUCH_PATH, Problem};
 use crate::api::SERVER as API_SERVER;
+use crate::api::error::{NO_SUCH_PATH, Problem};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -60,7 +60,8 @@ impl Client {
                 token.into_iter().fold(request, |request, token| request.header(AUTHORIZATION, token))
             }
         };
-        let request = request.body(Full::new(body)).map_err(|error| Failure::wrong(format!("`{path}` cannot be asked: {error}")))?;
+        let request =
+            request.body(Full::new(body)).map_err(|error| Failure::wrong(format!("`{path}` cannot be asked: {error}")))?;
         let response = match self {
             Client::Socket(socket) => {
                 let absent = |source| Failure::NoDaemon { socket: socket.clone(), source };

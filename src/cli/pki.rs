@@ -251,8 +251,14 @@ mod tests {
     fn run(words: &str, folder: &Path) -> Result<(), String> {
         let words = words.replace("FOLDER", &folder.display().to_string());
         let Command::Pki(pki) = Line::try_parse_from(words.split(' ')).map_err(|error| error.to_string())?.what;
-        let context =
-            Context { socket: None, remote: Default::default(), config: None, output: Output::Json, screen: plain(100), out: Out::kept(&Arc::default()) };
+        let context = Context {
+            socket: None,
+            remote: Default::default(),
+            config: None,
+            output: Output::Json,
+            screen: plain(100),
+            out: Out::kept(&Arc::default()),
+        };
         pki.run(&context).map_err(|failure| {
             format!("{:?} {}", failure.code(), failure.text(Style::Plain)).replace(&folder.display().to_string(), "FOLDER")
         })

@@ -38,7 +38,10 @@ impl Options {
     pub fn remote(&self) -> Result<Option<Remote>, Failure> {
         let Some(url) = self.plane.as_deref().filter(|url| !url.is_empty()) else { return Ok(None) };
         let (host, port) = address(url)?;
-        let tls = https::client(self.ca.as_deref()).map_err(|error| Failure::of(&error))?;
+        let tls = https::client(self.ca.as_deref()).map_err(|error| {
+            Failure::wrong(error.to_string())
+                .with_hint("name the authority's certificate with --ca; `embot pki` calls its file ca.crt")
+        })?;
         let name = ServerName::try_from(host.clone()).map_err(|_| bad_url(url))?;
         Ok(Some(Remote { host, port, name, tls, ca: self.ca.clone(), token: self.token()? }))
     }
@@ -47,7 +50,9 @@ impl Options {
         let Some(path) = &self.token_file else {
             return Ok(std::env::var("EMBOT_TOKEN").ok().filter(|token| !token.trim().is_empty()));
         };
-        let text = files::read_private(path).map_err(|error| Failure::of(&error))?;
+        let text = files::read_private(path).map_err(|error| {
+            Failure::wrong(error.to_string()).with_hint("it has the token in one line, as `embot token create` shows it")
+        })?;
         let token = text.trim();
         if token.is_empty() || token.contains(char::is_whitespace) {
             return Err(Failure::wrong(format!("{} holds no token", path.display()))
@@ -75,9 +80,9 @@ fn address(url: &str) -> Result<(String, u16), Failure> {
     if uri.path_and_query().is_some_and(|rest| !matches!(rest.as_str(), "" | "/")) || url.contains('@') {
         return Err(bad_url(url));
     }
-    let port = match uri.port() {
-        Some(port) => port.as_str().parse().map_err(|_| bad_url(url))?,
-        None => PORT,
+    let port = match uri.authority().map_or("", hyper::http::uri::Authority::as_str).strip_prefix(host) {
+        None | Some("") => PORT,
+        Some(port) => port.trim_start_matches(':').parse().map_err(|_| bad_url(url))?,
     };
     Ok((host.trim_matches(['[', ']']).to_owned(), port))
 }
@@ -188,7 +193,15 @@ mod tests {
         assert_eq!(read("https://plane.example"), Some(("plane.example".into(), 7400)));
         assert_eq!(read("https://10.0.0.1:7500/"), Some(("10.0.0.1".into(), 7500)));
         assert_eq!(read("https://[::1]:1"), Some(("::1".into(), 1)));
-        let odd = ["plane.example", "http://plane.example", "https://", "https://a/v1", "https://u:p@a", "https://a:99999", "ftp://a"];
+        let odd = [
+            "plane.example",
+            "http://plane.example",
+            "https://",
+            "https://a/v1",
+            "https://u:p@a",
+            "https://a:99999",
+            "ftp://a",
+        ];
         let said: String = odd.iter().map(|url| address(url).unwrap_err().text(Style::Plain)).collect();
         insta::assert_snapshot!(said);
     }

@@ -94,13 +94,7 @@ fn list(tokens: &[TokenView], screen: &Screen) -> String {
             format!("{} by {}", screen.date(token.created), token.by),
         ]
     };
-    let columns = [
-        ("TOKEN", Fit::Keep),
-        ("ROLE", Fit::Keep),
-        ("STATE", Fit::State),
-        ("ENDS", Fit::Keep),
-        ("MADE", Fit::Cut),
-    ];
+    let columns = [("TOKEN", Fit::Keep), ("ROLE", Fit::Keep), ("STATE", Fit::State), ("ENDS", Fit::Keep), ("MADE", Fit::Cut)];
     let text = table(&columns, tokens.iter().map(row).collect(), screen);
     if text.is_empty() { "no token is valid (`embot token create` makes one)\n".to_owned() } else { text }
 }

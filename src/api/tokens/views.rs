@@ -12,9 +12,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// A token, without its secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TokenView {
     /// Its name.
     pub name: String,
@@ -45,7 +46,7 @@ impl TokenView {
 }
 
 /// A token that was just made.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NewTokenView {
     /// What it is.
     pub token: TokenView,
@@ -54,7 +55,7 @@ pub struct NewTokenView {
 }
 
 /// Which tokens are wanted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenFilter {
     /// `true`: those that are over, too.
@@ -63,7 +64,7 @@ pub struct TokenFilter {
 }
 
 /// Make a token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
     /// Its name.
@@ -76,7 +77,7 @@ pub struct CreateToken {
 }
 
 /// Take a token back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeToken {
     /// Which.
@@ -86,7 +87,7 @@ pub struct RevokeToken {
 impl From<TokenError> for ApiError {
     fn from(error: TokenError) -> ApiError {
         match &error {
-            TokenError::Name(_) | TokenError::Never => ApiError::bad_request(error.to_string()),
+            TokenError::Name(_) | TokenError::Never => ApiError::senseless(error.to_string()),
             TokenError::None(_) => ApiError::not_found(error.to_string()),
             TokenError::Taken(_) | TokenError::Many => ApiError::refused(error.to_string()),
             TokenError::Random | TokenError::File(_) | TokenError::Write(_) => {
@@ -105,9 +106,7 @@ fn tokens(api: &Api) -> Result<Arc<Tokens>, ApiError> {
 }
 
 /// Files are written on a thread that may wait for the disk.
-async fn change<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, TokenError> + Send + 'static,
-) -> Result<T, ApiError> {
+async fn change<T: Send + 'static>(work: impl FnOnce() -> Result<T, TokenError> + Send + 'static) -> Result<T, ApiError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|_| ApiError::unavailable("the plane is stopping"))?.map_err(ApiError::from)
 }
