@@ -75,7 +75,9 @@ impl ActionView {
             ActionState::Advised { until } => (None, Some((*until).into())),
             ActionState::Failed { reason } => (Some(reason.to_string()), None),
             ActionState::Withdrawn { why } => (Some(why.to_string()), None),
-            ActionState::Cancelled { by } | ActionState::Rejected { by } => (Some(format!("by {by}")), None),
+            ActionState::Cancelled { by } => (Some(format!("by {by}")), None),
+            ActionState::Rejected { by, reason: Some(reason), .. } => (Some(format!("by {by}: {reason}")), None),
+            ActionState::Rejected { by, .. } => (Some(format!("by {by}")), None),
             ActionState::Planned | ActionState::Started | ActionState::Done | ActionState::Expired => (None, None),
         };
         ActionView {

@@ -124,6 +124,24 @@ pub struct Settle {
     /// Which.
     #[schema(maximum = 18446744073709551615_usize)]
     pub action: u64,
+    /// Why; kept with the decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Reject an advised action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reject {
+    /// Which.
+    #[schema(maximum = 18446744073709551615_usize)]
+    pub action: u64,
+    /// Why; kept with the decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The same is not advised for its guest again for so long; without it, an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rest: Option<Span>,
 }
 
 /// How far the plane may go with guests.
@@ -185,8 +203,12 @@ pub trait Request: serde::de::DeserializeOwned + Send + 'static {
 }
 
 fn act(kind: ActionKind, reason: Option<String>) -> Command {
-    let reason = reason.filter(|reason| !reason.trim().is_empty()).unwrap_or_else(|| "an admin asked".to_owned());
-    Command::Act { kind, reason: reason.into() }
+    Command::Act { kind, reason: said(reason).unwrap_or_else(|| "an admin asked".into()) }
+}
+
+/// A reason, where one was given.
+fn said(reason: Option<String>) -> Option<Arc<str>> {
+    reason.filter(|reason| !reason.trim().is_empty()).map(Into::into)
 }
 
 /// Where a guest can be moved to.
@@ -264,6 +286,12 @@ impl Request for Maintenance {
 impl Request for Disarm {
     fn resolve(self, _: &Manager) -> Result<Command, ApiError> {
         Ok(Command::Disarm { cancel: self.cancel })
+    }
+}
+
+impl Request for Reject {
+    fn resolve(self, _: &Manager) -> Result<Command, ApiError> {
+        Ok(Command::Reject { action: ActionId(self.action), reason: said(self.reason), rest: self.rest })
     }
 }
 
@@ -346,9 +374,9 @@ fn memory(kind: fn(VmId, u64) -> ActionKind) -> axum::routing::MethodRouter<Api>
     })
 }
 
-fn settle(command: fn(ActionId) -> Command) -> axum::routing::MethodRouter<Api> {
+fn settle(command: fn(ActionId, Option<Arc<str>>) -> Command) -> axum::routing::MethodRouter<Api> {
     post(move |State(api): State<Api>, by: Caller, Body(request): Body<Settle>| async move {
-        give(api, by, Ok(command(ActionId(request.action)))).await
+        give(api, by, Ok(command(ActionId(request.action), said(request.reason)))).await
     })
 }
 
@@ -410,10 +438,15 @@ pub(super) fn routes() -> Vec<Route> {
             "approve",
             Operator,
             "Approve an advised action.",
-            settle(|action| Command::Approve { action }),
+            settle(|action, reason| Command::Approve { action, reason }),
         ),
-        Route::command::<Settle>("reject", Operator, "Reject an advised action.", settle(|action| Command::Reject { action })),
-        Route::command::<Settle>("cancel", Operator, "Cancel a running action.", settle(|action| Command::Cancel { action })),
+        command::<Reject>("reject", Operator, "Reject an advised action."),
+        Route::command::<Settle>(
+            "cancel",
+            Operator,
+            "Cancel a running action.",
+            settle(|action, reason| Command::Cancel { action, reason }),
+        ),
         command::<Manage>("manage", Operator, "Say how far the plane may go with guests."),
         command::<CancelMigration>("cancel_migration", Operator, "Give a migration to another plane up."),
         command::<ResolveMigration>("resolve_migration", Admin, "Decide a migration that the planes cannot decide."),

@@ -8,7 +8,7 @@ use super::stamp::Stamp;
 use super::state::Api;
 use super::words;
 use crate::manager::{Manager, ModuleView};
-use crate::model::{ActionId, ElementId, Event, Place, Read, Timestamp};
+use crate::model::{ActionId, ActionState, ElementId, Event, Place, Read, Timestamp};
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -79,6 +79,18 @@ pub struct Explanation {
     pub weighed: Vec<String>,
     /// What happened to it, in order.
     pub timeline: Vec<Milestone>,
+    /// What would come of it, were it approved now; absent where it is no advice that waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_approved: Option<Prospect>,
+}
+
+/// What would come of advice, were it approved now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Prospect {
+    /// Would it be carried out?
+    pub carried_out: bool,
+    /// As what, in words; where not, why not.
+    pub text: String,
 }
 
 /// Why a proposal was refused.
@@ -147,7 +159,12 @@ pub fn explain(manager: &Manager, id: ActionId, recent: &[RecordView]) -> Result
     let proposal = &action.proposal;
     let module = proposal.embot.as_ref().map(|embot| &*embot.module);
     let view = ActionView::new(action, &world);
+    let prospect = |action| match manager.if_approved(action, &"an admin".into()) {
+        Ok(action) => Prospect { carried_out: true, text: ActionView::new(&action, &world).what },
+        Err(reason) => Prospect { carried_out: false, text: reason },
+    };
     Ok(Explanation {
+        if_approved: Some(action).filter(|action| matches!(action.state, ActionState::Advised { .. })).map(prospect),
         cause: proposal.cause.as_deref().map(|event| cause(event, &label)),
         place: proposal.place.as_ref().map(|at| place(at, module, action.decided_at, manager)),
         reads: proposal.reads.iter().map(|one| read(one, &label)).collect(),

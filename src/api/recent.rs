@@ -258,13 +258,16 @@ impl Scribe {
                 view.text = format!("{word} {}{more}", self.named(action.0));
                 view.milestone = Some(format!("{word}{more}"));
             }
-            Record::Settled { action, how, by } => {
+            Record::Settled { action, how, by, reason } => {
                 view.record = "action".to_owned();
                 view.action = Some(action.0);
                 let named = self.named(action.0);
                 (view.text, view.milestone) = match &**how {
                     "withdrawn" => (format!("{how} {named}: {by}"), Some(format!("{how}: {by}"))),
-                    _ => (format!("{how} {named} by {by}"), Some(format!("{how} by {by}"))),
+                    _ => {
+                        let why = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+                        (format!("{how} {named} by {by}{why}"), Some(format!("{how} by {by}{why}")))
+                    }
                 };
             }
             Record::Fault { embot, error, suspended, .. } => {

@@ -159,7 +159,7 @@ pub fn a_batch(seq: u64) -> Batch {
             update: ActionUpdate::Progress(Progress { done_bytes: 42 << 20, total_bytes: 96 << 20 }),
         },
         Record::Action { action: ActionId(17), update: ActionUpdate::Done },
-        Record::Settled { action: ActionId(18), how: "approved".into(), by: "ada".into() },
+        Record::Settled { action: ActionId(18), how: "approved".into(), by: "ada".into(), reason: Some("CHG-7".into()) },
         Record::Fault {
             embot: embot.clone(),
             error: "relieve-hot-host.rhai:7:9: error: division by zero".into(),

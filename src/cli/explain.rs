@@ -27,8 +27,7 @@ impl Explain {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.client()?;
         if let Ok(id) = self.what.parse::<u64>() {
-            let explanation = fetch(&client, id).await?;
-            return context.show(&explanation, |screen| render(&explanation, screen));
+            return action(context, &client, id).await;
         }
         let mut unknown = None;
         if self.what.strip_prefix('r').is_some_and(|number| number.parse::<u64>().is_ok()) {
@@ -49,6 +48,12 @@ impl Explain {
             render_element(&detail, explanation.as_ref(), screen)
         })
     }
+}
+
+/// Explains one action.
+pub async fn action(context: &Context, client: &Client, id: u64) -> Result<(), Failure> {
+    let explanation = fetch(client, id).await?;
+    context.show(&explanation, |screen| render(&explanation, screen))
 }
 
 async fn fetch(client: &Client, id: u64) -> Result<Explanation, Failure> {
@@ -104,6 +109,10 @@ pub fn render(explanation: &Explanation, screen: &Screen) -> String {
         rows.push(("weighed", explanation.weighed.join("\n")));
     }
     rows.push(("mode", mode(explanation)));
+    if let Some(prospect) = &explanation.if_approved {
+        let would = if prospect.carried_out { "would be carried out" } else { "would be refused" };
+        rows.push(("approved", format!("{would} now: {}", prospect.text)));
+    }
     let mut result: Vec<String> = Vec::new();
     let start = explanation.timeline.first().map(|first| first.at);
     for step in &explanation.timeline {

@@ -5,14 +5,16 @@ use super::context::Context;
 use super::failure::Failure;
 use super::screen::{Screen, Tone, printable};
 use super::table::{Fit, table};
-use crate::api::actions::{ActionView, PlanView, RefusalView};
-use crate::api::commands::Settle;
+use crate::api::actions::{ActionFilter, ActionView, PlanView, RefusalView};
+use crate::api::commands::{Reject, Settle};
 use crate::api::state::ReplyView;
+use crate::model::Span;
+use serde::Serialize;
 
 /// Show the plan; approve, reject or cancel its actions.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Examples:\n  embot plan                what is open, what waits for you, what was refused\n  embot plan approve 18     carry out advised action 18\n  embot plan reject 18\n  embot plan cancel 17      end an action that is planned or under way"
+    after_help = "Examples:\n  embot plan                       what is open, what waits for you, what was refused\n  embot plan show 18               all about action 18, and what would come of it now\n  embot plan approve 18            carry it out, after all checks once more\n  embot plan reject 18 --because 'not in office hours' --for 8h\n  embot plan list --state rejected who turned down what, and why\n  embot plan cancel 17             end an action that is planned or under way"
 )]
 pub struct Plan {
     #[command(subcommand)]
@@ -21,24 +23,73 @@ pub struct Plan {
 
 #[derive(Debug, Clone, clap::Subcommand)]
 enum What {
-    /// Show the plan (also without a word).
-    List,
-    /// Carry out advised actions.
-    #[command(after_help = "Example:\n  embot plan approve 18 19")]
-    Approve(Ids),
-    /// Turn advised actions down.
-    #[command(after_help = "Example:\n  embot plan reject 18")]
-    Reject(Ids),
+    /// Show the plan (also without a word), or the actions in some state.
+    #[command(
+        after_help = "Examples:\n  embot plan list\n  embot plan list --state advised --module relieve-hot-host\n  embot plan list --state failed --limit 10"
+    )]
+    List(List),
+    /// Show all about an action, and what would come of it, were it approved now.
+    #[command(after_help = "Example:\n  embot plan show 18")]
+    Show {
+        /// Its number.
+        action: u64,
+    },
+    /// Carry out advised actions: each is checked once more, as things are now.
+    #[command(
+        after_help = "Examples:\n  embot plan approve 18 19\n  embot plan approve --module restart-crashed     all that it advises\n  embot plan approve 18 --because CHG-2041"
+    )]
+    Approve(Choice),
+    /// Turn advised actions down; the same is not advised for their guests again for a while.
+    #[command(
+        after_help = "Examples:\n  embot plan reject 18 --because 'a backup runs until six'\n  embot plan reject 18 --for 7d"
+    )]
+    Reject {
+        #[command(flatten)]
+        choice: Choice,
+        /// Do not advise the same for the guest again for so long (an hour where it is not said).
+        #[arg(long = "for", value_name = "SPAN")]
+        rest: Option<Span>,
+    },
     /// End actions that are planned or under way; what was begun is undone where that is possible.
     #[command(after_help = "Example:\n  embot plan cancel 17")]
-    Cancel(Ids),
+    Cancel {
+        /// Numbers of actions.
+        #[arg(required = true, value_name = "ACTION")]
+        actions: Vec<u64>,
+        /// Why; kept with the decision.
+        #[arg(long, value_name = "TEXT")]
+        because: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, clap::Args)]
-struct Ids {
+struct List {
+    /// Only actions in this state, the newest first: advised, planned, started, done, failed, cancelled, rejected, expired, withdrawn.
+    #[arg(long, value_name = "STATE")]
+    state: Option<String>,
+    /// Only actions on this guest, or to or from this host.
+    #[arg(long, value_name = "ELEMENT")]
+    element: Option<String>,
+    /// Only actions of this module.
+    #[arg(long, value_name = "MODULE")]
+    module: Option<String>,
+    /// At most so many (100 where it is not said).
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+}
+
+/// Which advice an answer is for.
+#[derive(Debug, Clone, clap::Args)]
+struct Choice {
     /// Numbers of actions.
-    #[arg(required = true, value_name = "ACTION")]
+    #[arg(required_unless_present = "module", conflicts_with = "module", value_name = "ACTION")]
     actions: Vec<u64>,
+    /// All that this module advises now.
+    #[arg(long, value_name = "MODULE")]
+    module: Option<String>,
+    /// Why; kept with the decision.
+    #[arg(long, value_name = "TEXT")]
+    because: Option<String>,
 }
 
 impl Plan {
@@ -46,23 +97,86 @@ impl Plan {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.client()?;
         match self.what {
-            None | Some(What::List) => {
+            Some(What::List(List { state, element, module, limit }))
+                if state.is_some() || element.is_some() || module.is_some() || limit.is_some() =>
+            {
+                let filter = ActionFilter { state, element, module, limit };
+                let actions: Vec<ActionView> = client.find("/v1/actions", &filter).await?;
+                let none = "No action is like that.\n";
+                context.show(&actions, |screen| match actions.is_empty() {
+                    true => none.to_owned(),
+                    false => action_table(&actions, screen),
+                })
+            }
+            None | Some(What::List(_)) => {
                 let plan: PlanView = client.get("/v1/plan").await?;
                 context.show(&plan, |screen| render(&plan, screen))
             }
-            Some(What::Approve(ids)) => settle(context, &client, "approve", &ids).await,
-            Some(What::Reject(ids)) => settle(context, &client, "reject", &ids).await,
-            Some(What::Cancel(ids)) => settle(context, &client, "cancel", &ids).await,
+            Some(What::Show { action }) => super::explain::action(context, &client, action).await,
+            Some(What::Approve(choice)) => {
+                let actions = choice.actions(&client).await?;
+                let requests = actions.into_iter().map(|action| (action, Settle { action, reason: choice.because.clone() }));
+                settle(context, &client, "approve", requests.collect()).await
+            }
+            Some(What::Reject { choice, rest }) => {
+                let actions = choice.actions(&client).await?;
+                let request = |action| Reject { action, reason: choice.because.clone(), rest };
+                settle(context, &client, "reject", actions.into_iter().map(|action| (action, request(action))).collect()).await
+            }
+            Some(What::Cancel { actions, because }) => {
+                let requests = actions.into_iter().map(|action| (action, Settle { action, reason: because.clone() }));
+                settle(context, &client, "cancel", requests.collect()).await
+            }
         }
     }
 }
 
-async fn settle(context: &Context, client: &Client, what: &str, ids: &Ids) -> Result<(), Failure> {
-    for action in &ids.actions {
-        let reply: ReplyView = client.post(&format!("/v1/commands/{what}"), &Settle { action: *action }).await?;
-        context.show(&reply, |_| format!("{}\n", printable(&reply.message)))?;
+impl Choice {
+    /// The actions that were named, or all that wait of the module.
+    async fn actions(&self, client: &Client) -> Result<Vec<u64>, Failure> {
+        let Some(module) = &self.module else { return Ok(self.actions.clone()) };
+        let plan: PlanView = client.get("/v1/plan").await?;
+        let of_module = plan.advised.iter().filter(|action| action.embot.is_some() && action.by == *module);
+        let waiting: Vec<u64> = of_module.map(|action| action.id).collect();
+        if waiting.is_empty() {
+            return Err(Failure::no(format!("no advice of module {module} waits")).with_hint("`embot plan` shows what does"));
+        }
+        Ok(waiting)
     }
-    Ok(())
+}
+
+/// What came of an answer to one action.
+#[derive(Debug, Serialize)]
+struct Settled {
+    action: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// Gives the same answer to several actions. One that is refused does not keep the others from theirs.
+async fn settle<R: Serialize>(context: &Context, client: &Client, what: &str, requests: Vec<(u64, R)>) -> Result<(), Failure> {
+    let mut all = Vec::new();
+    for (action, request) in requests {
+        all.push(match client.post::<ReplyView>(&format!("/v1/commands/{what}"), &request).await {
+            Ok(reply) => Settled { action, message: Some(reply.message), error: None },
+            Err(Failure::No(problem)) => Settled { action, message: None, error: Some(problem.error) },
+            Err(other) => return Err(other),
+        });
+    }
+    context.show(&all, |screen| all.iter().map(|one| settled_line(one, screen)).collect())?;
+    if all.iter().any(|one| one.error.is_some()) { Err(Failure::Said(1)) } else { Ok(()) }
+}
+
+fn settled_line(one: &Settled, screen: &Screen) -> String {
+    match (&one.message, &one.error) {
+        (Some(message), _) => format!("{}\n", printable(message)),
+        (None, error) => {
+            let word = screen.paint(Tone::Bad, "refused");
+            format!("{word}: action {}: {}\n", one.action, printable(error.as_deref().unwrap_or("no reason was given")))
+        }
+    }
 }
 
 /// An action's state, with its progress.
@@ -86,8 +200,9 @@ pub fn action_table(actions: &[ActionView], screen: &Screen) -> String {
     let mut lines = table.lines();
     let mut text: String = lines.next().map(|heading| format!("{heading}\n")).unwrap_or_default();
     for (line, action) in lines.zip(actions) {
+        let expires = action.expires_at.map(|at| format!("\nexpires {}", screen.time(at))).unwrap_or_default();
         let ended = action.state_reason.as_ref().map(|reason| format!("\n{}: {reason}", action.state)).unwrap_or_default();
-        let why = format!("because {} ({}){ended}", action.reason, action.by);
+        let why = format!("because {} ({}){expires}{ended}", action.reason, action.by);
         text += &format!("{line}\n{}", indented(&why, screen));
     }
     text
@@ -132,8 +247,10 @@ fn render(plan: &PlanView, screen: &Screen) -> String {
         }
         text += &action_table(&plan.advised, screen);
         let first = plan.advised[0].id;
-        text +=
-            &screen.paint(Tone::Faint, &format!("Answer with `embot plan approve {first}` or `embot plan reject {first}`."));
+        text += &screen.paint(
+            Tone::Faint,
+            &format!("`embot plan show {first}` tells more; answer with `embot plan approve {first}` or `reject {first}`."),
+        );
         text += "\n";
     }
     for violation in &plan.violations {

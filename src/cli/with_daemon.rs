@@ -3,7 +3,9 @@
 use super::client::Client;
 use super::failure::Failure;
 use crate::api::actions::{ActionView, PlanView};
-use crate::api::commands::{Disarm, LoadModule, Maintenance, Manage, Migrate, Module, ModuleMode, Nothing, Settle, Unsuspend};
+use crate::api::commands::{
+    Disarm, LoadModule, Maintenance, Manage, Migrate, Module, ModuleMode, Nothing, Reject, Settle, Unsuspend,
+};
 use crate::api::elements::{ElementDetail, ElementView};
 use crate::api::embots::EmbotView;
 use crate::api::explain::Explanation;
@@ -89,7 +91,7 @@ async fn commands_are_carried_out_and_recorded() {
     let mut lines = client.stream("/v1/events/follow", &json!({})).await.unwrap();
     let replies = [
         post("maintenance", json!(Maintenance { host: "host-b".into(), on: false })).await,
-        post("reject", json!(Settle { action: 18 })).await,
+        post("reject", json!(Reject { action: 18, reason: Some("after the backup".into()), rest: None })).await,
         post("manage", json!(Manage { vms: vec!["db-1".into()], all: false, mode: Mode::Observe })).await,
         post("module_mode", json!(ModuleMode { module: "relieve-hot-host".into(), mode: Mode::Observe })).await,
         post("unsuspend", json!(Unsuspend { embot: "relieve-hot-host@host-a".into() })).await,
@@ -152,7 +154,7 @@ async fn what_cannot_be_done_is_said() {
         post("cancel_migration", json!({ "migration": "site-a/7" })).await,
         post("resolve_migration", json!({ "migration": "site-a/7", "owner": "site-b", "fenced": "host-x" })).await,
         post("start", json!({ "vm": "web-1", "force": true })).await,
-        post("approve", json!(Settle { action: 9 })).await,
+        post("approve", json!(Settle { action: 9, reason: None })).await,
         post("manage", json!({ "mode": "act" })).await,
         post("roll_back", json!(Module { module: "relieve-hot-host".into() })).await,
         post("unsuspend", json!(Unsuspend { embot: "relieve-hot-host".into() })).await,

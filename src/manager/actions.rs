@@ -8,6 +8,8 @@ use crate::model::{
 use crate::plan::Terms;
 use std::sync::Arc;
 
+/// Advice that an admin rejected is not given again for so long, unless the admin says how long.
+const REJECTED_REST: Span = Span::hours(1);
 /// A refusal that keeps coming is counted, and recorded again only after this...
 const REPEATED: Span = Span::hours(1);
 /// ... or where it had not come for so long.
@@ -33,14 +35,14 @@ impl Manager {
 
     /// Lets the planner weigh what embots want, and takes its plan over.
     pub(super) fn decide(&mut self, wanted: Vec<(Proposal, Arc<Terms>)>) -> Plan {
-        let plan = self.planned(|planner, situation, next_action| planner.decide(situation, wanted, next_action));
+        let mut plan = self.planned(|planner, situation, next_action| planner.decide(situation, wanted, next_action));
         for action in &plan.accepted {
             self.accept(action.clone());
         }
-        self.refresh_advice(&plan.refreshed);
         for refusal in &plan.refused {
             self.refuse(refusal.clone());
         }
+        self.refresh_advice(std::mem::take(&mut plan.refreshed));
         plan
     }
 
@@ -193,8 +195,16 @@ impl Manager {
         self.sensed(sensed);
     }
 
+    /// Would this advice be carried out, were it approved now? The action as it would be, or why not. Nothing is changed by it.
+    pub fn if_approved(&self, action: &Action, by: &Arc<str>) -> Result<Action, String> {
+        self.must_be_settled()?;
+        let approved = self.weighed(|planner, situation| planner.clone().approve(situation, action, by));
+        approved.map_err(|refusal| refusal.reason)
+    }
+
     /// An admin approves advice: checked again as things are now.
-    pub(super) fn approve(&mut self, id: ActionId, by: &Arc<str>) -> Result<ActionId, String> {
+    pub(super) fn approve(&mut self, id: ActionId, by: &Arc<str>, reason: Option<&Arc<str>>) -> Result<ActionId, String> {
+        self.must_be_settled()?;
         let Some(action) = self.open.get(&id).cloned() else { return Err(self.no_such_action(id)) };
         if !matches!(action.state, ActionState::Advised { .. }) {
             return Err(format!("action {id} is {}; only advice can be approved", action.state.word()));
@@ -203,14 +213,24 @@ impl Manager {
         let action = approved.map_err(|refusal| refusal.reason)?;
         self.open.insert(id, action.clone());
         self.turn.actions.insert(id);
-        self.turn.records.push(Record::Settled { action: id, how: "approved".into(), by: by.clone() });
+        self.settled(id, "approved", by, reason);
         self.supersede_advice(&action);
         self.send_out(action);
         Ok(id)
     }
 
-    /// An admin rejects advice.
-    pub(super) fn reject(&mut self, id: ActionId, by: &Arc<str>) -> Result<ActionId, String> {
+    pub(super) fn settled(&mut self, action: ActionId, how: &str, by: &Arc<str>, reason: Option<&Arc<str>>) {
+        self.turn.records.push(Record::Settled { action, how: how.into(), by: by.clone(), reason: reason.cloned() });
+    }
+
+    /// An admin rejects advice. The same is not advised for its guest again for a while.
+    pub(super) fn reject(
+        &mut self,
+        id: ActionId,
+        by: &Arc<str>,
+        reason: Option<&Arc<str>>,
+        rest: Option<Span>,
+    ) -> Result<ActionId, String> {
         let Some(action) = self.open.get(&id) else { return Err(self.no_such_action(id)) };
         if !matches!(action.state, ActionState::Advised { .. }) {
             let word = action.state.word();
@@ -218,21 +238,22 @@ impl Manager {
                 "action {id} is {word}; only advice can be rejected (`embot plan cancel {id}` ends a running action)"
             ));
         }
-        self.turn.records.push(Record::Settled { action: id, how: "rejected".into(), by: by.clone() });
-        self.end(id, ActionState::Rejected { by: by.clone() });
+        self.settled(id, "rejected", by, reason);
+        let until = self.now + rest.unwrap_or(REJECTED_REST);
+        self.end(id, ActionState::Rejected { by: by.clone(), reason: reason.cloned(), until });
         Ok(id)
     }
 
     /// An admin cancels what runs: the effector ends it and says so.
-    pub(super) fn cancel(&mut self, id: ActionId, by: &Arc<str>) -> Result<ActionId, String> {
+    pub(super) fn cancel(&mut self, id: ActionId, by: &Arc<str>, reason: Option<&Arc<str>>) -> Result<ActionId, String> {
         let Some(action) = self.open.get(&id) else { return Err(self.no_such_action(id)) };
         if !action.state.is_open() {
-            return self.reject(id, by);
+            return self.reject(id, by, reason, None);
         }
         if matches!(action.proposal.kind, ActionKind::Handover { .. }) {
             self.may_cancel(&self.migration_of(id))?;
         }
-        self.turn.records.push(Record::Settled { action: id, how: "cancelling".into(), by: by.clone() });
+        self.settled(id, "cancelling", by, reason);
         self.withdraw(id, by);
         Ok(id)
     }

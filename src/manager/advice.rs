@@ -4,7 +4,7 @@
 //! done to the guest, it is superseded; where its ground is gone (its module, its embot, its guest), it is withdrawn.
 
 use super::Manager;
-use crate::model::{Action, ActionId, ActionKind, ActionState, ElementId, Mode, Record, Verb, VmId};
+use crate::model::{Action, ActionId, ActionKind, ActionState, ElementId, Mode, Proposal, Record, Verb, VmId};
 use std::sync::Arc;
 
 /// Advice that is said again is kept for its whole time anew once this share of it has passed: its row is not written with
@@ -13,15 +13,17 @@ const FRESH_PARTS: u64 = 10;
 
 impl Manager {
     /// The planner was told again what waits already.
-    pub(super) fn refresh_advice(&mut self, ids: &[ActionId]) {
+    pub(super) fn refresh_advice(&mut self, told: Vec<(ActionId, Proposal)>) {
         let span = self.settings.guardrails.advice_expires;
-        for id in ids {
-            let Some(action) = self.open.get_mut(id) else { continue };
+        for (id, proposal) in told {
+            let Some(action) = self.open.get_mut(&id) else { continue };
             if let ActionState::Advised { until } = &mut action.state
                 && until.since(self.now).0 < span.0 - span.0 / FRESH_PARTS
             {
                 *until = self.now + span;
-                self.turn.actions.insert(*id);
+                // What it rests on is what was measured this time. Where the planner had chosen a destination, that stays.
+                action.proposal = Proposal { kind: action.proposal.kind.clone(), ..proposal };
+                self.turn.actions.insert(id);
             }
         }
     }
@@ -85,7 +87,7 @@ impl Manager {
 
     fn withdraw_advice(&mut self, id: ActionId, why: String) {
         let why: Arc<str> = why.into();
-        self.turn.records.push(Record::Settled { action: id, how: "withdrawn".into(), by: why.clone() });
+        self.turn.records.push(Record::Settled { action: id, how: "withdrawn".into(), by: why.clone(), reason: None });
         self.end(id, ActionState::Withdrawn { why });
     }
 
@@ -95,7 +97,7 @@ impl Manager {
         let is_over = |action: &&Action| matches!(action.state, ActionState::Advised { until } if until <= now);
         let over: Vec<ActionId> = self.open.values().filter(is_over).map(|action| action.id).collect();
         for id in over {
-            self.turn.records.push(Record::Settled { action: id, how: "expired".into(), by: "time".into() });
+            self.turn.records.push(Record::Settled { action: id, how: "expired".into(), by: "time".into(), reason: None });
             self.end(id, ActionState::Expired);
         }
     }

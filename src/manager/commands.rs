@@ -1,7 +1,7 @@
 //! What admins ask, and what they are answered. The answer leaves when the command is durable.
 
 use super::{Manager, Output};
-use crate::model::{ActionId, ActionState, Command, ElementId, EventBody, Mode, Record, Reply, Ticket, VmId};
+use crate::model::{ActionId, ActionState, Command, ElementId, EventBody, Mode, Reply, Ticket, VmId};
 use std::sync::Arc;
 
 /// Of many guests that an admin named, so many are told why they cannot be managed; the rest is counted.
@@ -34,13 +34,14 @@ impl Manager {
                 self.looks_for_unmarked = true;
                 Ok(only(if was { "the plane is armed already" } else { "the plane is armed: it acts again" }.into()))
             }
-            Command::Approve { action } => {
-                self.must_be_settled()?;
-                self.approve(*action, by).map(|id| (format!("action {id} is approved"), vec![id]))
+            Command::Approve { action, reason } => {
+                self.approve(*action, by, reason.as_ref()).map(|id| (format!("action {id} is approved"), vec![id]))
             }
-            Command::Reject { action } => self.reject(*action, by).map(|id| (format!("action {id} is rejected"), vec![id])),
-            Command::Cancel { action } => {
-                self.cancel(*action, by).map(|id| (format!("action {id} is being cancelled"), vec![id]))
+            Command::Reject { action, reason, rest } => {
+                self.reject(*action, by, reason.as_ref(), *rest).map(|id| (format!("action {id} is rejected"), vec![id]))
+            }
+            Command::Cancel { action, reason } => {
+                self.cancel(*action, by, reason.as_ref()).map(|id| (format!("action {id} is being cancelled"), vec![id]))
             }
             Command::Manage { vms, mode } => {
                 if *mode > Mode::Observe {
@@ -74,7 +75,7 @@ impl Manager {
         }
     }
 
-    fn must_be_settled(&self) -> Result<(), String> {
+    pub(super) fn must_be_settled(&self) -> Result<(), String> {
         if self.is_settled() {
             return Ok(());
         }
@@ -101,7 +102,7 @@ impl Manager {
         }
         if cancel {
             for id in &running {
-                self.turn.records.push(Record::Settled { action: *id, how: "cancelling".into(), by: by.clone() });
+                self.settled(*id, "cancelling", by, None);
                 self.withdraw(*id, by);
             }
         }

@@ -357,8 +357,8 @@ pub struct Plan {
     pub accepted: Vec<Action>,
     /// Turned down, each with its reason.
     pub refused: Vec<Refusal>,
-    /// Advice that waits already and was given again.
-    pub refreshed: Vec<ActionId>,
+    /// Advice that waits already and was given again, with the words of this time.
+    pub refreshed: Vec<(ActionId, Proposal)>,
 }
 
 /// Where an action stands. See the diagram above.
@@ -390,6 +390,10 @@ pub enum ActionState {
     Rejected {
         /// Who.
         by: Arc<str>,
+        /// Why, where it was said.
+        reason: Option<Arc<str>>,
+        /// The same is advised for its guest again from here on.
+        until: Timestamp,
     },
     /// Nobody answered in time.
     Expired,

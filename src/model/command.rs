@@ -3,6 +3,7 @@
 use super::action::{ActionId, ActionKind};
 use super::element::{EmbotId, HostId, VmId};
 use super::migration::MigrationId;
+use super::time::Span;
 use super::vm::Mode;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -43,16 +44,24 @@ pub enum Command {
     Approve {
         /// Which.
         action: ActionId,
+        /// Why, where the admin says so.
+        reason: Option<Arc<str>>,
     },
     /// Reject an advised action.
     Reject {
         /// Which.
         action: ActionId,
+        /// Why, where the admin says so.
+        reason: Option<Arc<str>>,
+        /// The same is not advised for its guest again for so long; `None`: an hour.
+        rest: Option<Span>,
     },
     /// Cancel a running action.
     Cancel {
         /// Which.
         action: ActionId,
+        /// Why, where the admin says so.
+        reason: Option<Arc<str>>,
     },
     /// How far the plane may go with these guests; `act` and `advise` put its mark on them.
     Manage {

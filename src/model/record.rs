@@ -174,6 +174,8 @@ pub enum Record {
         how: Arc<str>,
         /// Who; where it was withdrawn, why.
         by: Arc<str>,
+        /// Why, where an admin said so.
+        reason: Option<Arc<str>>,
     },
     /// A policy failed within a step; its state is as before the step.
     Fault {

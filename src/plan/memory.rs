@@ -13,9 +13,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// Advice that an admin rejected is not given again for so long.
-const REJECTED_REST: Span = Span::hours(1);
-
 /// The same words of the same embot are passed on once in this time.
 const SAME_WORDS: Span = Span::minutes(1);
 
@@ -48,6 +45,7 @@ pub(super) struct Memory {
     touched: BTreeMap<VmId, Timestamp>,
     holds: BTreeMap<EmbotId, BTreeMap<Condition, Timestamp>>,
     told: BTreeMap<(EmbotId, Arc<str>), Timestamp>,
+    /// Until when what an admin rejected is not advised again.
     rejected: BTreeMap<(VmId, Verb), Timestamp>,
     settling: BTreeMap<VmId, Move>,
     advice: Budgets,
@@ -304,12 +302,12 @@ impl Memory {
 
     /// Advice that was rejected is not repeated at once.
     pub(super) fn rejected(&self, vm: &Vm, verb: Verb, now: Timestamp) -> Decided<()> {
-        match self.rejected.get(&(vm.id, verb)).map(|at| now.since(*at)).filter(|ago| *ago < REJECTED_REST).map(Span::rounded) {
+        match self.rejected.get(&(vm.id, verb)).filter(|until| **until > now).map(|until| until.since(now).rounded()) {
             None => Ok(()),
-            Some(ago) => No::because(
+            Some(rest) => No::because(
                 "rejected",
                 format!(
-                    "an admin rejected this for {0} {ago} ago; it is advised again after {REJECTED_REST}. `embot manage {0} --mode observe` ends advice for it",
+                    "an admin rejected this for {0}; it is advised again in {rest}. `embot manage {0} --mode observe` ends advice for it",
                     vm.name
                 ),
             ),
@@ -321,9 +319,9 @@ impl Memory {
         self.resting.insert(vm, Rest { since: now, action, verb });
     }
 
-    pub(super) fn was_rejected(&mut self, vm: VmId, verb: Verb, now: Timestamp) {
+    pub(super) fn was_rejected(&mut self, vm: VmId, verb: Verb, until: Timestamp) {
         self.is_changed = true;
-        self.rejected.insert((vm, verb), now);
+        self.rejected.insert((vm, verb), until);
     }
 
     pub(super) fn has_moved(&mut self, vm: VmId, source: HostId, target: HostId, now: Timestamp) {
@@ -340,7 +338,7 @@ impl Memory {
     pub(super) fn tidy(&mut self, guardrails: &Guardrails, now: Timestamp) {
         let longest = self.longest_cooldown.max(guardrails.cooldown).max(KEPT_RESTS);
         self.resting.retain(|_, rest| rest.since + longest > now);
-        self.rejected.retain(|_, at| *at + REJECTED_REST > now);
+        self.rejected.retain(|_, until| *until > now);
         self.settling.retain(|_, moved| moved.at + SETTLING > now);
         self.holds.retain(|_, holds| {
             holds.retain(|_, since| *since + IDLE > now);

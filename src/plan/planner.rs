@@ -89,7 +89,7 @@ impl Planner {
         proposals.sort_by_key(|(proposal, terms)| urgency(proposal, terms));
         for (proposal, terms) in proposals {
             match self.weigh(&mut deciding, &proposal, &terms) {
-                Ok(Weighed::Waits(advice)) => refreshed.push(advice),
+                Ok(Weighed::Waits(advice)) => refreshed.push((advice, proposal)),
                 Ok(Weighed::Settled(settled)) => {
                     let action = settled.into_action(proposal, ActionId(*next_action), situation);
                     *next_action += 1;
@@ -168,7 +168,7 @@ impl Planner {
                     self.memory.has_moved(vm, source.clone(), to.clone(), now);
                 }
             }
-            ActionState::Rejected { .. } => self.memory.was_rejected(vm, kind.verb(), now),
+            ActionState::Rejected { until, .. } => self.memory.was_rejected(vm, kind.verb(), until),
             ActionState::Expired
             | ActionState::Withdrawn { .. }
             | ActionState::Advised { .. }

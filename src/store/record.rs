@@ -76,7 +76,7 @@ enum RecordV1<'a> {
     Planned(Cow<'a, Action>),
     Refused(u64, Cow<'a, Refusal>),
     Action(ActionId, Cow<'a, ActionUpdate>),
-    Settled { action: ActionId, how: Cow<'a, str>, by: Cow<'a, str> },
+    Settled { action: ActionId, how: Cow<'a, str>, by: Cow<'a, str>, reason: Option<Cow<'a, str>> },
     Fault { embot: Cow<'a, EmbotId>, error: Cow<'a, str>, deadline: bool, suspended: bool },
     Log(Cow<'a, EmbotId>, Cow<'a, str>),
     Notice(Level, Cow<'a, str>),
@@ -90,7 +90,12 @@ impl<'a> From<&'a Record> for RecordV1<'a> {
             Record::Planned { action } => RecordV1::Planned(Borrowed(action)),
             Record::Refused { number, refusal } => RecordV1::Refused(*number, Borrowed(refusal)),
             Record::Action { action, update } => RecordV1::Action(*action, Borrowed(update)),
-            Record::Settled { action, how, by } => RecordV1::Settled { action: *action, how: Borrowed(how), by: Borrowed(by) },
+            Record::Settled { action, how, by, reason } => RecordV1::Settled {
+                action: *action,
+                how: Borrowed(how),
+                by: Borrowed(by),
+                reason: reason.as_deref().map(Borrowed),
+            },
             Record::Fault { embot, error, deadline, suspended } => {
                 RecordV1::Fault { embot: Borrowed(embot), error: Borrowed(error), deadline: *deadline, suspended: *suspended }
             }
@@ -107,7 +112,9 @@ impl From<RecordV1<'_>> for Record {
             RecordV1::Planned(action) => Record::Planned { action: action.into_owned() },
             RecordV1::Refused(number, refusal) => Record::Refused { number, refusal: refusal.into_owned() },
             RecordV1::Action(action, update) => Record::Action { action, update: update.into_owned() },
-            RecordV1::Settled { action, how, by } => Record::Settled { action, how: how.into(), by: by.into() },
+            RecordV1::Settled { action, how, by, reason } => {
+                Record::Settled { action, how: how.into(), by: by.into(), reason: reason.map(Into::into) }
+            }
             RecordV1::Fault { embot, error, deadline, suspended } => {
                 Record::Fault { embot: embot.into_owned(), error: error.into_owned(), deadline, suspended }
             }

@@ -282,9 +282,9 @@ impl Stage for World {
                 let host = self.host(plane, given.text(0)?)?;
                 self.command(plane, Command::Maintenance { host, on: given.flag(1)? })
             }
-            "approve" => self.command(plane, Command::Approve { action: given.action(0)? }),
-            "reject" => self.command(plane, Command::Reject { action: given.action(0)? }),
-            "cancel" => self.command(plane, Command::Cancel { action: given.action(0)? }),
+            "approve" => self.command(plane, Command::Approve { action: given.action(0)?, reason: None }),
+            "reject" => self.command(plane, Command::Reject { action: given.action(0)?, reason: None, rest: None }),
+            "cancel" => self.command(plane, Command::Cancel { action: given.action(0)?, reason: None }),
             "arm" => self.command(plane, Command::Arm),
             "disarm" => self.command(plane, Command::Disarm { cancel: false }),
             "mode" => self.command(plane, Command::ModuleMode { module: given.text(0)?.into(), mode: given.mode(1)? }),

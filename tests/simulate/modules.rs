@@ -97,13 +97,51 @@ fn advice_waits_for_an_admin_and_is_checked_again() {
     let [(id, ActionState::Advised { .. })] = advice[..] else { panic!("one advice, not {advice:?}") };
 
     must(&mut simulation, Command::Disarm { cancel: false });
-    assert!(refused(&mut simulation, Command::Approve { action: id }).contains("kill switch"));
+    assert!(refused(&mut simulation, Command::Approve { action: id, reason: None }).contains("kill switch"));
     must(&mut simulation, Command::Arm);
-    must(&mut simulation, Command::Approve { action: id });
+    must(&mut simulation, Command::Approve { action: id, reason: None });
     simulation.run_for(Span::seconds(5)).unwrap();
     let action = simulation.manager().action(id).unwrap();
     assert_eq!((&action.state, action.approved_by.as_deref()), (&ActionState::Done, Some("admin")));
-    assert!(refused(&mut simulation, Command::Approve { action: id }).contains("done"));
+    assert!(refused(&mut simulation, Command::Approve { action: id, reason: None }).contains("done"));
+}
+
+#[test]
+fn who_rejects_says_why_and_for_how_long() {
+    let (mut simulation, id) = advised();
+    let reason = Some("a backup runs".into());
+    must(&mut simulation, Command::Reject { action: id, reason, rest: Some(Span::minutes(20)) });
+    let action = simulation.manager().action(id).unwrap();
+    let ActionState::Rejected { by, reason: Some(reason), .. } = &action.state else { panic!("{:?}", action.state) };
+    assert_eq!((&**by, &**reason), ("admin", "a backup runs"));
+    let open = |simulation: &Simulation| simulation.manager().open().count();
+    simulation.run_for(Span::minutes(19)).unwrap();
+    assert_eq!(open(&simulation), 0, "advised again too soon");
+    let why = simulation.manager().refusals().last().unwrap().refusal.reason.clone();
+    assert!(why.contains("advised again in"), "{why}");
+    simulation.run_for(Span::minutes(2)).unwrap();
+    assert_eq!(open(&simulation), 1, "the module says it still");
+}
+
+#[test]
+fn advice_that_is_given_again_has_the_reason_of_today() {
+    let guardrails = Guardrails { advice_expires: Span::minutes(1), ..Guardrails::default() };
+    let mut simulation = Plane { guardrails, ..Plane::default() }.over(&fleet());
+    simulation.run_for(Span::seconds(6)).unwrap();
+    let policy =
+        REST.replace("vm.suspend(\"it should rest\")", "this.n = this.get(\"n\", 0) + 1; vm.suspend(`said ${this.n} times`)");
+    must(&mut simulation, load("rest", "[suspend]", &policy));
+    let said = |simulation: &Simulation| {
+        let action = simulation.manager().open().next().expect("advice").clone();
+        let times = action.proposal.reason.split(' ').nth(1).and_then(|n| n.parse::<u32>().ok()).expect("a number");
+        (action.id, times)
+    };
+    simulation.run_for(Span::seconds(10)).unwrap();
+    let (first, few) = said(&simulation);
+    simulation.run_for(Span::minutes(10)).unwrap();
+    let (last, many) = said(&simulation);
+    assert_eq!(first, last, "it is the same advice");
+    assert!(many > few + 10, "said {few} times, then {many}");
 }
 
 #[test]
@@ -189,7 +227,7 @@ fn the_tutorial_of_the_readme_works() {
     let advised = simulation.run_until(Span::minutes(5), |simulation| simulation.manager().open().next().is_some());
     assert!(advised.unwrap(), "nothing was advised: {:?}", simulation.manager().refusals().collect::<Vec<_>>());
     let id = simulation.manager().open().next().unwrap().id;
-    must(&mut simulation, Command::Approve { action: id });
+    must(&mut simulation, Command::Approve { action: id, reason: None });
     must(&mut simulation, Command::ModuleMode { module: "rest-batch".into(), mode: Mode::Act });
     let resumed = |simulation: &Simulation| {
         simulation.manager().actions().any(|action| {

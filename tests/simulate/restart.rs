@@ -79,7 +79,7 @@ fn a_wish_to_cancel_outlives_the_daemon() {
     let disk = disk.crash(Crash::Killed);
     let (mut store, recovered) = Store::on_disk(&disk).unwrap();
     let mut manager = Plane::default().manager(simulation.fleet(), recovered);
-    let wish = Input::Command { command: Command::Cancel { action: id }, by: "ada".into(), ticket: None };
+    let wish = Input::Command { command: Command::Cancel { action: id, reason: None }, by: "ada".into(), ticket: None };
     let (batch, unsent) = manager.turn(vec![wish], simulation.now()).unwrap();
     assert_eq!(unsent, [Output::Cancel(id)]);
     assert_eq!(manager.action(id).unwrap().cancelling.as_deref(), Some("ada"));

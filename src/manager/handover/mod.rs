@@ -573,7 +573,7 @@ impl Manager {
             return Err(self.no_such_migration(id));
         }
         self.may_cancel(id)?;
-        self.cancel(ActionId(id.number), by)?;
+        self.cancel(ActionId(id.number), by, None)?;
         Ok(format!("migration {id} is being cancelled; the guest stays here"))
     }
 

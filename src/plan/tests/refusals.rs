@@ -82,7 +82,8 @@ const CASES: &[Case] = &[
     ("advice that was rejected", |plane| {
         plane.world.edit_vm(id(1), |vm| vm.mode = Mode::Advise);
         let action = plane.start(migrate(1, None));
-        plane.end(action, ActionState::Rejected { by: "ops".into() });
+        let until = plane.now + Span::hours(1);
+        plane.end(action, ActionState::Rejected { by: "ops".into(), reason: None, until });
         plane.pass(Span::minutes(12));
         plane.propose(migrate(1, None))
     }),

@@ -15,7 +15,7 @@ fn export(journal: &Journal, from: u64, to: u64) -> String {
 /// One of each kind of line is enough to see the form; `every_kind_of_line_can_be_written` has them all.
 fn typical() -> Vec<Batch> {
     let notice = Notice { vm: samples::guest(7), at: Timestamp(1_000), body: NoticeBody::State(VmState::Off, Reason::Crashed) };
-    let command = Command::Approve { action: ActionId(4) };
+    let command = Command::Approve { action: ActionId(4), reason: None };
     let started = ActionUpdate::Started;
     vec![
         Batch {
@@ -45,7 +45,7 @@ fn typical() -> Vec<Batch> {
             ],
             records: vec![
                 Record::Action { action: ActionId(3), update: started },
-                Record::Settled { action: ActionId(4), how: "approved".into(), by: "ada".into() },
+                Record::Settled { action: ActionId(4), how: "approved".into(), by: "ada".into(), reason: None },
                 Record::Notice { level: Level::Warning, text: "hot".to_owned() },
             ],
             changes: Vec::new(),

@@ -162,7 +162,7 @@ fn states() -> Vec<ActionState> {
         ActionState::Done,
         ActionState::Failed { reason: "no room".into() },
         ActionState::Cancelled { by: "ada".into() },
-        ActionState::Rejected { by: "ada".into() },
+        ActionState::Rejected { by: "ada".into(), reason: Some("not now".into()), until: Timestamp(90_000) },
         ActionState::Expired,
         ActionState::Withdrawn { why: "its guest is gone".into() },
     ]
@@ -185,9 +185,9 @@ fn commands() -> Vec<Command> {
         Command::Maintenance { host, on: true },
         Command::Disarm { cancel: true },
         Command::Arm,
-        Command::Approve { action },
-        Command::Reject { action },
-        Command::Cancel { action },
+        Command::Approve { action, reason: Some("CHG-7".into()) },
+        Command::Reject { action, reason: Some("not now".into()), rest: Some(Span::hours(8)) },
+        Command::Cancel { action, reason: None },
         Command::Manage { vms: vec![guest(7)], mode: Mode::Act },
         Command::LoadModule {
             file: "a.yaml".into(),
@@ -274,7 +274,7 @@ fn records() -> Vec<Record> {
     records.extend(kinds().into_iter().map(|kind| Record::Refused { number: 4, refusal: refusal(kind) }));
     records.extend(updates().into_iter().map(|update| Record::Action { action: ActionId(3), update }));
     records.extend([
-        Record::Settled { action: ActionId(3), how: "approved".into(), by: "ada".into() },
+        Record::Settled { action: ActionId(3), how: "approved".into(), by: "ada".into(), reason: Some("CHG-7".into()) },
         Record::Fault { embot: embot.clone(), error: "a.rhai:1:2: error".to_owned(), deadline: true, suspended: true },
         Record::Log { embot, text: "hello".to_owned() },
         Record::Notice { level: Level::Alarm, text: "two planes on one host".to_owned() },
