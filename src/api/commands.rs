@@ -117,8 +117,8 @@ pub struct Disarm {
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
-/// Approve, reject or cancel an action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// Approve or cancel an action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settle {
     /// Which.
