@@ -103,8 +103,7 @@ pub fn run(config: &Config, on_ready: impl FnOnce(&Handle) + Send + 'static) -> 
     runtime.block_on(async {
         let folder = tokio::spawn(Folder::new(&config.modules, &config.policies).watch(handle.clone()));
         on_ready(&handle);
-        let (journal, clock, link) = (daemon.journal.clone(), daemon.clock.clone(), daemon.link.clone());
-        api::serve(listener, network, handle, api::Doors { journal, clock, link, tokens }, stop).await;
+        api::serve(listener, network, handle, daemon.doors(tokens), stop).await;
         folder.abort();
     });
     // While this daemon still holds the store, so that the next one's socket is not the one that goes.
@@ -226,6 +225,12 @@ impl Daemon {
     /// The link to its peers, where it has any.
     pub fn link(&self) -> Option<&Link> {
         self.link.as_ref()
+    }
+
+    /// What it lends the API; with tokens, where that is on the network.
+    pub fn doors(&self, tokens: Option<Arc<api::Tokens>>) -> api::Doors {
+        let (journal, clock, link) = (self.journal.clone(), self.clock.clone(), self.link.clone());
+        api::Doors { journal, clock, link, tokens }
     }
 
     /// Stops everything, in order: what comes in, what decides, what is written.

@@ -72,6 +72,7 @@ pub struct SetVcpus {
     /// Whom.
     pub vm: String,
     /// To how many.
+    #[serde(deserialize_with = "super::request::whole")]
     #[schema(maximum = 4294967295_usize)]
     pub vcpus: u32,
     /// Why.
@@ -86,6 +87,7 @@ pub struct SetMemory {
     /// Whom.
     pub vm: String,
     /// To how much, in MiB.
+    #[serde(deserialize_with = "super::request::whole")]
     #[schema(maximum = 18446744073709551615_usize)]
     pub memory_mib: u64,
     /// Why.
@@ -122,6 +124,7 @@ pub struct Nothing {}
 #[serde(deny_unknown_fields)]
 pub struct Settle {
     /// Which.
+    #[serde(deserialize_with = "super::request::whole")]
     #[schema(maximum = 18446744073709551615_usize)]
     pub action: u64,
     /// Why; kept with the decision.
@@ -134,6 +137,7 @@ pub struct Settle {
 #[serde(deny_unknown_fields)]
 pub struct Reject {
     /// Which.
+    #[serde(deserialize_with = "super::request::whole")]
     #[schema(maximum = 18446744073709551615_usize)]
     pub action: u64,
     /// Why; kept with the decision.

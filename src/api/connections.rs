@@ -7,7 +7,7 @@
 //! | until the head of a request is there, also between two requests | [`HEAD`] | closed |
 //! | the body of a request | [`super::request::BODY_TIME`], [`super::request::BODY_LIMIT_BYTES`] | 408, 413 |
 //! | the answer | [`super::TIMEOUT`] | 408 |
-//! | a client that takes nothing of its answer | [`STALL`] | closed |
+//! | a client on the network that takes nothing of its answer | [`STALL`] | closed |
 //!
 //! Whatever is served runs on the network's runtime and asks the manager through its inbox, so none of this holds up the plane.
 
@@ -47,8 +47,9 @@ const TOLD: usize = 32;
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// The head of a request must be there within this; so long may a connection also be idle.
 const HEAD: Duration = Duration::from_secs(15);
-/// A client that takes nothing of what it asked for is given up after this.
-const STALL: Duration = Duration::from_secs(20);
+/// A client on the network that takes nothing of what it asked for is given up after this. Whoever reads by the socket may
+/// take a pause: it is their own plane.
+const STALL: Duration = Duration::from_secs(30);
 /// What is read ahead, and what waits to be taken: of each connection at the most.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// After a failure to accept, others must end first.
@@ -77,7 +78,7 @@ impl Server {
     async fn local(self, stream: UnixStream) {
         let Some(seat) = self.seats.take(None) else { return };
         let origin = Origin::Socket(Caller::of_socket(&stream));
-        self.converse(patient(stream), origin, &seat).await;
+        self.converse(stream, origin, &seat).await;
     }
 
     /// Accepts on the network, for ever.

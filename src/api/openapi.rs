@@ -31,7 +31,13 @@ impl Wire {
 
     /// Its schema and those it is made of.
     fn describe(&self, into: &mut Map<String, Value>) {
-        let mut parts = vec![((self.name)(), (self.schema)())];
+        into.insert((self.name)(), self.json());
+        self.describe_parts(into);
+    }
+
+    /// The schemas it is made of.
+    fn describe_parts(&self, into: &mut Map<String, Value>) {
+        let mut parts = Vec::new();
         (self.parts)(&mut parts);
         into.extend(parts.into_iter().map(|(name, schema)| (name, serde_json::to_value(schema).unwrap_or_default())));
     }
@@ -64,6 +70,9 @@ pub fn document() -> Value {
     let mut paths = Map::new();
     for route in all() {
         route.wires().for_each(|wire| wire.describe(&mut schemas));
+        if let Asked::Query(wire) = &route.asked {
+            wire.describe_parts(&mut schemas);
+        }
         let path = format!("/v1{}", route.path.replace("{*", "{"));
         let ways = paths.entry(path).or_insert_with(|| json!({}));
         ways[route.method.as_str().to_ascii_lowercase()] = operation(&route, &refusals);
@@ -145,9 +154,10 @@ fn named_in(path: &str) -> impl Iterator<Item = Value> {
 /// A filter's fields, each of which may be left out.
 fn queried(schema: &Value) -> impl Iterator<Item = Value> {
     let fields = schema["properties"].as_object().cloned().unwrap_or_default();
-    fields.into_iter().map(|(name, mut field)| {
-        let about = field.as_object_mut().and_then(|field| field.remove("description"));
-        json!({ "name": name, "in": "query", "required": false, "description": about, "schema": given(field) })
+    fields.into_iter().map(|(name, field)| {
+        let mut schema = given(field);
+        let about = schema.as_object_mut().and_then(|fields| fields.remove("description")).unwrap_or_else(|| "".into());
+        json!({ "name": name, "in": "query", "required": false, "description": about, "schema": schema })
     })
 }
 

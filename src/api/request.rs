@@ -5,7 +5,9 @@ use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use serde::de::DeserializeOwned;
+use serde::Deserializer;
+use serde::de::{self, DeserializeOwned, Unexpected, Visitor};
+use std::fmt;
 use std::time::Duration;
 
 /// The largest request body.
@@ -80,5 +82,56 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
             let what = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
             ApiError::bad_request(format!("the query is not understood: {what}"))
         })
+    }
+}
+
+/// Reads a whole number, also one that is written `4096.0`: in JSON that is the same.
+pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(deserializer: D) -> Result<T, D::Error> {
+    struct Whole;
+    impl Visitor<'_> for Whole {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a whole number")
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
+            Ok(number)
+        }
+
+        fn visit_f64<E: de::Error>(self, number: f64) -> Result<u64, E> {
+            // Beyond this, not every whole number can be written so.
+            const MOST: f64 = 9_007_199_254_740_992.0;
+            if number.fract() == 0.0 && (0.0..=MOST).contains(&number) {
+                Ok(number as u64)
+            } else {
+                Err(E::invalid_value(Unexpected::Float(number), &self))
+            }
+        }
+    }
+    let number = deserializer.deserialize_any(Whole)?;
+    T::try_from(number).map_err(|_| de::Error::invalid_value(Unexpected::Unsigned(number), &"a smaller number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::commands::SetVcpus;
+
+    #[test]
+    fn whole_numbers_may_be_written_with_a_point() {
+        let read = |vcpus: &str| {
+            let read: Result<SetVcpus, _> = read_body(format!(r#"{{"vm": "web-1", "vcpus": {vcpus}}}"#).as_bytes());
+            read.map(|request| request.vcpus).map_err(|error| error.problem.error)
+        };
+        assert_eq!((read("4"), read("4.0"), read("4e1"), read("4294967295")), (Ok(4), Ok(4), Ok(40), Ok(u32::MAX)));
+        for odd in ["4.5", "-1", "-1.0", "4294967296", "1e300", "\"4\"", "null", "true", "[4]"] {
+            assert!(read(odd).is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn fields_are_told_by_their_names_only() {
+        assert!(read_body::<SetVcpus>(br#"["web-1", 4, null]"#).is_err());
     }
 }

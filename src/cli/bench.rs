@@ -1,5 +1,6 @@
 //! `embot bench`: what a plane costs on this machine, measured.
 
+mod api;
 mod delays;
 mod folder;
 mod idle;
@@ -16,6 +17,7 @@ use super::screen::{Screen, Tone};
 use super::table::{Fit, table};
 use crate::daemon::DaemonError;
 use crate::error::Diagnostic;
+use api::ApiFigures;
 use idle::IdleFigures;
 use plane::PlaneFigures;
 use planes::PlanesFigures;
@@ -25,8 +27,8 @@ use serde::Serialize;
 use std::io;
 use std::time::Duration;
 
-/// Measure what a plane costs on this machine: a large one at work, an idle one, misbehaving policies among good ones, and two
-/// that exchange guests.
+/// Measure what a plane costs on this machine: a large one at work, an idle one, misbehaving policies among good ones, two that
+/// exchange guests, and the API of a large one.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
     after_help = "Examples:\n  embot bench                                  all of it, in about three minutes\n  embot bench plane --hosts 100 --guests 2000\n  embot bench sandbox --seconds 60 --output json\n\nThe store is written to the folder for temporary files (TMPDIR): name one on the disk that you want to know about. For small ones\nof the same figures see `cargo bench`."
@@ -60,6 +62,8 @@ enum What {
     Sandbox,
     /// Two planes that hand all their guests to each other.
     Planes,
+    /// The API of a large plane over the network.
+    Api,
 }
 
 /// What was measured.
@@ -71,6 +75,7 @@ struct Measured {
     idle: Option<IdleFigures>,
     sandbox: Option<SandboxFigures>,
     planes: Option<PlanesFigures>,
+    api: Option<ApiFigures>,
 }
 
 /// Why something cannot be measured.
@@ -111,8 +116,9 @@ impl Bench {
         let idle = wanted(What::Idle).then(|| idle::run(seconds, progress)).transpose()?;
         let sandbox = wanted(What::Sandbox).then(|| sandbox::run(seconds, progress)).transpose()?;
         let planes = wanted(What::Planes).then(|| planes::run(EXCHANGED, progress)).transpose()?;
+        let api = wanted(What::Api).then(|| api::run(hosts, guests, seconds, progress)).transpose()?;
         let processors = std::thread::available_parallelism().map_or(0, usize::from);
-        Ok(Measured { processors, plane, idle, sandbox, planes })
+        Ok(Measured { processors, plane, idle, sandbox, planes, api })
     }
 }
 
@@ -140,6 +146,11 @@ fn render(measured: &Measured, screen: &Screen) -> String {
         text += &part("Two planes", &about, planes_rows(planes), screen);
         text += "Both planes and the fleet are one process, in real time, with stores on disk and TLS between them. The simulated\n\
                  hypervisor's processor time is taken out, and from a guest's wait the move itself.\n";
+    }
+    if let Some(api) = &measured.api {
+        let about = format!("{} guests, {} who follow what happens, {:.0} s", api.guests, api.streams, api.seconds);
+        text += &part("API", &about, api_rows(api), screen);
+        text += "Server and clients are one process, with TLS between them; a list is read on a connection of its own.\n";
     }
     text
 }
@@ -191,6 +202,20 @@ fn plane_rows(plane: &PlaneFigures) -> Vec<Row> {
     rows.push(Row("threads", "", plane.threads.to_string(), None));
     rows.push(Row("store", "", mib(plane.store_mib), None));
     rows
+}
+
+fn api_rows(api: &ApiFigures) -> Vec<Row> {
+    let (list, record) = (&api.list, &api.record);
+    vec![
+        Row("list of all guests, p50", "under 50 ms", ms(list.p50_ms), Some(list.p50_ms < 50.0)),
+        Row("list of all guests, p99", "", format!("{} of {}", ms(list.p99_ms), list.count), None),
+        Row("records", "1000 a second", format!("{:.0} a second to each", api.records_per_s), Some(api.records_per_s > 950.0)),
+        Row("records lost", "0", api.lost.to_string(), Some(api.lost == 0)),
+        Row("decision to reader, p50", "", ms(record.p50_ms), None),
+        Row("decision to reader, p99", "", ms(record.p99_ms), None),
+        Row("processor, clients included", "", share(api.cpu_of_core), None),
+        Row("memory for it, clients included", "", mib(api.grown_mib), None),
+    ]
 }
 
 fn idle_rows(idle: &IdleFigures) -> Vec<Row> {
@@ -288,8 +313,20 @@ mod tests {
             resident_last_mib: 82.0,
             day_bytes: 14_200,
         };
+        let api = ApiFigures {
+            guests: 10_000,
+            list: delays(30.0),
+            streams: 200,
+            seconds: 31.0,
+            records_per_s: 998.2,
+            record: delays(4.0),
+            lost: 3,
+            cpu_of_core: 1.4,
+            grown_mib: 20.0,
+        };
         let (plane, idle, sandbox, planes) = (Some(plane), Some(idle), Some(sandbox), Some(planes));
-        let measured = Measured { processors: 2, plane, idle, sandbox, planes };
+        let api = Some(api);
+        let measured = Measured { processors: 2, plane, idle, sandbox, planes, api };
         insta::assert_snapshot!(render(&measured, &plain(100)));
     }
 }

@@ -7,7 +7,7 @@ use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig};
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -37,13 +37,7 @@ impl Options {
     /// The plane that is meant, if it is one on the network.
     pub fn remote(&self) -> Result<Option<Remote>, Failure> {
         let Some(url) = self.plane.as_deref().filter(|url| !url.is_empty()) else { return Ok(None) };
-        let (host, port) = address(url)?;
-        let tls = https::client(self.ca.as_deref()).map_err(|error| {
-            Failure::wrong(error.to_string())
-                .with_hint("name the authority's certificate with --ca; `embot pki` calls its file ca.crt")
-        })?;
-        let name = ServerName::try_from(host.clone()).map_err(|_| bad_url(url))?;
-        Ok(Some(Remote { host, port, name, tls, ca: self.ca.clone(), token: self.token()? }))
+        Remote::new(url, self.ca.as_deref(), self.token()?).map(Some)
     }
 
     fn token(&self) -> Result<Option<String>, Failure> {
@@ -112,6 +106,17 @@ impl fmt::Display for Remote {
 }
 
 impl Remote {
+    /// The plane at a URL, which one of these authorities (without them: one of the system's) vouches for.
+    pub fn new(url: &str, ca: Option<&Path>, token: Option<String>) -> Result<Remote, Failure> {
+        let (host, port) = address(url)?;
+        let tls = https::client(ca).map_err(|error| {
+            Failure::wrong(error.to_string())
+                .with_hint("name the authority's certificate with --ca; `embot pki` calls its file ca.crt")
+        })?;
+        let name = ServerName::try_from(host.clone()).map_err(|_| bad_url(url))?;
+        Ok(Remote { host, port, name, tls, ca: ca.map(Path::to_owned), token })
+    }
+
     /// Host and port, as HTTP names them.
     pub fn authority(&self) -> String {
         match self.name {
