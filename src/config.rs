@@ -8,11 +8,13 @@ mod api;
 mod handover;
 mod hosts;
 mod link;
+mod notify;
 mod trust;
 
 pub use handover::{HandoverConfig, Names};
 
 use crate::api::NetworkSettings;
+use crate::effectors::ChannelSettings;
 use crate::embot::package::TrustedKey;
 use crate::error::Diagnostic;
 use crate::hypervisor::MigrationLimits;
@@ -88,6 +90,9 @@ pub struct Config {
     /// How guests go to them and come from them.
     #[serde(default)]
     pub handover: HandoverConfig,
+    /// Where notifications go beside the log.
+    #[serde(default)]
+    pub notify: Vec<ChannelSettings>,
     /// The limits that hold whatever a script says.
     #[serde(default)]
     pub guardrails: Guardrails,
@@ -274,6 +279,7 @@ pub const SHAPE: Shape = Shape::Keys(&[
     Key::optional("link", link::LINK),
     Key::optional("peers", link::PEERS),
     Key::optional("handover", handover::SHAPE),
+    Key::optional("notify", notify::SHAPE),
     Key::optional("guardrails", GUARDRAILS),
     Key::optional("migration", MIGRATION),
     Key::optional("policy", POLICY),
@@ -305,6 +311,7 @@ impl Config {
         }
         config.place_api(base);
         config.place_link(base);
+        config.place_notify(base);
         config.place_hosts(base);
         // A fleet that is no built-in one is a file, and files are found from here as well.
         if let Some(fleet) = config.fleet.as_mut().filter(|fleet| &***fleet != FleetPlan::DEMO_NAME) {
@@ -345,6 +352,7 @@ impl Config {
         self.check_api(&mut check);
         self.check_link(&mut check);
         self.check_handover(&mut check);
+        self.check_notify(&mut check);
         for (key, path) in
             [("store", &self.store), ("socket", &self.socket), ("modules", &self.modules), ("policies", &self.policies)]
         {

@@ -6,13 +6,14 @@
 mod folder;
 mod hosts;
 mod neighbours;
+mod notices;
 
 pub use folder::Folder;
 
 use crate::api;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::effectors::{Effectors, Lanes, LogNotifier, Workers};
+use crate::effectors::{Effectors, Lanes, Notifiers, Workers};
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::simulated::LiveFleet;
 use crate::manager::{Handle, Manager, Outlet, Output, RunError, Settings};
@@ -174,12 +175,15 @@ impl Daemon {
             told.send(Input::Migration(input));
         });
         let lanes = Lanes::new(hosts.connections.clone(), hosts.catalog.clone(), sink);
+        let told_time: Arc<dyn Clock> = clock.clone();
+        let notifiers = Arc::new(Notifiers::start(&config.plane, &config.notify, &told_time)?);
+        notices::pass_on(&handle, notifiers.clone())?;
         let updates = handle.clone();
         let effectors = Effectors::new(
             hosts.connections.clone(),
             hosts.catalog,
             Workers::default(),
-            Arc::new(LogNotifier),
+            notifiers,
             clock.clone(),
             Arc::new(move |action, update| {
                 updates.send(Input::Update(action, update));

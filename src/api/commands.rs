@@ -10,7 +10,7 @@ use super::request::Body;
 use super::routes::Route;
 use super::state::{Api, ReplyView};
 use crate::manager::Manager;
-use crate::model::{ActionId, ActionKind, Command, EmbotId, HostId, Mode, Span, VmId};
+use crate::model::{ActionId, ActionKind, Command, EmbotId, HostId, Level, Mode, Span, VmId};
 use axum::Json;
 use axum::extract::State;
 use axum::routing::post;
@@ -103,6 +103,16 @@ pub struct Maintenance {
     pub host: String,
     /// In or back.
     pub on: bool,
+}
+
+/// Tell admins something, as modules do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Notify {
+    /// How loud.
+    pub level: Level,
+    /// What.
+    pub text: String,
 }
 
 /// Start nothing new.
@@ -287,6 +297,15 @@ impl Request for Maintenance {
     }
 }
 
+impl Request for Notify {
+    fn resolve(self, _: &Manager) -> Result<Command, ApiError> {
+        if self.text.trim().is_empty() {
+            return Err(ApiError::senseless("`text` is empty").with_hint("say what admins should know"));
+        }
+        Ok(act(ActionKind::Notify { level: self.level, text: self.text.into() }, None))
+    }
+}
+
 impl Request for Disarm {
     fn resolve(self, _: &Manager) -> Result<Command, ApiError> {
         Ok(Command::Disarm { cancel: self.cancel })
@@ -435,6 +454,7 @@ pub(super) fn routes() -> Vec<Route> {
         command::<SetVcpus>("set_vcpus", Operator, "Change a guest's processors."),
         Route::command::<SetMemory>("set_memory", Operator, "Change the most memory a guest may use.", memory(set_memory)),
         Route::command::<SetMemory>("balloon", Operator, "Change the memory a guest holds at present.", memory(balloon)),
+        command::<Notify>("notify", Operator, "Tell admins something, as modules do."),
         command::<Maintenance>("maintenance", Operator, "Put a host in maintenance, or back."),
         command::<Disarm>("disarm", Operator, "Start nothing new until the plane is armed again."),
         Route::command::<Nothing>("arm", Operator, "Act again.", post(arm)),

@@ -4,7 +4,7 @@ use super::caller::Role;
 use super::recent::Position;
 use super::stamp::Stamp;
 use crate::manager::Figures;
-use crate::model::{Kind, Mode, Side, Span, Summary};
+use crate::model::{Kind, Level, Mode, Side, Span, Summary};
 use crate::usage::Metric;
 use serde::Serialize;
 use serde_json::Value;
@@ -64,6 +64,7 @@ look! {
         .build()
         .into();
     Mode => words("How far the plane may go.", [Mode::Observe, Mode::Advise, Mode::Act]);
+    Level => words("How loud.", [Level::Info, Level::Warning, Level::Alarm]);
     Kind => words("A kind of element.", [Kind::Plane, Kind::Host, Kind::Vm, Kind::Disk, Kind::Nic, Kind::App]);
     Side => words("Which end of a migration the plane is.", [Side::Source, Side::Target]);
     Metric => words("What is measured.", Metric::ALL.iter().map(|(metric, ..)| *metric));

@@ -25,6 +25,7 @@ pub mod migrate;
 pub mod migrations;
 pub mod module;
 pub mod modules;
+pub mod notify;
 pub mod peers;
 pub mod pki;
 pub mod plan;
@@ -124,6 +125,7 @@ enum Command {
     #[command(after_help = "Example:\n  embot balloon web-3 1024")]
     Balloon(guest::SetMemory),
     Maintenance(maintenance::Maintenance),
+    Notify(notify::Notify),
     Manage(manage::Manage),
     Modules(modules::Modules),
     Module(module::Module),
@@ -203,6 +205,7 @@ impl Command {
             Command::SetMemory(guest) => guest.run("set_memory", context).await,
             Command::Balloon(guest) => guest.run("balloon", context).await,
             Command::Maintenance(maintenance) => maintenance.run(context).await,
+            Command::Notify(notify) => notify.run(context).await,
             Command::Manage(manage) => manage.run(context).await,
             Command::Modules(modules) => modules.run(context).await,
             Command::Embots(embots) => embots.run(context).await,

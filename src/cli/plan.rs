@@ -14,7 +14,7 @@ use serde::Serialize;
 /// Show the plan; approve, reject or cancel its actions.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Examples:\n  embot plan                       what is open, what waits for you, what was refused\n  embot plan show 18               all about action 18, and what would come of it now\n  embot plan approve 18            carry it out, after all checks once more\n  embot plan reject 18 --because 'not in office hours' --for 8h\n  embot plan list --state rejected who turned down what, and why\n  embot plan cancel 17             end an action that is planned or under way"
+    after_help = "Examples:\n  embot plan                       what is open, what waits for you, what was refused\n  embot plan show 18               all about action 18, and what would come of it now\n  embot plan approve 18            carry it out, after all checks once more\n  embot plan reject 18 --reason 'not in office hours' --for 8h\n  embot plan list --state rejected who turned down what, and why\n  embot plan cancel 17             end an action that is planned or under way"
 )]
 pub struct Plan {
     #[command(subcommand)]
@@ -36,12 +36,12 @@ enum What {
     },
     /// Carry out advised actions: each is checked once more, as things are now.
     #[command(
-        after_help = "Examples:\n  embot plan approve 18 19\n  embot plan approve --module restart-crashed     all that it advises\n  embot plan approve 18 --because CHG-2041"
+        after_help = "Examples:\n  embot plan approve 18 19\n  embot plan approve --module restart-crashed     all that it advises\n  embot plan approve 18 --reason CHG-2041"
     )]
     Approve(Choice),
     /// Turn advised actions down; the same is not advised for their guests again for a while.
     #[command(
-        after_help = "Examples:\n  embot plan reject 18 --because 'a backup runs until six'\n  embot plan reject 18 --for 7d"
+        after_help = "Examples:\n  embot plan reject 18 --reason 'a backup runs until six'\n  embot plan reject 18 --for 7d"
     )]
     Reject {
         #[command(flatten)]
@@ -58,7 +58,7 @@ enum What {
         actions: Vec<u64>,
         /// Why; kept with the decision.
         #[arg(long, value_name = "TEXT")]
-        because: Option<String>,
+        reason: Option<String>,
     },
 }
 
@@ -89,7 +89,7 @@ struct Choice {
     module: Option<String>,
     /// Why; kept with the decision.
     #[arg(long, value_name = "TEXT")]
-    because: Option<String>,
+    reason: Option<String>,
 }
 
 impl Plan {
@@ -115,16 +115,16 @@ impl Plan {
             Some(What::Show { action }) => super::explain::action(context, &client, action).await,
             Some(What::Approve(choice)) => {
                 let actions = choice.actions(&client).await?;
-                let requests = actions.into_iter().map(|action| (action, Settle { action, reason: choice.because.clone() }));
+                let requests = actions.into_iter().map(|action| (action, Settle { action, reason: choice.reason.clone() }));
                 settle(context, &client, "approve", requests.collect()).await
             }
             Some(What::Reject { choice, rest }) => {
                 let actions = choice.actions(&client).await?;
-                let request = |action| Reject { action, reason: choice.because.clone(), rest };
+                let request = |action| Reject { action, reason: choice.reason.clone(), rest };
                 settle(context, &client, "reject", actions.into_iter().map(|action| (action, request(action))).collect()).await
             }
-            Some(What::Cancel { actions, because }) => {
-                let requests = actions.into_iter().map(|action| (action, Settle { action, reason: because.clone() }));
+            Some(What::Cancel { actions, reason }) => {
+                let requests = actions.into_iter().map(|action| (action, Settle { action, reason: reason.clone() }));
                 settle(context, &client, "cancel", requests.collect()).await
             }
         }

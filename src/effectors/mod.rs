@@ -26,7 +26,9 @@ mod watchdog;
 mod tests;
 
 pub use lanes::{Lanes, MigrationSink};
-pub use notify::{LogNotifier, Notification, Notifier};
+pub use notify::{
+    ChannelSettings, MailSettings, MailTls, MessageRate, Notification, Notifier, Notifiers, WebhookSettings, is_mailbox,
+};
 pub use order::{Catalog, Patience};
 
 use crate::clock::Clock;
@@ -84,7 +86,7 @@ impl Effectors {
         };
         let hosts = hosts.into_iter().map(pool).collect();
         let tell = Box::new(move |job: &Job| notify::carry_out(&*notifier, job));
-        let notices = Pool::new("notifications".to_owned(), Workers { per_host: 1, ..workers }, tell);
+        let notices = Pool::new("notifications".to_owned(), workers, tell);
         Ok(Effectors { catalog, hosts, notices, watchdog: Watchdog::start(clock, sink)? })
     }
 

@@ -1,41 +1,82 @@
-//! Telling admins.
+//! Telling admins: in the log always, and over the channels of the configuration.
+//!
+//! ```text
+//! worker --Notification--> Notifiers --> the log
+//!                              +--> channel (a thread each): level, rate, tries --> webhook or mail
+//! ```
+//! A notification is done when every channel has it: delivered, or held back by the channel's rate and told later together with
+//! what else was held back. It carries the same key when it is told again after a restart, so that receivers can tell.
+
+mod channel;
+mod mail;
+mod webhook;
+
+#[cfg(test)]
+mod tests;
+
+pub use channel::{Channel, ChannelSettings, MessageRate};
+pub use mail::{MailSettings, MailTls, is_mailbox};
+pub use webhook::WebhookSettings;
 
 use super::job::Job;
+use crate::clock::Clock;
 use crate::model::{ActionId, ActionKind, ActionUpdate, EmbotId, Level};
+use std::io;
+use std::sync::Arc;
 
 /// Something admins should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notification<'a> {
-    /// The action that tells it: the same number means the same notification, told again after a restart.
-    pub action: ActionId,
+    /// The same key means the same notification, told again after a restart.
+    pub key: String,
+    /// The action that tells it; `None`: the plane does by itself.
+    pub action: Option<ActionId>,
     /// How loud.
     pub level: Level,
     /// What.
     pub text: &'a str,
-    /// Who has it told; `None`: an admin.
+    /// Who has it told; `None`: an admin, or the plane.
     pub embot: Option<&'a EmbotId>,
 }
 
-/// A way to tell admins: the log, mail, a web hook. May block; runs on a thread of its own.
+/// A way to tell admins. May block; runs on a thread of its own.
 pub trait Notifier: Send + Sync {
     /// Tells it, or says why that was not possible.
     fn notify(&self, notification: &Notification<'_>) -> Result<(), String>;
 }
 
-/// Tells it in the log, at its own level.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct LogNotifier;
+/// The log and all channels of a plane.
+#[derive(Debug, Default)]
+pub struct Notifiers {
+    channels: Vec<Channel>,
+}
 
-impl Notifier for LogNotifier {
+impl Notifiers {
+    /// The log and these channels.
+    pub fn start(plane: &Arc<str>, channels: &[ChannelSettings], clock: &Arc<dyn Clock>) -> io::Result<Notifiers> {
+        let start = |settings: &ChannelSettings| Channel::start(plane.clone(), settings, clock.clone());
+        Ok(Notifiers { channels: channels.iter().map(start).collect::<io::Result<_>>()? })
+    }
+}
+
+impl Notifier for Notifiers {
     fn notify(&self, notification: &Notification<'_>) -> Result<(), String> {
-        let Notification { action, level, text, embot } = notification;
-        let embot = embot.map_or_else(|| "an admin".to_owned(), ToString::to_string);
-        match level {
-            Level::Info => tracing::info!(target: "embot::notify", %action, %embot, "{text}"),
-            Level::Warning => tracing::warn!(target: "embot::notify", %action, %embot, "{text}"),
-            Level::Alarm => tracing::error!(target: "embot::notify", %action, %embot, "ALARM: {text}"),
-        }
-        Ok(())
+        log(notification);
+        // All are asked before any is waited for.
+        let answers: Vec<_> = self.channels.iter().filter_map(|channel| channel.tell(notification)).collect();
+        let failed: Vec<String> = answers.into_iter().filter_map(|answer| answer.wait().err()).collect();
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+    }
+}
+
+/// Tells it in the log, at its own level.
+fn log(notification: &Notification<'_>) {
+    let Notification { key, level, text, embot, .. } = notification;
+    let embot = embot.map_or_else(|| "the plane".to_owned(), ToString::to_string);
+    match level {
+        Level::Info => tracing::info!(target: "embot::notify", %key, %embot, "{text}"),
+        Level::Warning => tracing::warn!(target: "embot::notify", %key, %embot, "{text}"),
+        Level::Alarm => tracing::error!(target: "embot::notify", %key, %embot, "ALARM: {text}"),
     }
 }
 
@@ -45,7 +86,8 @@ pub fn carry_out(notifier: &dyn Notifier, job: &Job) {
         let ActionKind::Notify { level, text } = &job.order.kind else {
             return ActionUpdate::Failed("this is no notification; a fault in embot: please report it".into());
         };
-        let notification = Notification { action: job.id(), level: *level, text, embot: job.embot.as_ref() };
+        let (key, action) = (job.id().to_string(), Some(job.id()));
+        let notification = Notification { key, action, level: *level, text, embot: job.embot.as_ref() };
         match notifier.notify(&notification) {
             Ok(()) => ActionUpdate::Done,
             Err(why) => ActionUpdate::Failed(why.into()),
