@@ -186,7 +186,7 @@ fn command(handle: &Handle, hosts: usize, seconds: u64, progress: &Progress) -> 
         for _ in 0..AT_ONCE {
             let host = format!("host-{}", sent % hosts + 1).as_str().into();
             // The answer is among the records that followers hear.
-            drop(handle.command(Command::Maintenance { host, on: sent / hosts % 2 == 0 }, "bench".into()));
+            drop(handle.command(Command::Maintenance { host, on: (sent / hosts).is_multiple_of(2) }, "bench".into()));
             sent += 1;
         }
         rounds += 1;
