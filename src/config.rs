@@ -4,6 +4,7 @@
 //! Unknown keys, values that do not fit, and values that contradict each other are all reported at once, each with its place
 //! and what to write instead. The [`SHAPE`] says what the file may contain; a test holds it and the types below together.
 
+mod api;
 mod audit;
 mod handover;
 mod hosts;
@@ -16,6 +17,7 @@ pub use audit::AuditConfig;
 pub use handover::{HandoverConfig, Names};
 pub use observe::{MetricsConfig, TracesConfig};
 
+use crate::api::NetworkSettings;
 use crate::effectors::ChannelSettings;
 use crate::embot::package::TrustedKey;
 use crate::error::Diagnostic;
@@ -50,6 +52,9 @@ pub struct Config {
     /// The API's socket.
     #[serde(default = "default_socket")]
     pub socket: PathBuf,
+    /// The API on the network; without it, it is on the socket only.
+    #[serde(default)]
+    pub api: Option<NetworkSettings>,
     /// The folder of manifests.
     #[serde(default = "default_modules")]
     pub modules: PathBuf,
@@ -275,6 +280,7 @@ pub const SHAPE: Shape = Shape::Keys(&[
     Key::required("plane", Shape::Name),
     Key::optional("store", Shape::Text),
     Key::optional("socket", Shape::Text),
+    Key::optional("api", api::SHAPE),
     Key::optional("modules", Shape::Text),
     Key::optional("policies", Shape::Text),
     Key::optional("poll", Shape::Span),
@@ -322,6 +328,7 @@ impl Config {
         if let Some(path) = &mut config.module_key {
             *path = base.join(&*path);
         }
+        config.place_api(base);
         config.place_link(base);
         config.place_notify(base);
         config.place_hosts(base);
@@ -366,6 +373,7 @@ impl Config {
         self.check_rules(&mut check);
         self.check_numbers(&mut check);
         self.check_trust(&mut check);
+        self.check_api(&mut check);
         self.check_link(&mut check);
         self.check_handover(&mut check);
         self.check_observe(&mut check);
@@ -465,6 +473,7 @@ mod tests {
 plane: home
 store: state/embot.redb
 socket: /run/embot.sock
+api: { listen: "0.0.0.0:7400", certificate: tls/plane.crt, key: tls/plane.key, tokens: state/tokens.json }
 poll: 2s
 adopt: advise
 new_modules: act
@@ -483,9 +492,9 @@ rules: [{ name: db-apart, kind: apart, hard: true, vms: ["db-*"] }]
 guardrails: { cooldown: 1m, module_rate: { actions: 3, per: 5m }, overcommit: { cpu: 2 } }
 module_key: keys/home.key
 trust: [{ name: ops, key: "ed25519:8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c", permits: [migrate] }]
-link: { listen: "0.0.0.0:7400", certificate: tls/plane.crt, key: tls/plane.key, ca: tls/ca.crt, crl: tls/crl.pem }
+link: { listen: "0.0.0.0:7401", certificate: tls/plane.crt, key: tls/plane.key, ca: tls/ca.crt, crl: tls/crl.pem }
 peers:
-  - { name: site-b, address: "b.example:7400", limits: { migrations: 2 } }
+  - { name: site-b, address: "b.example:7401", limits: { migrations: 2 } }
   - { name: site-c, allow: [receive] }
 handover: { step_timeout: 10s, names: { paths: { /images/: /data/images/ }, networks: { br0: lan }, listen: "10.0.0.1" } }
 migration: { max_downtime: 300ms, auto_converge: true, tls: true }

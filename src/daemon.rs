@@ -61,6 +61,12 @@ pub enum DaemonError {
         /// Why.
         source: io::Error,
     },
+    /// The API's place on the network.
+    #[error(transparent)]
+    Network(#[from] api::NetworkError),
+    /// Who may use it.
+    #[error(transparent)]
+    Tokens(#[from] api::TokensError),
     /// The hosts of the configuration cannot be reached for, as they are written.
     #[error("{0}")]
     Hosts(String),
@@ -94,7 +100,15 @@ pub fn run(path: &Path, config: &Config, on_ready: impl FnOnce(&Handle) + Send +
     let listener = runtime.block_on(api::listen(&config.socket))?;
     let socket = SocketFile(&config.socket);
     let scraped = runtime.block_on(metrics_listener(config))?;
+    let network = match &config.api {
+        Some(settings) => Some(runtime.block_on(api::Network::listen(settings))?),
+        None => None,
+    };
     let daemon = Daemon::start(config, opened, &|_, connection| connection, Some(runtime.handle()))?;
+    let tokens = match &config.api {
+        Some(settings) => Some(Arc::new(api::Tokens::open(&settings.tokens, daemon.clock.clone())?)),
+        None => None,
+    };
     let handle = daemon.handle().clone();
     let mut ended = daemon.ended.clone();
     let stop = async move {
@@ -104,7 +118,10 @@ pub fn run(path: &Path, config: &Config, on_ready: impl FnOnce(&Handle) + Send +
             _ = ended.changed() => {}
         }
     };
-    let served = runtime.block_on(async {
+    if let Some(address) = network.as_ref().and_then(|network| network.address().ok()) {
+        tracing::info!(%address, "the API is on the network");
+    }
+    runtime.block_on(async {
         let (folders, places) = watch::channel(Folders::of(config));
         let mut tasks = JoinSet::new();
         tasks.spawn(Folder::new(Folders::of(config)).watch(handle.clone(), places));
@@ -113,9 +130,7 @@ pub fn run(path: &Path, config: &Config, on_ready: impl FnOnce(&Handle) + Send +
         let reload = Reload { path: path.to_owned(), config: config.clone(), handle: handle.clone(), folders };
         tasks.spawn(reload.serve(wishes));
         tasks.spawn(supervisor::watch(handle.clone()));
-        let metrics = Metrics::new(daemon.clock.now(), Some(store), daemon.writer.commits().clone());
-        let (journal, clock, link) = (daemon.journal.clone(), daemon.clock.clone(), daemon.link.clone());
-        let doors = api::Doors { journal, clock, link, metrics, reloader };
+        let doors = daemon.doors(Some(store), reloader, tokens);
         if let Some(scraped) = scraped {
             let (handle, doors) = (handle.clone(), doors.clone());
             tasks.spawn(async move {
@@ -131,15 +146,13 @@ pub fn run(path: &Path, config: &Config, on_ready: impl FnOnce(&Handle) + Send +
         }
         on_ready(&handle);
         supervisor::ready();
-        let served = api::serve(listener, handle, doors, stop).await;
+        api::serve(listener, network, handle, doors, stop).await;
         supervisor::stopping();
         tasks.shutdown().await;
-        served
     });
     // While this daemon still holds the store, so that the next one's socket is not the one that goes.
     drop(socket);
     daemon.stop()?;
-    served?;
     runtime.shutdown_background();
     Ok(())
 }
@@ -273,6 +286,13 @@ impl Daemon {
     /// The link to its peers, where it has any.
     pub fn link(&self) -> Option<&Link> {
         self.link.as_ref()
+    }
+
+    /// What it lends the API; with tokens, where that is on the network. `store`: the store's file, to be measured.
+    pub fn doors(&self, store: Option<PathBuf>, reloader: Reloader, tokens: Option<Arc<api::Tokens>>) -> api::Doors {
+        let metrics = Metrics::new(self.clock.now(), store, self.writer.commits().clone());
+        let (journal, clock, link) = (self.journal.clone(), self.clock.clone(), self.link.clone());
+        api::Doors { journal, clock, link, metrics, reloader, tokens }
     }
 
     /// Stops everything, in order: what comes in, what decides, what is written.

@@ -11,9 +11,10 @@ use crate::model::{Action, ActionState, Refusal, Timestamp, World};
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// How far an action is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProgressView {
     /// Bytes moved.
     pub done_bytes: u64,
@@ -22,7 +23,7 @@ pub struct ProgressView {
 }
 
 /// An action.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ActionView {
     /// Its number.
     pub id: u64,
@@ -111,7 +112,7 @@ impl ActionView {
 }
 
 /// A proposal that was refused, perhaps many times for the same reason.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RefusalView {
     /// Its number; absent where the refusal is part of an action's explanation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -179,7 +180,7 @@ pub(super) fn newest_first(manager: &Manager) -> Vec<&Action> {
 }
 
 /// An affinity rule that the present placement breaks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ViolationView {
     /// The rule's name.
     pub rule: String,
@@ -211,7 +212,7 @@ pub(super) fn violations(world: &World) -> Vec<ViolationView> {
 }
 
 /// The plan: what is open, what waits for an answer, what was refused.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PlanView {
     /// `false`: the kill switch is on, nothing new is started.
     pub armed: bool,
@@ -242,7 +243,7 @@ pub fn plan(manager: &Manager) -> PlanView {
 }
 
 /// Which actions are wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ActionFilter {
     /// Only those in this state.
@@ -256,7 +257,8 @@ pub struct ActionFilter {
     pub module: Option<String>,
     /// At most so many (100 where it is not said).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<usize>,
+    #[schema(maximum = 4294967295_usize)]
+    pub limit: Option<u32>,
 }
 
 const STATES: [&str; 9] = ["advised", "planned", "started", "done", "failed", "cancelled", "rejected", "expired", "withdrawn"];
@@ -264,7 +266,7 @@ const STATES: [&str; 9] = ["advised", "planned", "started", "done", "failed", "c
 /// The actions that pass the filter, the newest first.
 pub fn list(manager: &Manager, filter: &ActionFilter) -> Result<Vec<ActionView>, ApiError> {
     if let Some(state) = filter.state.as_deref().filter(|state| !STATES.contains(state)) {
-        return Err(ApiError::bad_request(format!("no action is ever `{state}`"))
+        return Err(ApiError::senseless(format!("no action is ever `{state}`"))
             .with_hint(format!("the states are {}", STATES.join(", "))));
     }
     let world = manager.world();
@@ -284,7 +286,7 @@ pub fn list(manager: &Manager, filter: &ActionFilter) -> Result<Vec<ActionView>,
     let found = newest_first(manager).into_iter().filter(|action| {
         filter.state.as_deref().is_none_or(|state| state == action.state.word()) && of_module(action) && concerns(action)
     });
-    Ok(found.take(filter.limit.unwrap_or(100)).map(|action| ActionView::new(action, &world)).collect())
+    Ok(found.take(filter.limit.map_or(100, |limit| limit as usize)).map(|action| ActionView::new(action, &world)).collect())
 }
 
 pub(super) async fn get_list(

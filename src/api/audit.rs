@@ -13,12 +13,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Entries that are shown unless more are asked for.
-const USUAL: usize = 100;
+const USUAL: u32 = 100;
 
 /// Which entries are wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditQuery {
     /// From then on: an instant (`2026-03-01T12:00:00Z`), or how long ago (`7d`).
@@ -32,11 +33,11 @@ pub struct AuditQuery {
     pub element: Option<String>,
     /// At most so many, the newest; 100 unless told.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub limit: Option<usize>,
+    pub limit: Option<u32>,
 }
 
 /// An entry of the audit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditView {
     /// Its number.
     pub number: u64,
@@ -86,7 +87,7 @@ fn instant(text: &str, now: Timestamp) -> Result<Timestamp, ApiError> {
     }
     let read: Result<Stamp, _> = serde_json::from_value(text.into());
     read.map(|stamp| stamp.0).map_err(|_| {
-        ApiError::bad_request(format!("`{text}` is no time"))
+        ApiError::senseless(format!("`{text}` is no time"))
             .with_hint("write an instant such as `2026-03-01T12:00:00Z`, or how long ago: `2h`, `7d`")
     })
 }
@@ -107,7 +108,7 @@ pub(super) async fn get_list(
         Some(name) => Some(api.ask(move |manager| find_element(&manager.world(), &name)).await??.to_string()),
         None => None,
     };
-    let filter = AuditFilter { since, by: query.by, element, limit: query.limit.unwrap_or(USUAL) };
+    let filter = AuditFilter { since, by: query.by, element, limit: query.limit.unwrap_or(USUAL) as usize };
     let audit = api.doors.journal.audit();
     let found = tokio::task::spawn_blocking(move || audit.find(&filter)).await;
     let found = found.map_err(|_| ApiError::unavailable("the audit cannot be read"))?.map_err(|error| unread(&error))?;

@@ -2,21 +2,25 @@
 //!
 //! Guests and hosts are named as [`super::names`] says. Every request is its own type; fields that are not known are refused.
 
+use super::caller::{Caller, Role};
 use super::error::ApiError;
+use super::migrations::{CancelMigration, ResolveMigration};
 use super::names::{find_host, find_vm};
-use super::request::{Body, Caller};
+use super::request::Body;
+use super::routes::Route;
 use super::state::{Api, ReplyView};
 use crate::manager::Manager;
 use crate::model::{ActionId, ActionKind, Command, EmbotId, HostId, Level, Mode, Span, VmId};
-use axum::extract::{ConnectInfo, State};
+use axum::Json;
+use axum::extract::State;
 use axum::routing::post;
-use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// Move a guest to another host of the plane, or to another plane.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Migrate {
     /// Whom.
@@ -37,7 +41,7 @@ pub struct Migrate {
 }
 
 /// Start, destroy, reset, suspend, resume, save or restore a guest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Guest {
     /// Whom.
@@ -48,7 +52,7 @@ pub struct Guest {
 }
 
 /// Ask a guest to shut down.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Shutdown {
     /// Whom.
@@ -62,12 +66,14 @@ pub struct Shutdown {
 }
 
 /// Change a guest's processors.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetVcpus {
     /// Whom.
     pub vm: String,
     /// To how many.
+    #[serde(deserialize_with = "super::request::whole")]
+    #[schema(maximum = 4294967295_usize)]
     pub vcpus: u32,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,12 +81,14 @@ pub struct SetVcpus {
 }
 
 /// Change a guest's memory, at the most (`set_memory`) or at present (`balloon`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetMemory {
     /// Whom.
     pub vm: String,
     /// To how much, in MiB.
+    #[serde(deserialize_with = "super::request::whole")]
+    #[schema(maximum = 18446744073709551615_usize)]
     pub memory_mib: u64,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,7 +96,7 @@ pub struct SetMemory {
 }
 
 /// Put a host in maintenance, or back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Maintenance {
     /// Which.
@@ -98,7 +106,7 @@ pub struct Maintenance {
 }
 
 /// Tell admins something, as modules do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Notify {
     /// How loud.
@@ -108,7 +116,7 @@ pub struct Notify {
 }
 
 /// Start nothing new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Disarm {
     /// Cancel what runs, too.
@@ -117,15 +125,17 @@ pub struct Disarm {
 }
 
 /// A command without anything to say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
 /// Approve or cancel an action.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settle {
     /// Which.
+    #[serde(deserialize_with = "super::request::whole")]
+    #[schema(maximum = 18446744073709551615_usize)]
     pub action: u64,
     /// Why; kept with the decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,10 +143,12 @@ pub struct Settle {
 }
 
 /// Reject an advised action.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reject {
     /// Which.
+    #[serde(deserialize_with = "super::request::whole")]
+    #[schema(maximum = 18446744073709551615_usize)]
     pub action: u64,
     /// Why; kept with the decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,7 +159,7 @@ pub struct Reject {
 }
 
 /// How far the plane may go with guests.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manage {
     /// Whom.
@@ -161,7 +173,7 @@ pub struct Manage {
 }
 
 /// Load a module, or its changed version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoadModule {
     /// The manifest's file name, for messages.
@@ -173,7 +185,7 @@ pub struct LoadModule {
 }
 
 /// Unload a module or roll it back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Module {
     /// Which.
@@ -181,7 +193,7 @@ pub struct Module {
 }
 
 /// Change a module's mode.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModuleMode {
     /// Which.
@@ -191,7 +203,7 @@ pub struct ModuleMode {
 }
 
 /// Let a suspended embot step again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unsuspend {
     /// Which: `MODULE@ELEMENT`. The element may be written as a host's or guest's name.
@@ -252,7 +264,7 @@ impl Request for Migrate {
         if self.force_after.is_some() && (live || !matches!(to, Some(Destination::Plane(..)))) {
             let why = "`force_after` is for a guest that goes to another plane while it is off, and is not obeyed otherwise";
             let hint = "name a peer in `to` and set `live` to false (`--to PEER --cold`), or leave `force_after` out";
-            return Err(ApiError::bad_request(why).with_hint(hint));
+            return Err(ApiError::senseless(why).with_hint(hint));
         }
         let kind = match to {
             None => ActionKind::Migrate { vm, to: None, live },
@@ -288,7 +300,7 @@ impl Request for Maintenance {
 impl Request for Notify {
     fn resolve(self, _: &Manager) -> Result<Command, ApiError> {
         if self.text.trim().is_empty() {
-            return Err(ApiError::bad_request("`text` is empty").with_hint("say what admins should know"));
+            return Err(ApiError::senseless("`text` is empty").with_hint("say what admins should know"));
         }
         Ok(act(ActionKind::Notify { level: self.level, text: self.text.into() }, None))
     }
@@ -310,7 +322,7 @@ impl Request for Manage {
     fn resolve(self, manager: &Manager) -> Result<Command, ApiError> {
         let world = manager.world();
         if self.all != self.vms.is_empty() {
-            return Err(ApiError::bad_request(if self.all {
+            return Err(ApiError::senseless(if self.all {
                 "guests are named, and `all` is set as well"
             } else {
                 "no guest is named"
@@ -344,7 +356,7 @@ impl Request for ModuleMode {
 impl Request for Unsuspend {
     fn resolve(self, manager: &Manager) -> Result<Command, ApiError> {
         let bad = || {
-            ApiError::bad_request(format!("`{}` names no embot", self.embot))
+            ApiError::senseless(format!("`{}` names no embot", self.embot))
                 .with_hint("write MODULE@ELEMENT, for example `relieve-hot-host@host-a`; `embot embots --suspended` lists them")
         };
         let (module, element) = self.embot.split_once('@').ok_or_else(bad)?;
@@ -357,18 +369,18 @@ impl Request for Unsuspend {
 type Answer = Result<Json<ReplyView>, ApiError>;
 
 async fn give(api: Api, by: Caller, command: Result<Command, ApiError>) -> Answer {
-    api.command(command?, by.0).await.map(Json)
+    api.command(command?, by.name).await.map(Json)
 }
 
 /// A route for a request that finds its own command.
-async fn ask<R: Request>(State(api): State<Api>, ConnectInfo(by): ConnectInfo<Caller>, Body(request): Body<R>) -> Answer {
+async fn ask<R: Request>(State(api): State<Api>, by: Caller, Body(request): Body<R>) -> Answer {
     let command = api.ask(move |manager| request.resolve(manager)).await?;
     give(api, by, command).await
 }
 
 /// A route for one of several commands that take the same request.
 fn guest(kind: fn(VmId) -> ActionKind) -> axum::routing::MethodRouter<Api> {
-    post(move |State(api): State<Api>, ConnectInfo(by): ConnectInfo<Caller>, Body(request): Body<Guest>| async move {
+    post(move |State(api): State<Api>, by: Caller, Body(request): Body<Guest>| async move {
         let found = api.ask(move |manager| find_vm(&manager.world(), &request.vm).map(|vm| act(kind(vm), request.reason)));
         let command = found.await?;
         give(api, by, command).await
@@ -376,7 +388,7 @@ fn guest(kind: fn(VmId) -> ActionKind) -> axum::routing::MethodRouter<Api> {
 }
 
 fn memory(kind: fn(VmId, u64) -> ActionKind) -> axum::routing::MethodRouter<Api> {
-    post(move |State(api): State<Api>, ConnectInfo(by): ConnectInfo<Caller>, Body(request): Body<SetMemory>| async move {
+    post(move |State(api): State<Api>, by: Caller, Body(request): Body<SetMemory>| async move {
         let found = api.ask(move |manager| {
             find_vm(&manager.world(), &request.vm).map(|vm| act(kind(vm, request.memory_mib), request.reason))
         });
@@ -386,54 +398,95 @@ fn memory(kind: fn(VmId, u64) -> ActionKind) -> axum::routing::MethodRouter<Api>
 }
 
 fn settle(command: fn(ActionId, Option<Arc<str>>) -> Command) -> axum::routing::MethodRouter<Api> {
-    post(move |State(api): State<Api>, ConnectInfo(by): ConnectInfo<Caller>, Body(request): Body<Settle>| async move {
+    post(move |State(api): State<Api>, by: Caller, Body(request): Body<Settle>| async move {
         give(api, by, Ok(command(ActionId(request.action), said(request.reason)))).await
     })
 }
 
 fn module(command: fn(Arc<str>) -> Command) -> axum::routing::MethodRouter<Api> {
-    post(move |State(api): State<Api>, ConnectInfo(by): ConnectInfo<Caller>, Body(request): Body<Module>| async move {
+    post(move |State(api): State<Api>, by: Caller, Body(request): Body<Module>| async move {
         let found = api.ask(move |manager| known_module(&request.module, manager).map(command));
         let command = found.await?;
         give(api, by, command).await
     })
 }
 
-async fn arm(State(api): State<Api>, ConnectInfo(by): ConnectInfo<Caller>, Body(Nothing {}): Body<Nothing>) -> Answer {
+fn set_memory(vm: VmId, memory_mib: u64) -> ActionKind {
+    ActionKind::SetMemory { vm, memory_mib }
+}
+
+fn balloon(vm: VmId, memory_mib: u64) -> ActionKind {
+    ActionKind::Balloon { vm, memory_mib }
+}
+
+async fn arm(State(api): State<Api>, by: Caller, Body(Nothing {}): Body<Nothing>) -> Answer {
     give(api, by, Ok(Command::Arm)).await
 }
 
-/// The routes below `/v1/commands`.
-pub(super) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/migrate", post(ask::<Migrate>))
-        .route("/start", guest(|vm| ActionKind::Start { vm }))
-        .route("/shutdown", post(ask::<Shutdown>))
-        .route("/destroy", guest(|vm| ActionKind::Destroy { vm }))
-        .route("/reset", guest(|vm| ActionKind::Reset { vm }))
-        .route("/suspend", guest(|vm| ActionKind::Suspend { vm }))
-        .route("/resume", guest(|vm| ActionKind::Resume { vm }))
-        .route("/save", guest(|vm| ActionKind::Save { vm }))
-        .route("/restore", guest(|vm| ActionKind::Restore { vm }))
-        .route("/set_vcpus", post(ask::<SetVcpus>))
-        .route("/set_memory", memory(|vm, memory_mib| ActionKind::SetMemory { vm, memory_mib }))
-        .route("/balloon", memory(|vm, memory_mib| ActionKind::Balloon { vm, memory_mib }))
-        .route("/notify", post(ask::<Notify>))
-        .route("/maintenance", post(ask::<Maintenance>))
-        .route("/disarm", post(ask::<Disarm>))
-        .route("/arm", post(arm))
-        .route("/reload", post(super::reload::post))
-        .route("/approve", settle(|action, reason| Command::Approve { action, reason }))
-        .route("/reject", post(ask::<Reject>))
-        .route("/cancel", settle(|action, reason| Command::Cancel { action, reason }))
-        .route("/manage", post(ask::<Manage>))
-        .route("/load_module", post(ask::<LoadModule>))
-        .route("/unload_module", module(|module| Command::UnloadModule { module }))
-        .route("/module_mode", post(ask::<ModuleMode>))
-        .route("/roll_back", module(|module| Command::RollBack { module }))
-        .route("/unsuspend", post(ask::<Unsuspend>))
-        .route("/cancel_migration", post(ask::<super::migrations::CancelMigration>))
-        .route("/resolve_migration", post(ask::<super::migrations::ResolveMigration>))
+/// A request that finds its own command.
+fn command<R: Request + ToSchema>(name: &str, role: Role, about: &'static str) -> Route {
+    Route::command::<R>(name, role, about, post(ask::<R>))
+}
+
+/// What may be asked for, and by whom.
+pub(super) fn routes() -> Vec<Route> {
+    use Role::{Admin, Operator};
+    vec![
+        command::<Migrate>("migrate", Operator, "Move a guest to another host of the plane, or to another plane."),
+        Route::command::<Guest>("start", Operator, "Start a guest that is off.", guest(|vm| ActionKind::Start { vm })),
+        command::<Shutdown>("shutdown", Operator, "Ask a guest to shut down."),
+        Route::command::<Guest>("destroy", Operator, "Switch a guest off at once.", guest(|vm| ActionKind::Destroy { vm })),
+        Route::command::<Guest>("reset", Operator, "Reset a guest, as by its button.", guest(|vm| ActionKind::Reset { vm })),
+        Route::command::<Guest>("suspend", Operator, "Stop a guest's processors.", guest(|vm| ActionKind::Suspend { vm })),
+        Route::command::<Guest>("resume", Operator, "Let a suspended guest run on.", guest(|vm| ActionKind::Resume { vm })),
+        Route::command::<Guest>(
+            "save",
+            Operator,
+            "Save a guest's memory to disk and stop it.",
+            guest(|vm| ActionKind::Save { vm }),
+        ),
+        Route::command::<Guest>(
+            "restore",
+            Operator,
+            "Start a saved guest where it stopped.",
+            guest(|vm| ActionKind::Restore { vm }),
+        ),
+        command::<SetVcpus>("set_vcpus", Operator, "Change a guest's processors."),
+        Route::command::<SetMemory>("set_memory", Operator, "Change the most memory a guest may use.", memory(set_memory)),
+        Route::command::<SetMemory>("balloon", Operator, "Change the memory a guest holds at present.", memory(balloon)),
+        command::<Notify>("notify", Operator, "Tell admins something, as modules do."),
+        command::<Maintenance>("maintenance", Operator, "Put a host in maintenance, or back."),
+        command::<Disarm>("disarm", Operator, "Start nothing new until the plane is armed again."),
+        Route::command::<Nothing>("arm", Operator, "Act again.", post(arm)),
+        Route::command::<Nothing>("reload", Admin, "Read the configuration again.", post(super::reload::post))
+            .gives::<super::reload::ReloadView>(),
+        Route::command::<Settle>(
+            "approve",
+            Operator,
+            "Approve an advised action.",
+            settle(|action, reason| Command::Approve { action, reason }),
+        ),
+        command::<Reject>("reject", Operator, "Reject an advised action."),
+        Route::command::<Settle>(
+            "cancel",
+            Operator,
+            "Cancel a running action.",
+            settle(|action, reason| Command::Cancel { action, reason }),
+        ),
+        command::<Manage>("manage", Operator, "Say how far the plane may go with guests."),
+        command::<CancelMigration>("cancel_migration", Operator, "Give a migration to another plane up."),
+        command::<ResolveMigration>("resolve_migration", Admin, "Decide a migration that the planes cannot decide."),
+        command::<LoadModule>("load_module", Admin, "Load a module, or its changed version."),
+        Route::command::<Module>("unload_module", Admin, "Forget a module.", module(|module| Command::UnloadModule { module })),
+        command::<ModuleMode>("module_mode", Admin, "Change a module's mode."),
+        Route::command::<Module>(
+            "roll_back",
+            Admin,
+            "Go back to a module's version before.",
+            module(|module| Command::RollBack { module }),
+        ),
+        command::<Unsuspend>("unsuspend", Admin, "Let a suspended embot step again."),
+    ]
 }
 
 #[cfg(test)]

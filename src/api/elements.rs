@@ -4,19 +4,20 @@ use super::actions::{ActionView, RefusalView, newest_first, refusals};
 use super::embots::EmbotView;
 use super::error::ApiError;
 use super::names::find_element;
-use super::request::Query;
+use super::request::{Name, Query};
 use super::stamp::Stamp;
 use super::state::Api;
 use crate::manager::Manager;
 use crate::model::{ElementId, Host, HostId, Kind, Link, Maintenance, Vm, VmState, World};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 /// A host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HostView {
     /// Its element, `host:NAME`.
     pub element: String,
@@ -49,7 +50,7 @@ pub struct HostView {
 }
 
 /// A guest.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct VmView {
     /// Its element, `vm:UUID`.
     pub element: String,
@@ -104,7 +105,7 @@ pub struct VmView {
 }
 
 /// A disk or a network card.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PartView {
     /// Its element, `disk:UUID/TARGET` or `nic:UUID/TARGET`.
     pub element: String,
@@ -115,7 +116,7 @@ pub struct PartView {
 }
 
 /// An element of any kind.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum ElementView {
     /// The plane.
@@ -136,7 +137,7 @@ pub enum ElementView {
 }
 
 /// An element with what concerns it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ElementDetail {
     /// The element.
     pub element: ElementView,
@@ -151,7 +152,7 @@ pub struct ElementDetail {
 }
 
 /// Which elements are wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ElementFilter {
     /// Only this kind; hosts and guests where none is named.
@@ -165,14 +166,14 @@ pub struct ElementFilter {
     pub sort: Option<Sort>,
     /// Without so many of the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub skip: Option<usize>,
+    pub skip: Option<u32>,
     /// At most so many; all where it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<usize>,
+    pub limit: Option<u32>,
 }
 
 /// An order of hosts among hosts, and of guests among guests. What is equal follows by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sort {
     /// By name.
@@ -304,7 +305,7 @@ impl ElementView {
 pub fn list(world: &World, filter: &ElementFilter) -> Result<Vec<ElementView>, ApiError> {
     let pattern = filter.name.as_deref().map(|name| {
         let bad = |error: globset::Error| {
-            ApiError::bad_request(format!("`{name}` is no pattern of names: {error}")).with_hint("write for example `web-*`")
+            ApiError::senseless(format!("`{name}` is no pattern of names: {error}")).with_hint("write for example `web-*`")
         };
         globset::Glob::new(name).map(|glob| glob.compile_matcher()).map_err(bad)
     });
@@ -320,7 +321,7 @@ pub fn list(world: &World, filter: &ElementFilter) -> Result<Vec<ElementView>, A
             && pattern.as_ref().is_none_or(|pattern| pattern.is_match(world.label(element)))
     };
     let all = std::iter::once(ElementId::Plane).chain(hosts).chain(guests).filter(wanted);
-    let shown = all.skip(filter.skip.unwrap_or(0)).take(filter.limit.unwrap_or(usize::MAX));
+    let shown = all.skip(filter.skip.unwrap_or(0) as usize).take(filter.limit.unwrap_or(u32::MAX) as usize);
     Ok(shown.filter_map(|element| ElementView::new(&element, world)).collect())
 }
 
@@ -412,6 +413,6 @@ pub(super) async fn get_list(
     api.ask(move |manager| list(&manager.world(), &filter)).await?.map(Json)
 }
 
-pub(super) async fn get_one(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<ElementDetail>, ApiError> {
+pub(super) async fn get_one(State(api): State<Api>, Name(name): Name) -> Result<Json<ElementDetail>, ApiError> {
     api.ask(move |manager| detail(manager, &name)).await?.map(Json)
 }

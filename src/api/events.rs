@@ -18,9 +18,10 @@ use std::convert::Infallible;
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
+use utoipa::ToSchema;
 
 /// Which records are wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EventFilter {
     /// Only this sort: `event`, `plan`, `refused`, `action`, `fault`, `log`, `notice`.
@@ -37,7 +38,8 @@ pub struct EventFilter {
     pub details: Option<bool>,
     /// At most so many of the latest (100 where it is not said). Not for the live stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<usize>,
+    #[schema(maximum = 4294967295_usize)]
+    pub limit: Option<u32>,
 }
 
 const RECORDS: [&str; 7] = ["event", "plan", "refused", "action", "fault", "log", "notice"];
@@ -46,7 +48,7 @@ impl EventFilter {
     fn check(&self) -> Result<(), ApiError> {
         match self.record.as_deref().filter(|record| !RECORDS.contains(record)) {
             None => Ok(()),
-            Some(record) => Err(ApiError::bad_request(format!("there are no records of sort `{record}`"))
+            Some(record) => Err(ApiError::senseless(format!("there are no records of sort `{record}`"))
                 .with_hint(format!("the sorts are {}", RECORDS.join(", ")))),
         }
     }
@@ -64,7 +66,7 @@ pub(super) async fn get_list(
     Query(filter): Query<EventFilter>,
 ) -> Result<Json<Vec<RecordView>>, ApiError> {
     filter.check()?;
-    Ok(Json(api.recent.latest(filter.limit.unwrap_or(100), |view| filter.wants(view))))
+    Ok(Json(api.recent.latest(filter.limit.map_or(100, |limit| limit as usize), |view| filter.wants(view))))
 }
 
 pub(super) async fn follow(
@@ -77,8 +79,14 @@ pub(super) async fn follow(
         let last = last.to_str().unwrap_or_default();
         filter.since = Some(last.parse().map_err(|error| ApiError::bad_request(format!("Last-Event-ID: {error}")))?);
     }
+    let full =
+        |_| ApiError::unavailable("too many event streams are open").with_hint("close some, or ask `/v1/events` now and then");
+    let room = api.streams.clone().try_acquire_owned().map_err(full)?;
     let (sender, receiver) = mpsc::channel(64);
-    tokio::spawn(send(api, filter, sender));
+    tokio::spawn(async move {
+        send(api, filter, sender).await;
+        drop(room);
+    });
     Ok(Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::default()))
 }
 
@@ -87,7 +95,7 @@ type Sender = mpsc::Sender<Result<Event, Infallible>>;
 /// Feeds one follower. It waits for its reader; while it waits, the broadcast passes on, and the reader is dropped when it is
 /// a whole backlog behind.
 async fn send(api: Api, filter: EventFilter, sender: Sender) {
-    let mut stopping = api.stopping.clone();
+    let mut stopping = api.stop.subscribe();
     let _open = api.doors.metrics.stream();
     let work = async {
         let mut following = api.recent.follow(filter.since);

@@ -3,17 +3,19 @@
 use super::actions::{ActionView, RefusalView};
 use super::error::ApiError;
 use super::recent::RecordView;
+use super::request::Name;
 use super::stamp::Stamp;
 use super::state::Api;
 use super::words;
 use crate::manager::{Manager, ModuleView};
 use crate::model::{ActionId, ActionState, ElementId, Event, Place, Read, Timestamp};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A place in a policy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlaceView {
     /// The script's file.
     pub file: String,
@@ -26,7 +28,7 @@ pub struct PlaceView {
 }
 
 /// A value the step had read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ReadView {
     /// Whose, for people: a host's or a guest's name.
     pub of: String,
@@ -37,7 +39,7 @@ pub struct ReadView {
 }
 
 /// The event that led to an action.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CauseView {
     /// The event's number.
     pub seq: u64,
@@ -52,7 +54,7 @@ pub struct CauseView {
 }
 
 /// A step of the action's life.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Milestone {
     /// When.
     pub at: Stamp,
@@ -61,7 +63,7 @@ pub struct Milestone {
 }
 
 /// The whole chain behind an action.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
     /// The action and where it stands.
     pub action: ActionView,
@@ -83,7 +85,7 @@ pub struct Explanation {
 }
 
 /// What would come of advice, were it approved now.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Prospect {
     /// Would it be carried out?
     pub carried_out: bool,
@@ -92,7 +94,7 @@ pub struct Prospect {
 }
 
 /// Why a proposal was refused.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RefusalExplanation {
     /// The refusal: what was wanted, by whom, the guardrail and its words.
     pub refusal: RefusalView,
@@ -216,7 +218,7 @@ fn timeline(action: &ActionView, recent: &[RecordView]) -> Vec<Milestone> {
     timeline
 }
 
-pub(super) async fn get_one(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Explanation>, ApiError> {
+pub(super) async fn get_one(State(api): State<Api>, Name(id): Name) -> Result<Json<Explanation>, ApiError> {
     let id = id.parse().map(ActionId).map_err(|_| {
         ApiError::bad_request(format!("`{id}` is no action's number")).with_hint("`embot plan` and `embot events` show them")
     })?;
@@ -224,10 +226,7 @@ pub(super) async fn get_one(State(api): State<Api>, Path(id): Path<String>) -> R
     api.ask(move |manager| explain(manager, id, &recent)).await?.map(Json)
 }
 
-pub(super) async fn get_refusal(
-    State(api): State<Api>,
-    Path(number): Path<String>,
-) -> Result<Json<RefusalExplanation>, ApiError> {
+pub(super) async fn get_refusal(State(api): State<Api>, Name(number): Name) -> Result<Json<RefusalExplanation>, ApiError> {
     let number = number.trim_start_matches('r').parse().map_err(|_| {
         ApiError::bad_request(format!("`{number}` is no refusal's number")).with_hint("`embot plan` shows them: r17")
     })?;

@@ -19,12 +19,14 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use utoipa::ToSchema;
 
 /// Which part of the journal is wanted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct JournalFilter {
     /// From this batch on.
+    #[schema(maximum = 18446744073709551615_usize)]
     pub from: u64,
 }
 
@@ -87,7 +89,7 @@ pub(super) fn streamed(
     write: impl FnOnce(&mut dyn Write) -> Result<(), StoreError> + Send + 'static,
 ) -> Response {
     let (sender, receiver) = mpsc::channel(4);
-    let mut pipe = Pipe { piece: Vec::with_capacity(PIECE), sender, stopping: api.stopping.clone(), patience };
+    let mut pipe = Pipe { piece: Vec::with_capacity(PIECE), sender, stopping: api.stop.subscribe(), patience };
     tokio::task::spawn_blocking(move || {
         if let Err(error) = write(&mut pipe) {
             let problem = Problem { error: format!("{what} broke off: {}", with_causes(&error)), hint: None };

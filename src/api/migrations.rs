@@ -2,19 +2,20 @@
 
 use super::commands::Request;
 use super::error::ApiError;
-use super::request::{Body, Query};
+use super::request::{Body, Name, Query};
 use super::stamp::Stamp;
 use super::state::Api;
 use crate::manager::{Manager, MigrationView as Migration};
 use crate::migration::link::{PeerStatus, Refusal};
 use crate::model::{ActionKind, Command, HostId, MigrationId, Outcome, Peer, Side, Span, Summary};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// A phase, and when the migration came to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PhaseView {
     /// In one stable word.
     pub phase: String,
@@ -23,7 +24,7 @@ pub struct PhaseView {
 }
 
 /// A migration between planes, as this plane has it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MigrationView {
     /// Its name: the source plane and the number of the action there.
     pub id: String,
@@ -111,7 +112,7 @@ fn remaining(migration: &Migration, elapsed: Span) -> Option<f64> {
 }
 
 /// Which migrations are wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MigrationFilter {
     /// Only those that go on.
@@ -131,7 +132,7 @@ pub(super) async fn get_list(
     views.await.map(Json)
 }
 
-pub(super) async fn get_one(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<MigrationView>, ApiError> {
+pub(super) async fn get_one(State(api): State<Api>, Name(name): Name) -> Result<Json<MigrationView>, ApiError> {
     let id = named(&name)?;
     let view = api.ask(move |manager| manager.migration_named(&id).map(|one| MigrationView::new(one, manager)));
     view.await?.map(Json).ok_or_else(|| {
@@ -141,12 +142,12 @@ pub(super) async fn get_one(State(api): State<Api>, Path(name): Path<String>) ->
 
 fn named(name: &str) -> Result<MigrationId, ApiError> {
     name.parse().map_err(|error: crate::model::migration::MigrationIdError| {
-        ApiError::bad_request(error.to_string()).with_hint("`embot migrations` lists those there are")
+        ApiError::senseless(error.to_string()).with_hint("`embot migrations` lists those there are")
     })
 }
 
 /// Another plane, as this one knows it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PeerView {
     /// Its name.
     pub name: String,
@@ -169,7 +170,7 @@ pub struct PeerView {
 }
 
 /// The peers, and who else knocked.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PeersView {
     /// The peers, by name.
     pub peers: Vec<PeerView>,
@@ -182,7 +183,7 @@ pub struct PeersView {
 }
 
 /// A connection that was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RefusedView {
     /// When.
     pub at: Stamp,
@@ -238,18 +239,20 @@ pub(super) async fn get_peers(State(api): State<Api>) -> Result<Json<PeersView>,
 }
 
 /// Give a migration up; the guest stays.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CancelMigration {
     /// Which: `PLANE/NUMBER`.
+    #[schema(pattern = "^[A-Za-z0-9_.-]{1,64}/[0-9]{1,18}$")]
     pub migration: String,
 }
 
 /// Decide a migration that the planes cannot decide.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResolveMigration {
     /// Which: `PLANE/NUMBER`.
+    #[schema(pattern = "^[A-Za-z0-9_.-]{1,64}/[0-9]{1,18}$")]
     pub migration: String,
     /// The plane that owns the guest from now on.
     pub owner: String,
@@ -272,7 +275,7 @@ impl Request for ResolveMigration {
 }
 
 /// What a migration would come to, if it were asked for now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DryRunView {
     /// Would it be planned?
     pub possible: bool,

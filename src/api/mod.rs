@@ -1,28 +1,24 @@
-//! The plane's HTTP API on a unix socket: everything the command line shows and does, and the reverse.
+//! The plane's HTTP API, on a unix socket and, where that is configured, on the network: everything the command line shows
+//! and does, and the reverse.
 //!
-//! | path | what |
-//! |---|---|
-//! | `GET /v1/status` | the plane at a glance |
-//! | `GET /v1/elements?kind=&name=&sort=&skip=&limit=`, `/v1/elements/{name}` | hosts, guests and their parts |
-//! | `GET /v1/events`, `/v1/events/follow?since=` | recent records, and live ones (server-sent events) |
-//! | `GET /v1/actions?state=&element=&module=&limit=`, `/v1/actions/{id}` | actions, and the whole chain behind one |
-//! | `GET /v1/plan` | what is open, what waits for an admin, what was refused |
-//! | `GET /v1/modules`, `/v1/modules/{name}`, `/v1/embots` | what is deployed |
-//! | `GET /v1/usage/{element}?span=&metric=` | what an element used |
-//! | `GET /v1/journal/export?from=` | the journal as JSON lines |
-//! | `GET /v1/audit?since=&by=&element=&limit=`, `/v1/audit/head`, `/v1/audit/export` | who did what, and the chain's end |
-//! | `GET /v1/backup` | a backup of the store, as it is at that moment |
-//! | `GET /metrics` | figures for Prometheus, see [`metrics`] |
-//! | `POST /v1/commands/*` | what an admin asks, see [`commands`] |
+//! ```text
+//!  unix socket  (its owner: admin) ---\                          /-- routes: the table of what there is, and for which role
+//!                                      connections -- access ---
+//!  TCP, TLS 1.3 (tokens)  ------------/  (limits)    (who asks)  \-- the manager's inbox, and its answer
+//! ```
 //!
 //! It guarantees: a command is answered only once the journal has it; a slow or silent client holds up nobody; input that is
 //! not understood is refused with what is wrong and what to do ([`error::Problem`]). Types on the wire are their own, so that
 //! the model can change without breaking those who use the API.
 
+mod access;
 pub mod actions;
+mod attempts;
 pub mod audit;
 pub mod backup;
+pub mod caller;
 pub mod commands;
+mod connections;
 pub mod elements;
 pub mod embots;
 pub mod error;
@@ -33,20 +29,28 @@ pub mod metrics;
 pub mod migrations;
 pub mod modules;
 pub mod names;
+pub mod network;
+pub mod openapi;
 pub mod recent;
 pub mod reload;
 pub mod request;
+mod routes;
+mod schema;
 pub mod socket;
 pub mod stamp;
 pub mod state;
 pub mod status;
 #[cfg(test)]
 pub mod testing;
+pub mod tokens;
 pub mod usage;
 pub mod words;
 
+pub use caller::{Caller, Role};
+pub use network::{Network, NetworkError, NetworkSettings};
 pub use socket::{SocketError, listen};
 pub use state::Doors;
+pub use tokens::{Tokens, TokensError};
 
 use crate::manager::Handle;
 use axum::Router;
@@ -55,15 +59,14 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::get;
-use error::ApiError;
-use recent::Recent;
-use request::{BODY_LIMIT_BYTES, Caller};
+use connections::{Seats, Server};
+use error::{ApiError, NO_SUCH_PATH};
+use request::BODY_LIMIT_BYTES;
 use state::Api;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
-use tokio::sync::watch;
+use tokio::sync::mpsc;
 
 /// A request must be read and its answer begun within this.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -71,71 +74,44 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections that still talk when the daemon stops get this long to finish.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// How the API names itself in its answers.
+pub const SERVER: &str = concat!("embot/", env!("CARGO_PKG_VERSION"));
+
 /// Serves the API until `shutdown` comes, then ends streams, lets answers under way finish, and returns.
 pub async fn serve(
     listener: UnixListener,
+    network: Option<Network>,
     handle: Handle,
     doors: Doors,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let recent = Arc::new(Recent::default());
-    let keeper = tokio::spawn(recent::keep(handle.clone(), recent.clone()));
-    let observer = tokio::spawn(metrics::observe(handle.clone(), doors.metrics.clone(), doors.clock.clone()));
-    let (stop, stopping) = watch::channel(false);
-    let mut stopped = stopping.clone();
-    let router = routes(Api { handle, recent, doors, stopping });
-    let service = router.into_make_service_with_connect_info::<Caller>();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
-        shutdown.await;
-        stop.send(true).ok();
-    });
-    let overdue = async {
-        // An error means that the sender is gone, which happens only after it has sent.
-        stopped.wait_for(|stopping| *stopping).await.ok();
-        tokio::time::sleep(FAREWELL).await;
-    };
-    let result = tokio::select! {
-        result = serving.into_future() => result,
-        () = overdue => {
-            tracing::warn!("a client of the API did not hang up in time; stopping without it");
-            Ok(())
-        }
-    };
-    keeper.abort();
-    observer.abort();
-    result
+) {
+    let clock = doors.clock.clone();
+    let api = Api::new(handle, doors);
+    let (stop, stopping) = (api.stop.clone(), api.stop.subscribe());
+    let (alive, mut gone) = mpsc::channel(1);
+    let observe = metrics::observe(api.handle.clone(), api.doors.metrics.clone(), clock.clone());
+    let mut tasks = vec![tokio::spawn(recent::keep(api.handle.clone(), api.recent.clone())), tokio::spawn(observe)];
+    let server = Server { router: router(api), seats: Arc::new(Seats::default()), stopping, _alive: alive };
+    if let Some(network) = network.map(Arc::new) {
+        tasks.push(tokio::spawn(network.clone().keep_identity(move || clock.now())));
+        tasks.push(tokio::spawn(server.clone().accept_network(network)));
+    }
+    tasks.push(tokio::spawn(server.accept_local(listener)));
+    shutdown.await;
+    stop.send_replace(true);
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    // Nothing is ever sent: it ends with the last connection.
+    if tokio::time::timeout(FAREWELL, gone.recv()).await.is_err() {
+        tracing::warn!("a client of the API did not hang up in time; stopping without it");
+    }
 }
 
-fn routes(api: Api) -> Router {
-    let v1 = Router::new()
-        .route("/status", get(status::get))
-        .route("/elements", get(elements::get_list))
-        .route("/elements/{*name}", get(elements::get_one))
-        .route("/events", get(events::get_list))
-        .route("/events/follow", get(events::follow))
-        .route("/actions", get(actions::get_list))
-        .route("/actions/{id}", get(explain::get_one))
-        .route("/refusals/{number}", get(explain::get_refusal))
-        .route("/plan", get(actions::get_plan))
-        .route("/migrations", get(migrations::get_list))
-        .route("/migrations/{*name}", get(migrations::get_one))
-        .route("/peers", get(migrations::get_peers))
-        .route("/migrate/dry-run", axum::routing::post(migrations::dry_run))
-        .route("/modules", get(modules::get_list))
-        .route("/modules/{name}", get(modules::get_one))
-        .route("/embots", get(embots::get_list))
-        .route("/usage/{*name}", get(usage::get_one))
-        .route("/journal/export", get(journal::export))
-        .route("/audit", get(audit::get_list))
-        .route("/audit/head", get(audit::get_head))
-        .route("/audit/export", get(audit::export))
-        .route("/backup", get(backup::get))
-        .nest("/commands", commands::routes());
-    Router::new()
-        .nest("/v1", v1)
-        .route("/metrics", get(metrics::get_text))
+fn router(api: Api) -> Router {
+    routes::router()
+        .route(metrics::PATH, get(metrics::get_text))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
+        .layer(from_fn_with_state(api.clone(), access::admit))
         .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
         .layer(from_fn(timely))
         .layer(from_fn_with_state(api.clone(), metrics::count))
@@ -148,7 +124,7 @@ async fn timely(request: Request, next: Next) -> Result<Response, ApiError> {
 }
 
 async fn no_such_path(request: Request) -> ApiError {
-    ApiError::not_found(format!("there is nothing at {}", request.uri().path()))
+    ApiError::not_found(format!("{NO_SUCH_PATH} {}", request.uri().path()))
         .with_hint("paths begin with /v1/, for example /v1/status")
 }
 

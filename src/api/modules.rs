@@ -1,17 +1,19 @@
 //! `GET /v1/modules`, `/v1/modules/{name}`: what is deployed, and what was before.
 
 use super::error::ApiError;
+use super::request::Name;
 use super::stamp::Stamp;
 use super::state::Api;
 use crate::error::nearest;
 use crate::manager::{self, Idle};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 /// A module.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct ModuleView {
     /// Its name.
     pub module: String,
@@ -40,7 +42,7 @@ pub struct ModuleView {
 }
 
 /// A version of a module as it was deployed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VersionView {
     /// When it was loaded.
     pub loaded_at: Stamp,
@@ -55,7 +57,7 @@ pub struct VersionView {
 }
 
 /// What a policy's author wrote above one of its functions.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DocView {
     /// The policy.
     pub policy: String,
@@ -66,7 +68,7 @@ pub struct DocView {
 }
 
 /// A module with the texts of its versions.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ModuleDetail {
     /// The module.
     pub module: ModuleView,
@@ -140,7 +142,7 @@ pub(super) async fn get_list(State(api): State<Api>) -> Result<Json<Vec<ModuleVi
     .map(Json)
 }
 
-pub(super) async fn get_one(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<ModuleDetail>, ApiError> {
+pub(super) async fn get_one(State(api): State<Api>, Name(name): Name) -> Result<Json<ModuleDetail>, ApiError> {
     let (modules, idle) = api.ask(|manager| (manager.modules(), manager.idle_modules())).await?;
     if let Some(found) = modules.iter().find(|module| *module.module == *name) {
         return Ok(Json(detail(found)));

@@ -139,7 +139,7 @@ fn host_candidates(world: &World, text: &str) -> Candidates<HostId> {
 fn ambiguous(what: &str, text: &str, names: &[String]) -> ApiError {
     let more = if names.len() > LISTED { format!(" and {} more", names.len() - LISTED) } else { String::new() };
     let listed = names.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    ApiError::bad_request(format!("`{text}` fits {} {what}: {listed}{more}", names.len()))
+    ApiError::senseless(format!("`{text}` fits {} {what}: {listed}{more}", names.len()))
         .with_hint("write the whole name, or the UUID where names are equal")
 }
 

@@ -16,6 +16,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
+use utoipa::ToSchema;
 
 /// So many records are kept.
 pub const KEPT: usize = 10_000;
@@ -73,7 +74,7 @@ impl<'de> Deserialize<'de> for Position {
 }
 
 /// A record in words.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RecordView {
     /// Where it stands in the journal.
     pub position: Position,

@@ -1,17 +1,19 @@
 //! `POST /v1/commands/reload`: has the daemon read its configuration again. SIGHUP asks for the same.
 
+use super::caller::Caller;
 use super::commands::Nothing;
 use super::error::ApiError;
-use super::request::{Body, Caller};
+use super::request::Body;
 use super::state::Api;
 use axum::Json;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
+use utoipa::ToSchema;
 
 /// What came of reading the configuration again.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct ReloadView {
     /// The whole, in words.
     pub message: String,
@@ -51,10 +53,10 @@ impl Reloader {
 
 pub(super) async fn post(
     State(api): State<Api>,
-    ConnectInfo(caller): ConnectInfo<Caller>,
+    caller: Caller,
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<Json<ReloadView>, ApiError> {
-    match api.doors.reloader.reload(caller.0).await {
+    match api.doors.reloader.reload(caller.name).await {
         Some(Ok(view)) => Ok(Json(view)),
         Some(Err(why)) => Err(ApiError::refused(why)),
         None => Err(ApiError::unavailable("the plane is stopping")),

@@ -1,7 +1,9 @@
 //! What every route needs: the way to the manager, the recent records, and the doors to what is not the manager's.
 
+use super::attempts::Attempts;
 use super::error::ApiError;
 use super::recent::Recent;
+use super::tokens::Tokens;
 use crate::clock::Clock;
 use crate::manager::{Handle, Manager};
 use crate::model::{Command, Reply};
@@ -9,11 +11,15 @@ use crate::store::Journal;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
+use utoipa::ToSchema;
 
 /// The manager must answer within this. It normally takes less than a millisecond; past this something is badly wrong, and
 /// whoever asked should hear so instead of waiting on.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Event streams at once.
+const EVENT_STREAMS: usize = 500;
 
 /// What the daemon lends the API beside the manager.
 #[derive(Clone)]
@@ -28,10 +34,12 @@ pub struct Doors {
     pub metrics: super::metrics::Metrics,
     /// The way to have the configuration read again.
     pub reloader: super::reload::Reloader,
+    /// Who may ask over the network, where the API is there.
+    pub tokens: Option<Arc<Tokens>>,
 }
 
 /// What came of a command.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReplyView {
     /// What was done, in words.
     pub message: String,
@@ -45,11 +53,21 @@ pub(super) struct Api {
     pub(super) handle: Handle,
     pub(super) recent: Arc<Recent>,
     pub(super) doors: Doors,
+    /// Attempts with tokens that are not accepted.
+    pub(super) attempts: Arc<Attempts>,
+    /// Room for event streams.
+    pub(super) streams: Arc<Semaphore>,
     /// Becomes `true` when the daemon stops: streams end then, so that the stop need not wait for their readers.
-    pub(super) stopping: watch::Receiver<bool>,
+    pub(super) stop: watch::Sender<bool>,
 }
 
 impl Api {
+    pub(super) fn new(handle: Handle, doors: Doors) -> Api {
+        let attempts = Arc::new(Attempts::new(doors.clock.now()));
+        let streams = Arc::new(Semaphore::new(EVENT_STREAMS));
+        Api { handle, recent: Arc::default(), doors, attempts, streams, stop: watch::Sender::new(false) }
+    }
+
     /// Has the manager look something up.
     pub(super) async fn ask<T: Send + 'static>(
         &self,

@@ -11,9 +11,10 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 /// A host that does not answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DownView {
     /// Its name.
     pub host: String,
@@ -22,7 +23,7 @@ pub struct DownView {
 }
 
 /// What the loop does.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct FiguresView {
     /// Counts since the daemon started.
     #[serde(flatten)]
@@ -32,7 +33,7 @@ pub struct FiguresView {
 }
 
 /// The plane at a glance.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StatusView {
     /// The plane's name.
     pub plane: String,

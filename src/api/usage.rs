@@ -2,17 +2,18 @@
 
 use super::error::ApiError;
 use super::names::find_element;
-use super::request::Query;
+use super::request::{Name, Query};
 use super::state::Api;
 use crate::model::Span;
 use crate::usage::Metric;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 /// Figures of one metric over a window.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MetricView {
     /// Samples in the window (minute means count as one).
     pub samples: usize,
@@ -33,7 +34,7 @@ pub struct MetricView {
 }
 
 /// What an element used.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct UsageView {
     /// The element.
     pub element: String,
@@ -46,7 +47,7 @@ pub struct UsageView {
 }
 
 /// Which usage is wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UsageFilter {
     /// The window's length (10 minutes where it is not said).
@@ -59,7 +60,7 @@ pub struct UsageFilter {
 
 pub(super) async fn get_one(
     State(api): State<Api>,
-    Path(name): Path<String>,
+    Name(name): Name,
     Query(filter): Query<UsageFilter>,
 ) -> Result<Json<UsageView>, ApiError> {
     let now = api.doors.clock.now();

@@ -50,7 +50,7 @@ struct List {
     element: Option<String>,
     /// How many of the newest are shown.
     #[arg(short = 'n', long, default_value_t = 100)]
-    limit: usize,
+    limit: u32,
 }
 
 #[derive(Debug, Clone, clap::Args)]

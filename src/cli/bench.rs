@@ -1,5 +1,6 @@
 //! `embot bench`: what a plane costs on this machine, measured.
 
+mod api;
 mod delays;
 mod folder;
 mod idle;
@@ -16,6 +17,7 @@ use super::screen::{Screen, Tone};
 use super::table::{Fit, table};
 use crate::daemon::DaemonError;
 use crate::error::Diagnostic;
+use api::ApiFigures;
 use idle::IdleFigures;
 use plane::PlaneFigures;
 use planes::PlanesFigures;
@@ -26,7 +28,7 @@ use std::time::Duration;
 use store::StoreFigures;
 
 /// Measure what a plane costs on this machine: a large one at work, an idle one, misbehaving policies among good ones, two
-/// that exchange guests, and a store of a million entries.
+/// that exchange guests, a store of a million entries, and the API of a large plane.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
     after_help = "Examples:\n  embot bench                                  all of it, in about three minutes\n  embot bench plane --hosts 100 --guests 2000\n  embot bench sandbox --seconds 60 --output json\n\nThe store is written to the folder for temporary files (TMPDIR): name one on the disk that you want to know about. For small ones\nof the same figures see `cargo bench`."
@@ -62,6 +64,8 @@ enum What {
     Planes,
     /// A store with a million journal entries: opening it after a crash, and backups beside decisions.
     Store,
+    /// The API of a large plane over the network.
+    Api,
 }
 
 /// What was measured.
@@ -74,6 +78,7 @@ struct Measured {
     sandbox: Option<SandboxFigures>,
     planes: Option<PlanesFigures>,
     store: Option<StoreFigures>,
+    api: Option<ApiFigures>,
 }
 
 /// Why something cannot be measured.
@@ -117,8 +122,9 @@ impl Bench {
         let sandbox = wanted(What::Sandbox).then(|| sandbox::run(seconds, progress)).transpose()?;
         let planes = wanted(What::Planes).then(|| planes::run(EXCHANGED, progress)).transpose()?;
         let store = wanted(What::Store).then(|| store::run(seconds, progress)).transpose()?;
+        let api = wanted(What::Api).then(|| api::run(hosts, guests, seconds, progress)).transpose()?;
         let processors = std::thread::available_parallelism().map_or(0, usize::from);
-        Ok(Measured { processors, plane, idle, sandbox, planes, store })
+        Ok(Measured { processors, plane, idle, sandbox, planes, store, api })
     }
 }
 
@@ -150,6 +156,11 @@ fn render(measured: &Measured, screen: &Screen) -> String {
     if let Some(store) = &measured.store {
         let about = format!("{} journal entries, {:.0} MiB", store.entries, store.file_mib);
         text += &part("Store", &about, store_rows(store), screen);
+    }
+    if let Some(api) = &measured.api {
+        let about = format!("{} guests, {} who follow what happens, {:.0} s", api.guests, api.streams, api.seconds);
+        text += &part("API", &about, api_rows(api), screen);
+        text += "Server and clients are one process, with TLS between them; a list is read on a connection of its own.\n";
     }
     text
 }
@@ -201,6 +212,20 @@ fn plane_rows(plane: &PlaneFigures) -> Vec<Row> {
     rows.push(Row("threads", "", plane.threads.to_string(), None));
     rows.push(Row("store", "", mib(plane.store_mib), None));
     rows
+}
+
+fn api_rows(api: &ApiFigures) -> Vec<Row> {
+    let (list, record) = (&api.list, &api.record);
+    vec![
+        Row("list of all guests, p50", "under 50 ms", ms(list.p50_ms), Some(list.p50_ms < 50.0)),
+        Row("list of all guests, p99", "", format!("{} of {}", ms(list.p99_ms), list.count), None),
+        Row("records", "1000 a second", format!("{:.0} a second to each", api.records_per_s), Some(api.records_per_s > 950.0)),
+        Row("records lost", "0", api.lost.to_string(), Some(api.lost == 0)),
+        Row("decision to reader, p50", "", ms(record.p50_ms), None),
+        Row("decision to reader, p99", "", ms(record.p99_ms), None),
+        Row("processor, clients included", "", share(api.cpu_of_core), None),
+        Row("memory for it, clients included", "", mib(api.grown_mib), None),
+    ]
 }
 
 fn idle_rows(idle: &IdleFigures) -> Vec<Row> {
@@ -323,8 +348,20 @@ mod tests {
             alone: delays(1.1),
             beside: delays(1.4),
         };
+        let api = ApiFigures {
+            guests: 10_000,
+            list: delays(30.0),
+            streams: 200,
+            seconds: 31.0,
+            records_per_s: 998.2,
+            record: delays(4.0),
+            lost: 3,
+            cpu_of_core: 1.4,
+            grown_mib: 20.0,
+        };
         let (plane, idle, sandbox, planes) = (Some(plane), Some(idle), Some(sandbox), Some(planes));
-        let measured = Measured { processors: 2, plane, idle, sandbox, planes, store: Some(store) };
+        let (store, api) = (Some(store), Some(api));
+        let measured = Measured { processors: 2, plane, idle, sandbox, planes, store, api };
         insta::assert_snapshot!(render(&measured, &plain(100)));
     }
 }

@@ -345,7 +345,14 @@ mod tests {
     /// What `embot check --effective` prints of some paths below a site, and whether all is right.
     fn effective(site: &Path, paths: &[&str], output: Output) -> (String, bool) {
         let said = Arc::default();
-        let context = Context { socket: None, config: None, output, screen: plain(80), out: Out::kept(&said) };
+        let context = Context {
+            socket: None,
+            remote: Default::default(),
+            config: None,
+            output,
+            screen: plain(80),
+            out: Out::kept(&said),
+        };
         let paths = paths.iter().map(|path| site.join(path)).collect();
         let is_right = Check { paths, effective: true }.run(&context).is_ok();
         (String::from_utf8(said.lock().unwrap().clone()).unwrap(), is_right)
@@ -424,7 +431,8 @@ mod tests {
         std::fs::rename(site.path().join("policies"), site.path().join("rules")).unwrap();
         std::fs::write(site.path().join("plane.yaml"), "plane: home\nfleet: demo\npolicies: rules\n").unwrap();
         let (config, out) = (Some(site.path().join("plane.yaml")), Out::kept(&Arc::default()));
-        let context = Context { socket: None, config, output: Output::Table, screen: plain(80), out };
+        let context =
+            Context { socket: None, remote: Default::default(), config, output: Output::Table, screen: plain(80), out };
         let mut files = Files::default();
         files.configured(&context).unwrap();
         let (report, texts) = files.check();

@@ -1,23 +1,29 @@
-//! Talks to the daemon: HTTP over its unix socket, one connection a request.
+//! Talks to the daemon: HTTP over its unix socket, or over TLS where it is on the network; one connection a request.
 
 use super::failure::Failure;
-use crate::api::error::Problem;
+use super::remote::Remote;
+use crate::api::SERVER as API_SERVER;
+use crate::api::error::{NO_SUCH_PATH, Problem};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, SERVER};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fmt;
 use std::path::PathBuf;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
 /// A client of one daemon.
 #[derive(Debug, Clone)]
-pub struct Client {
-    /// The daemon's socket.
-    pub socket: PathBuf,
+pub enum Client {
+    /// By its socket.
+    Socket(PathBuf),
+    /// Over the network.
+    Network(Remote),
 }
 
 impl Client {
@@ -45,20 +51,66 @@ impl Client {
     }
 
     async fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Failure> {
-        let absent = |source| Failure::NoDaemon { socket: self.socket.clone(), source };
-        let stream = UnixStream::connect(&self.socket).await.map_err(absent)?;
+        let request = Request::builder().method(method).uri(path).header(CONTENT_TYPE, "application/json");
+        let request = match self {
+            Client::Socket(_) => request.header(HOST, "embot"),
+            Client::Network(remote) => {
+                let request = request.header(HOST, remote.authority());
+                let token = remote.token().map(|token| format!("Bearer {token}"));
+                token.into_iter().fold(request, |request, token| request.header(AUTHORIZATION, token))
+            }
+        };
+        let request =
+            request.body(Full::new(body)).map_err(|error| Failure::wrong(format!("`{path}` cannot be asked: {error}")))?;
+        let response = match self {
+            Client::Socket(socket) => {
+                let absent = |source| Failure::NoDaemon { socket: socket.clone(), source };
+                self.send(UnixStream::connect(socket).await.map_err(absent)?, request).await?
+            }
+            Client::Network(remote) => self.send(remote.connect().await?, request).await?,
+        };
+        if response.status().is_success() { Ok(response) } else { Err(self.refusal(path, response).await) }
+    }
+
+    async fn send(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, Failure> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
         tokio::spawn(connection);
-        let request =
-            Request::builder().method(method).uri(path).header(HOST, "embot").header(CONTENT_TYPE, "application/json");
-        let request = request.body(Full::new(body)).map_err(|error| Failure::wrong(format!("`{path}` is no path: {error}")))?;
-        let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
-        if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
+        sender.send_request(request).await.map_err(|error| self.broken(&error))
     }
 
     fn broken(&self, error: &hyper::Error) -> Failure {
-        Failure::wrong(format!("the connection to {} broke off: {error}", self.socket.display()))
+        Failure::wrong(format!("the connection to {self} broke off: {error}"))
             .with_hint("look at the daemon's log; if it stopped, start it again with `embot run`")
+    }
+
+    async fn refusal(&self, path: &str, response: Response<Incoming>) -> Failure {
+        let status = response.status();
+        let server = response.headers().get(SERVER).and_then(|server| server.to_str().ok()).map(str::to_owned);
+        let body = response.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let Ok(problem) = serde_json::from_slice::<Problem>(&body) else {
+            return Failure::wrong(format!("{self} answered {status}, and not as a plane of embot does"))
+                .with_hint("is it a plane of embot, on the port of its `api.listen`?");
+        };
+        if status == StatusCode::NOT_FOUND && problem.error.starts_with(NO_SUCH_PATH) && server.as_deref() != Some(API_SERVER) {
+            let its = server.unwrap_or_else(|| "another version".to_owned());
+            return Failure::wrong(format!("the plane at {self} ({its}) does not know {path}, which {API_SERVER} asks for"))
+                .with_hint("use the `embot` of the plane's version, or upgrade the plane");
+        }
+        if status == StatusCode::CONFLICT { Failure::No(problem) } else { Failure::Wrong(problem) }
+    }
+}
+
+/// Where it is, for people.
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Client::Socket(socket) => write!(f, "{}", socket.display()),
+            Client::Network(remote) => write!(f, "{remote}"),
+        }
     }
 }
 
@@ -86,14 +138,6 @@ async fn read<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, Fa
         Failure::wrong(format!("the daemon's answer is not understood: {error}"))
             .with_hint("the daemon may be of another version; `embot status` shows which")
     })
-}
-
-async fn refusal(response: Response<Incoming>) -> Failure {
-    let status = response.status();
-    let body = response.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let problem: Problem = serde_json::from_slice(&body)
-        .unwrap_or_else(|_| Problem { error: format!("the daemon answered {status} and nothing else"), hint: None });
-    if status == StatusCode::CONFLICT { Failure::No(problem) } else { Failure::Wrong(problem) }
 }
 
 /// The lines of a body, as they come.

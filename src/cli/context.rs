@@ -2,6 +2,7 @@
 
 use super::client::Client;
 use super::failure::Failure;
+use super::remote;
 use super::screen::Screen;
 use crate::config::{self, Config};
 use serde::Serialize;
@@ -24,6 +25,8 @@ pub enum Output {
 pub struct Context {
     /// `--socket` or EMBOT_SOCKET.
     pub socket: Option<PathBuf>,
+    /// `--plane`, which goes before the socket.
+    pub remote: remote::Options,
     /// `--config`.
     pub config: Option<PathBuf>,
     /// How answers are shown.
@@ -70,6 +73,7 @@ impl fmt::Debug for Out {
 impl Context {
     /// The same for the daemon at this socket.
     pub fn for_socket(mut self, socket: &Path) -> Context {
+        self.remote = remote::Options::default();
         self.socket = Some(socket.to_owned());
         self
     }
@@ -84,11 +88,14 @@ impl Context {
         Config::load(self.config_path()).map_err(Failure::complaints)
     }
 
-    /// A client of the daemon on the named socket, else on the one of the configuration that is named, or is in this folder, or
-    /// is the system's.
+    /// A client of the plane that is named, else of the daemon on the named socket, else on the one of the configuration that is
+    /// named, or is in this folder, or is the system's.
     pub fn client(&self) -> Result<Client, Failure> {
+        if let Some(remote) = self.remote.remote()? {
+            return Ok(Client::Network(remote));
+        }
         if let Some(socket) = &self.socket {
-            return Ok(Client { socket: socket.clone() });
+            return Ok(Client::Socket(socket.clone()));
         }
         let usual = [config::FILE, config::SYSTEM_FILE].into_iter().map(Path::new).find(|path| path.exists());
         let Some(path) = self.config.as_deref().or(usual) else {
@@ -97,10 +104,10 @@ impl Context {
                 config::FILE,
                 config::SYSTEM_FILE
             );
-            let hint = "name its configuration with --config or its socket with --socket; `embot init` makes a new plane";
+            let hint = "name a plane with --plane, its configuration with --config or its socket with --socket; `embot init` makes a new one";
             return Err(Failure::wrong(looked).with_hint(hint));
         };
-        Ok(Client { socket: Config::load(path).map_err(Failure::complaints)?.socket })
+        Ok(Client::Socket(Config::load(path).map_err(Failure::complaints)?.socket))
     }
 
     /// Shows an answer: as JSON, or rendered for people.

@@ -26,10 +26,10 @@ pub struct Elements {
     sort: Option<SortName>,
     /// Without so many of the first.
     #[arg(long, value_name = "COUNT")]
-    skip: Option<usize>,
+    skip: Option<u32>,
     /// At most so many.
     #[arg(short = 'n', long, value_name = "COUNT")]
-    limit: Option<usize>,
+    limit: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -28,7 +28,7 @@ pub struct Events {
     since: Option<Position>,
     /// How many of the latest are shown.
     #[arg(short = 'n', long, default_value_t = 100)]
-    limit: usize,
+    limit: u32,
     /// Show details as well: progress of long actions, timers, what embots are told of their actions, marks.
     #[arg(long)]
     details: bool,

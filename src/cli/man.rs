@@ -40,7 +40,8 @@ mod tests {
     fn every_command_has_a_page_with_its_examples() {
         let folder = tempfile::tempdir().unwrap();
         let out = Out::kept(&Arc::default());
-        let context = Context { socket: None, config: None, output: Output::Table, screen: plain(80), out };
+        let context =
+            Context { socket: None, remote: Default::default(), config: None, output: Output::Table, screen: plain(80), out };
         assert!(Man { folder: folder.path().join("man1") }.run(&context).is_ok());
         let page = |name: &str| std::fs::read_to_string(folder.path().join("man1").join(name)).unwrap();
         assert!(page("embot.1").contains("embot\\-run(1)"));

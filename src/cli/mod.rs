@@ -37,12 +37,14 @@ pub mod plan;
 mod progress;
 pub mod reference;
 pub mod reload;
+pub mod remote;
 pub mod run;
 pub mod screen;
 pub mod status;
 pub mod store;
 pub mod table;
 pub mod test;
+pub mod token;
 pub mod top;
 pub mod usage;
 pub mod waiting;
@@ -70,6 +72,8 @@ pub struct Arguments {
     /// The daemon's socket; without it, the one plane.yaml names.
     #[arg(long, global = true, env = "EMBOT_SOCKET", value_name = "PATH")]
     socket: Option<PathBuf>,
+    #[command(flatten)]
+    remote: remote::Options,
     /// The plane's configuration; without it, plane.yaml in this folder, or else the
     /// system's, /etc/embot/plane.yaml.
     #[arg(long, global = true, value_name = "FILE")]
@@ -144,6 +148,7 @@ enum Command {
     Disarm(arm::Disarm),
     Arm(arm::Arm),
     Reload(reload::Reload),
+    Token(token::Token),
     Journal(journal::Journal),
     Audit(audit::Audit),
     Backup(backup::Backup),
@@ -157,8 +162,8 @@ enum Command {
 /// Does what the arguments say; the exit code tells how it went.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let Arguments { socket, config, output, command } = arguments;
-    let context = Context { socket, config, output, screen: Screen::of_stdout(), out: Out::stdout() };
+    let Arguments { socket, remote, config, output, command } = arguments;
+    let context = Context { socket, remote, config, output, screen: Screen::of_stdout(), out: Out::stdout() };
     match command.run(&context) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -230,6 +235,7 @@ impl Command {
             Command::Disarm(disarm) => disarm.run(context).await,
             Command::Arm(arm) => arm.run(context).await,
             Command::Reload(reload) => reload.run(context).await,
+            Command::Token(token) => token.run(context).await,
             Command::Journal(journal) => journal.run(context).await,
             Command::Audit(audit) => audit.run(context).await,
             Command::Backup(backup) => backup.run(context).await,

@@ -115,7 +115,8 @@ mod tests {
             let parsed = Line::try_parse_from(std::iter::once("module".to_owned()).chain(words)).unwrap();
             let config = Some(self.path("plane.yaml"));
             let out = Out::kept(&std::sync::Arc::default());
-            let context = Context { socket: None, config, output: Output::Json, screen: plain(80), out };
+            let context =
+                Context { socket: None, remote: Default::default(), config, output: Output::Json, screen: plain(80), out };
             let failed =
                 |failure: Failure| format!("{:?} {}", failure.code(), failure.text(Style::Plain)).replace(&folder, "SITE");
             Module { what: parsed.what }.run(&context).map_err(failed)
@@ -147,7 +148,7 @@ mod tests {
         assert!(site.run("verify SITE/cool.embotpkg").unwrap_err().contains("asks for the permits migrate"));
         trust("[migrate]");
         site.run("verify SITE/cool.embotpkg").unwrap();
-        assert!(site.run("verify SITE/cool.embotpkg --plane third").unwrap_err().contains("meant for away, home"));
+        assert!(site.run("verify SITE/cool.embotpkg --for third").unwrap_err().contains("meant for away, home"));
         site.run("keys list").unwrap();
         site.run("keys public SITE/ops.key").unwrap();
     }

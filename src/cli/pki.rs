@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 /// Make an authority, and issue, renew and revoke the certificates by which planes know each other.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Examples:\n  embot pki init                               an authority in ./pki; keep ca.key where nobody else can read it\n  embot pki issue site-a --name a.example      certificate and key of plane site-a, in pki/planes/site-a\n  embot pki renew site-a                       a fresh certificate; the plane reads it without a restart\n  embot pki revoke site-a                      take back all that site-a has; copy pki/crl.pem to every plane\n  embot pki show                               what was issued, and until when\n\nCopy a plane's folder to its machine and name the files in plane.yaml:\n  link: { listen: \"0.0.0.0:7400\", certificate: tls/plane.crt, key: tls/plane.key, ca: tls/ca.crt, crl: tls/crl.pem }"
+    after_help = "Examples:\n  embot pki init                               an authority in ./pki; keep ca.key where nobody else can read it\n  embot pki issue site-a --name a.example      certificate and key of plane site-a, in pki/planes/site-a\n  embot pki renew site-a                       a fresh certificate; the plane reads it without a restart\n  embot pki revoke site-a                      take back all that site-a has; copy pki/crl.pem to every plane\n  embot pki show                               what was issued, and until when\n\nCopy a plane's folder to its machine and name the files in plane.yaml:\n  link: { listen: \"0.0.0.0:7401\", certificate: tls/plane.crt, key: tls/plane.key, ca: tls/ca.crt, crl: tls/crl.pem }"
 )]
 pub struct Pki {
     /// The authority's folder.
@@ -251,8 +251,14 @@ mod tests {
     fn run(words: &str, folder: &Path) -> Result<(), String> {
         let words = words.replace("FOLDER", &folder.display().to_string());
         let Command::Pki(pki) = Line::try_parse_from(words.split(' ')).map_err(|error| error.to_string())?.what;
-        let context =
-            Context { socket: None, config: None, output: Output::Json, screen: plain(100), out: Out::kept(&Arc::default()) };
+        let context = Context {
+            socket: None,
+            remote: Default::default(),
+            config: None,
+            output: Output::Json,
+            screen: plain(100),
+            out: Out::kept(&Arc::default()),
+        };
         pki.run(&context).map_err(|failure| {
             format!("{:?} {}", failure.code(), failure.text(Style::Plain)).replace(&folder.display().to_string(), "FOLDER")
         })

@@ -75,7 +75,7 @@ struct List {
     module: Option<String>,
     /// At most so many (100 where it is not said).
     #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    limit: Option<u32>,
 }
 
 /// Which advice an answer is for.

@@ -14,12 +14,15 @@ use serde::Serialize;
 /// Print the reference of everything a policy, or a test of one, can see, of the keys of files, and of metrics.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Examples:\n  embot reference                               as Markdown\n  embot reference --definitions > embot.d.rhai  for editors that know Rhai\n  embot reference --output json"
+    after_help = "Examples:\n  embot reference                               as Markdown\n  embot reference --definitions > embot.d.rhai  for editors that know Rhai\n  embot reference --output json\n  embot reference --openapi > embot.json        the API, for programs and their generators"
 )]
 pub struct Reference {
     /// In the form of a Rhai definition file, which editors complete and check names by.
     #[arg(long)]
     definitions: bool,
+    /// The API of a plane instead, as an OpenAPI document.
+    #[arg(long, conflicts_with = "definitions")]
+    openapi: bool,
 }
 
 /// The whole.
@@ -111,6 +114,9 @@ struct RefusedView {
 impl Reference {
     /// Prints it.
     pub fn run(self, context: &Context) -> Result<(), Failure> {
+        if self.openapi {
+            return context.print(&format!("{:#}\n", crate::api::openapi::document()));
+        }
         let view = view();
         if self.definitions && context.output == Output::Table {
             return context.print(&definitions(&view));

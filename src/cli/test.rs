@@ -269,7 +269,14 @@ fn test_calm() { assert_eq(it().actions(), []); }
         });
         let line = Line::parse_from(std::iter::once("test".to_owned()).chain(words));
         let kept = Arc::new(Mutex::new(Vec::new()));
-        let context = Context { socket: None, config: None, output, screen: plain(100), out: Out::kept(&kept) };
+        let context = Context {
+            socket: None,
+            remote: Default::default(),
+            config: None,
+            output,
+            screen: plain(100),
+            out: Out::kept(&kept),
+        };
         let (code, more) = match line.test.run(&context) {
             Ok(()) => (0, String::new()),
             Err(Failure::Said(code)) => (code, String::new()),

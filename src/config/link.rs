@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// What `link` may contain.
 pub(super) const LINK: Shape = Shape::Keys(&[
-    Key::optional("listen", Shape::Text).like("\"0.0.0.0:7400\""),
+    Key::optional("listen", Shape::Text).like("\"0.0.0.0:7401\""),
     Key::required("certificate", Shape::Text).like("tls/plane.crt"),
     Key::required("key", Shape::Text).like("tls/plane.key"),
     Key::required("ca", Shape::Text).like("tls/ca.crt"),
@@ -18,7 +18,7 @@ pub(super) const LINK: Shape = Shape::Keys(&[
 /// What `peers` may contain.
 pub(super) const PEERS: Shape = Shape::List(&Shape::Keys(&[
     Key::required("name", Shape::Name).like("site-b"),
-    Key::optional("address", Shape::Text).like("\"b.example:7400\""),
+    Key::optional("address", Shape::Text).like("\"b.example:7401\""),
     Key::optional("allow", Shape::List(&Shape::OneOf(&["send", "receive"]))).like("[send, receive]"),
     Key::optional(
         "limits",
@@ -47,7 +47,7 @@ impl Config {
     pub(super) fn check_link(&self, check: &mut Check<'_>) {
         if let Some(link) = &self.link {
             let listens = link.listen.as_deref().is_none_or(has_port);
-            check.must(listens, &["link", "listen"], "is not an address with a port", "write for example `0.0.0.0:7400`");
+            check.must(listens, &["link", "listen"], "is not an address with a port", "write for example `0.0.0.0:7401`");
             let files = [("certificate", &link.certificate), ("key", &link.key), ("ca", &link.ca)];
             for (key, path) in files.into_iter().chain(link.crl.as_ref().map(|path| ("crl", path))) {
                 let hint = "write the path of the file; `embot pki issue` makes all four";
@@ -57,7 +57,7 @@ impl Config {
             check.must(named, &["plane"], "cannot stand in a certificate", "choose a name of 1 to 64 letters and digits");
         } else if !self.peers.is_empty() {
             let error = check.document.error(&["peers"], "there are peers, and no `link` to reach them by");
-            let hint = "add `link: { listen: \"0.0.0.0:7400\", certificate: tls/plane.crt, key: tls/plane.key, ca: tls/ca.crt, \
+            let hint = "add `link: { listen: \"0.0.0.0:7401\", certificate: tls/plane.crt, key: tls/plane.key, ca: tls/ca.crt, \
                         crl: tls/crl.pem }`; `embot pki issue` makes the files";
             check.found.push(error.with_hint(hint));
         }
@@ -72,7 +72,7 @@ impl Config {
             check.must(!peer.allow.is_empty(), &at("allow"), "allows nothing", "write `send`, `receive` or both");
             match &peer.address {
                 Some(address) => {
-                    let hint = "write for example `b.example:7400`";
+                    let hint = "write for example `b.example:7401`";
                     check.must(has_port(address), &at("address"), "is not an address with a port", hint);
                 }
                 None => {
@@ -95,7 +95,7 @@ impl Config {
 }
 
 /// A host and a port, which is a number.
-fn has_port(address: &str) -> bool {
+pub(super) fn has_port(address: &str) -> bool {
     let parts = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
     parts.is_some_and(|(_, port)| port.parse::<u16>().is_ok())
 }
@@ -106,7 +106,7 @@ mod tests {
     use crate::error::Diagnostic;
     use crate::migration::link::PeerLimits;
 
-    const LINK: &str = "link: { listen: '0.0.0.0:7400', certificate: tls/a.crt, key: tls/a.key, ca: /ca.crt }\n";
+    const LINK: &str = "link: { listen: '0.0.0.0:7401', certificate: tls/a.crt, key: tls/a.key, ca: /ca.crt }\n";
 
     fn read(rest: &str) -> Result<Config, Vec<Diagnostic>> {
         Config::read("plane.yaml", &format!("plane: home\nfleet: demo\n{rest}"), Path::new("/etc/embot"))
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_allowed_both_ways_unless_something_else_is_said() {
-        let config = read(&format!("{LINK}peers: [{{ name: site-b, address: 'b:7400' }}]\n")).unwrap();
+        let config = read(&format!("{LINK}peers: [{{ name: site-b, address: 'b:7401' }}]\n")).unwrap();
         let settings = config.link_settings().unwrap();
         assert_eq!(settings.paths.key, Path::new("/etc/embot/tls/a.key"));
         assert_eq!(settings.paths.ca, Path::new("/ca.crt"));
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn complaints_about_the_link_name_their_place() {
         let texts = [
-            "peers: [{ name: site-b, address: 'b:7400' }]\n".to_owned(),
+            "peers: [{ name: site-b, address: 'b:7401' }]\n".to_owned(),
             "link: { listen: here }\n".to_owned(),
             "link: { listen: here, certificate: a, key: '', ca: c }\n".to_owned(),
             "link: { certificate: a, key: b, ca: c }\npeers: [{ name: site-b, allow: [receive] }]\n".to_owned(),

@@ -91,6 +91,7 @@ impl Manager {
             Command::Disarm { cancel } => {
                 plain("disarm", format!("disarm the plane{}", if *cancel { " and cancel what runs" } else { "" }))
             }
+            Command::Adjust { settings } => plain("adjust", format!("the configuration, read again: {settings}")),
             Command::Arm => plain("arm", "arm the plane".to_owned()),
             Command::Approve { action, reason } => settled("approve", *action, reason.as_ref()),
             Command::Reject { action, reason, .. } => settled("reject", *action, reason.as_ref()),

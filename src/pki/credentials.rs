@@ -1,15 +1,14 @@
 //! What a plane shows of itself and whom it trusts, read from files that may change while it runs.
 
 use super::certificate::{Certificate, chain};
+use super::files::Stamp;
 use super::trust::{Purpose, Refused, Trust};
 use super::{PkiError, files};
 use crate::model::Timestamp;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::sign::CertifiedKey;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Where the files are.
@@ -25,16 +24,10 @@ pub struct Paths {
     pub crl: Option<PathBuf>,
 }
 
-/// What tells one state of the files from another; equal where nothing has changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stamp(Vec<Option<(u64, i64, i64, u64)>>);
-
 impl Paths {
     /// The state of the files. Files that cannot be looked at count as a state of their own.
     pub fn stamp(&self) -> Stamp {
-        let all = [Some(&self.certificate), Some(&self.key), Some(&self.ca), self.crl.as_ref()];
-        let look = |path: &PathBuf| fs::metadata(path).ok().map(|of| (of.ino(), of.mtime(), of.mtime_nsec(), of.size()));
-        Stamp(all.into_iter().flatten().map(look).collect())
+        Stamp::of([&self.certificate, &self.key, &self.ca].into_iter().chain(&self.crl))
     }
 }
 
@@ -56,27 +49,13 @@ impl Credentials {
     /// error: this plane can still refuse others, and tell its admin.
     pub fn load(paths: &Paths, plane: &str, now: Timestamp) -> Result<Credentials, PkiError> {
         let wrong = |what: String| PkiError::Content { path: paths.certificate.clone(), what };
-        let certificates = chain(&paths.certificate)?;
+        let key = certified_key(&paths.certificate, &paths.key)?;
+        let certificates = key.cert.clone();
         let own = Certificate::read(&certificates[0]).map_err(wrong)?;
         if own.plane.as_deref() != Some(plane) {
             let found = own.plane.as_deref().map_or("no plane".to_owned(), |found| format!("plane {found}"));
             return Err(wrong(format!("names {found}, and this is plane {plane}: `embot pki issue {plane}` makes one for it")));
         }
-        let text = files::read_private(&paths.key)?;
-        let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| PkiError::Content {
-            path: paths.key.clone(),
-            what: format!("not a private key in PEM form: {error:?}"),
-        })?;
-        let key =
-            CertifiedKey::from_der(certificates.clone(), key, &rustls::crypto::ring::default_provider()).map_err(|error| {
-                match error {
-                    rustls::Error::InconsistentKeys(_) => wrong(format!(
-                        "does not belong to the key {}; copy both from where they were issued",
-                        paths.key.display()
-                    )),
-                    error => PkiError::Using(error),
-                }
-            })?;
         let trust = Trust::load(&paths.ca, paths.crl.as_deref())?;
         let both = [Purpose::Client, Purpose::Server];
         let checks = both.map(|purpose| trust.verify(&certificates[0], &certificates[1..], purpose, now).err());
@@ -89,4 +68,21 @@ impl Credentials {
         }
         Ok(Credentials { own, key: Arc::new(key), trust: Arc::new(trust), doubt })
     }
+}
+
+/// A certificate (with those between it and its authority, if any), and the key that belongs to it, as TLS uses them.
+pub(super) fn certified_key(certificate: &Path, key: &Path) -> Result<CertifiedKey, PkiError> {
+    let certificates = chain(certificate)?;
+    let text = files::read_private(key)?;
+    let private = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| PkiError::Content {
+        path: key.to_owned(),
+        what: format!("not a private key in PEM form: {error:?}"),
+    })?;
+    CertifiedKey::from_der(certificates, private, &rustls::crypto::ring::default_provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => PkiError::Content {
+            path: certificate.to_owned(),
+            what: format!("does not belong to the key {}; copy both from where they were issued", key.display()),
+        },
+        error => PkiError::Using(error),
+    })
 }

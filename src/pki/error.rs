@@ -32,8 +32,8 @@ pub enum PkiError {
         /// What is wrong.
         what: String,
     },
-    /// A key that others may read.
-    #[error("{} may be read by everybody (mode {mode:03o}); a private key must not: `chmod 600 {}`", .path.display(), .path.display())]
+    /// A secret that others may read.
+    #[error("{} may be read by everybody (mode {mode:03o}); a secret must not: `chmod 600 {}`", .path.display(), .path.display())]
     Exposed {
         /// Which.
         path: PathBuf,

@@ -3,13 +3,25 @@
 use super::PkiError;
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Only the owner.
-pub(super) const PRIVATE: u32 = 0o600;
+pub(crate) const PRIVATE: u32 = 0o600;
 /// Everybody may read.
 pub(super) const PUBLIC: u32 = 0o644;
+
+/// What tells one state of files from another; equal where nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp(Vec<Option<(u64, i64, i64, u64)>>);
+
+impl Stamp {
+    /// The state of these files. Files that cannot be looked at count as a state of their own.
+    pub(crate) fn of<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Stamp {
+        let look = |path: &PathBuf| fs::metadata(path).ok().map(|of| (of.ino(), of.mtime(), of.mtime_nsec(), of.size()));
+        Stamp(paths.into_iter().map(look).collect())
+    }
+}
 
 pub(super) fn refused(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> PkiError {
     let path = path.to_owned();
@@ -32,7 +44,7 @@ pub(super) fn write_new(path: &Path, mode: u32, content: &[u8], hint: &'static s
 }
 
 /// Puts a file in the place of another; readers see the old or the new one, never a part.
-pub(super) fn replace(path: &Path, mode: u32, content: &[u8]) -> Result<(), PkiError> {
+pub(crate) fn replace(path: &Path, mode: u32, content: &[u8]) -> Result<(), PkiError> {
     let beside = beside(path, "new");
     // Left by a process that was killed while it wrote.
     fs::remove_file(&beside).ok();
@@ -53,8 +65,8 @@ pub(super) fn read(path: &Path) -> Result<String, PkiError> {
     fs::read_to_string(path).map_err(refused("read", path))
 }
 
-/// Reads a private key's text, unless everybody may.
-pub(super) fn read_private(path: &Path) -> Result<String, PkiError> {
+/// Reads a secret's text, unless everybody may.
+pub(crate) fn read_private(path: &Path) -> Result<String, PkiError> {
     let mode = fs::metadata(path).map_err(refused("read", path))?.permissions().mode() & 0o777;
     if mode & 0o007 != 0 {
         return Err(PkiError::Exposed { path: path.to_owned(), mode });

@@ -12,6 +12,7 @@
 //! * Both sides check the same way ([`Trust::verify`]): signed by a trusted authority, in time, not revoked, made for the
 //!   purpose, and naming exactly one plane.
 //! * A private key is written with mode 0600, never overwritten, and not used where others may read it.
+//! * Of the API only the server shows a certificate, which clients check by the name they dial ([`https`]).
 //! * An outdated list of revoked certificates goes on to be used, with a warning: the alternative would cut all planes off at
 //!   once, on a day nobody chose.
 
@@ -19,7 +20,8 @@ pub mod authority;
 pub mod certificate;
 pub mod credentials;
 pub mod error;
-mod files;
+pub(crate) mod files;
+pub mod https;
 pub mod index;
 pub mod trust;
 

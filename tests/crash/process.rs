@@ -27,9 +27,14 @@ impl Process {
         Process(child.expect("embot starts"))
     }
 
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
-        let id = Pid::from_raw(self.0.id().cast_signed());
+        let id = Pid::from_raw(self.id().cast_signed());
         kill(id, signal).expect("the process is there");
     }
 

@@ -135,6 +135,9 @@ pub(super) async fn count(State(api): State<Api>, request: Request, next: Next) 
     response
 }
 
+/// Where the figures are.
+pub(super) const PATH: &str = "/metrics";
+
 pub(super) async fn get_text(State(api): State<Api>) -> Result<Response, ApiError> {
     text(&api.handle, &api.doors).await
 }
@@ -160,5 +163,5 @@ pub async fn serve(listener: TcpListener, handle: Handle, doors: Doors) -> std::
         async move { text(&handle, &doors).await }
     };
     let absent = async || ApiError::not_found("only /metrics is here").with_hint("the API is on the plane's socket");
-    axum::serve(listener, Router::new().route("/metrics", get(scrape)).fallback(absent)).await
+    axum::serve(listener, Router::new().route(PATH, get(scrape)).fallback(absent)).await
 }

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// Would this plane take a package? Says why not, with exit code 1. What is in force there is not looked at.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Examples:\n  embot module verify cool-1.0.0.embotpkg                      by the `trust` of plane.yaml\n  embot module verify cool-1.0.0.embotpkg --key ed25519:8a88…  was it signed by this key?\n  embot module verify cool-1.0.0.embotpkg --plane site-b       would its audience let it in there?\n\nExit codes: 0 it would be taken, 1 it would be refused, 2 it cannot be read."
+    after_help = "Examples:\n  embot module verify cool-1.0.0.embotpkg                      by the `trust` of plane.yaml\n  embot module verify cool-1.0.0.embotpkg --key ed25519:8a88…  was it signed by this key?\n  embot module verify cool-1.0.0.embotpkg --for site-b         would its audience let it in there?\n\nExit codes: 0 it would be taken, 1 it would be refused, 2 it cannot be read."
 )]
 pub struct Verify {
     /// The package.
@@ -21,7 +21,7 @@ pub struct Verify {
     #[arg(long, value_name = "KEY")]
     key: Option<PublicKey>,
     /// For this plane, in place of the configuration's.
-    #[arg(long, value_name = "PLANE")]
+    #[arg(long = "for", value_name = "PLANE")]
     plane: Option<String>,
 }
 

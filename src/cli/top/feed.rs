@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 const MINUTES: Span = Span::minutes(5);
 
 /// So many of the latest decisions of each sort are shown at the start.
-const LATEST: usize = 100;
+const LATEST: u32 = 100;
 
 /// A failure in one line.
 pub fn said(failure: &Failure) -> String {

@@ -127,7 +127,7 @@ impl<T> Default for Window<T> {
 impl<T> Window<T> {
     /// The place of the first row.
     pub fn first(&self) -> usize {
-        self.filter.skip.unwrap_or(0)
+        self.filter.skip.unwrap_or(0) as usize
     }
 
     /// The row at a place of the whole list, where it is known.
@@ -137,7 +137,7 @@ impl<T> Window<T> {
 
     /// Is this the end of the list?
     pub fn is_last(&self) -> bool {
-        self.filter.limit.is_none_or(|limit| self.rows.len() < limit)
+        self.filter.limit.is_none_or(|limit| self.rows.len() < limit as usize)
     }
 
     /// Are these rows of such a list known?
@@ -339,7 +339,7 @@ impl State {
             // What a page covers is not in sight.
             let room = layout.room(pane).filter(|_| self.pages.is_empty())?.max(1);
             let skip = self.cursor(pane).top.saturating_sub(room);
-            let (skip, limit) = (Some(skip), Some(3 * room));
+            let (skip, limit) = (u32::try_from(skip).ok(), u32::try_from(3 * room).ok());
             Some(ElementFilter { kind: Some(kind), name: pattern(self.filter(pane)), sort: Some(sort), skip, limit })
         };
         let shown = |pane: Pane| layout.room(pane).is_some();

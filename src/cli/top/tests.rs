@@ -90,6 +90,7 @@ impl Fleet {
             open: 1,
             violations: Vec::new(),
             figures,
+            store: None,
         }
     }
 

@@ -24,6 +24,12 @@ impl Rate {
         self.left < 1_000
     }
 
+    /// Has nothing been taken of late?
+    pub fn is_full(&mut self, now: Timestamp) -> bool {
+        self.take(0, now);
+        self.left >= i128::from(self.per_s) * 1_000
+    }
+
     /// Takes an amount, and says how long to wait before the next. What is larger than the bucket is taken on credit.
     pub fn take(&mut self, amount: u64, now: Timestamp) -> Span {
         let full = i128::from(self.per_s) * 1_000;
