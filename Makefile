@@ -42,7 +42,7 @@ run: setup ## two planes on a simulated fleet: watch policies act, and guests go
 test: setup ## everything that needs no real guests
 	cargo fmt --check
 	cargo clippy --all-targets --quiet -- -D warnings
-	cargo test --quiet --lib --test check --test crash --test handover --test house --test operate --test sandbox --test security --test shipped --test simulate
+	cargo test --quiet --lib --test api --test check --test crash --test handover --test house --test operate --test sandbox --test security --test shipped --test simulate --test top
 	cargo test --quiet --test explorer -- --nocapture
 	cargo test --quiet --test hypervisor -- --skip libvirt
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet

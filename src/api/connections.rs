@@ -25,6 +25,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::socket::{setsockopt, sockopt};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -52,6 +53,8 @@ const HEAD: Duration = Duration::from_secs(15);
 const STALL: Duration = Duration::from_secs(30);
 /// What is read ahead, and what waits to be taken: of each connection at the most.
 const BUFFER_BYTES: usize = 64 * 1024;
+/// What the kernel keeps of an answer for a client on the network that does not take it (it counts as much again for itself).
+const KERNEL_BYTES: usize = 128 * 1024;
 /// After a failure to accept, others must end first.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -97,6 +100,8 @@ impl Server {
         let Some(seat) = self.seats.take(Some(address)) else { return };
         // Without it, small messages may wait for each other; nothing else depends on it.
         stream.set_nodelay(true).ok();
+        // Else the kernel keeps some MiB for each client that does not read, and it is long before that shows.
+        setsockopt(&stream, sockopt::SndBuf, &KERNEL_BYTES).ok();
         match tokio::time::timeout(HANDSHAKE, network.acceptor.accept(patient(stream))).await {
             Ok(Ok(stream)) => self.converse(stream, Origin::Network(address), &seat).await,
             // Scanners and clients that hang up; those who mean it are told by their own side.
