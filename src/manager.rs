@@ -175,7 +175,7 @@ impl Manager {
         let mut row = recovered.plane;
         let restoration = restored::Restoration::new(recovered.restored, std::mem::take(&mut recovered.unconfirmed));
         if restoration.is_fresh() {
-            restored::unused_numbers(&mut row);
+            restored::unused_numbers(&mut row, recovered.last_now);
         }
         for vm in recovered.vms.into_values() {
             world.put_vm(vm);

@@ -17,6 +17,8 @@ use utoipa::ToSchema;
 
 /// Entries that are shown unless more are asked for.
 const USUAL: u32 = 100;
+/// More are not shown at once; the export has all.
+const MOST: u32 = 10_000;
 
 /// Which entries are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -31,8 +33,9 @@ pub struct AuditQuery {
     /// About this element: a guest's or host's name, or `vm:UUID`, `host:NAME`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub element: Option<String>,
-    /// At most so many, the newest; 100 unless told.
+    /// At most so many, the newest; 100 unless told, never more than 10,000.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 4_294_967_295_usize)]
     pub limit: Option<u32>,
 }
 
@@ -108,7 +111,7 @@ pub(super) async fn get_list(
         Some(name) => Some(api.ask(move |manager| find_element(&manager.world(), &name)).await??.to_string()),
         None => None,
     };
-    let filter = AuditFilter { since, by: query.by, element, limit: query.limit.unwrap_or(USUAL) as usize };
+    let filter = AuditFilter { since, by: query.by, element, limit: query.limit.unwrap_or(USUAL).min(MOST) as usize };
     let audit = api.doors.journal.audit();
     let found = tokio::task::spawn_blocking(move || audit.find(&filter)).await;
     let found = found.map_err(|_| ApiError::unavailable("the audit cannot be read"))?.map_err(|error| unread(&error))?;

@@ -2,7 +2,7 @@
 //!
 //! | limit | value | what happens beyond |
 //! |---|---|---|
-//! | connections, of all and from one address | [`CONNECTIONS`], [`PER_ADDRESS`] | a few more are told so (503); still more are closed |
+//! | connections, by the socket or from the network, and from one address | [`CONNECTIONS`], [`PER_ADDRESS`] | a few more are told so (503); still more are closed |
 //! | the TLS handshake | [`HANDSHAKE`] | closed |
 //! | until the head of a request is there, also between two requests | [`HEAD`] | closed |
 //! | the body of a request | [`super::request::BODY_TIME`], [`super::request::BODY_LIMIT_BYTES`] | 408, 413 |

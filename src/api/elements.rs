@@ -166,9 +166,11 @@ pub struct ElementFilter {
     pub sort: Option<Sort>,
     /// Without so many of the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 4_294_967_295_usize)]
     pub skip: Option<u32>,
     /// At most so many; all where it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 4_294_967_295_usize)]
     pub limit: Option<u32>,
 }
 

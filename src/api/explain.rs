@@ -91,6 +91,8 @@ pub struct Prospect {
     pub carried_out: bool,
     /// As what, in words; where not, why not.
     pub text: String,
+    /// What the planner would weigh, as things are now.
+    pub weighed: Vec<String>,
 }
 
 /// Why a proposal was refused.
@@ -160,8 +162,12 @@ pub fn explain(manager: &Manager, id: ActionId, recent: &[RecordView]) -> Result
     let module = proposal.embot.as_ref().map(|embot| &*embot.module);
     let view = ActionView::new(action, &world);
     let prospect = |action| match manager.if_approved(action, &"an admin".into()) {
-        Ok(action) => Prospect { carried_out: true, text: ActionView::new(&action, &world).what },
-        Err(reason) => Prospect { carried_out: false, text: reason },
+        Ok(action) => {
+            let weighed = action.weighed.iter().filter_map(|line| line.strip_prefix("when approved: "));
+            let weighed = weighed.map(ToOwned::to_owned).collect();
+            Prospect { carried_out: true, text: ActionView::new(&action, &world).what, weighed }
+        }
+        Err(reason) => Prospect { carried_out: false, text: reason, weighed: Vec::new() },
     };
     Ok(Explanation {
         if_approved: Some(action).filter(|action| matches!(action.state, ActionState::Advised { .. })).map(prospect),

@@ -87,6 +87,9 @@ pub enum TokenError {
     /// The file.
     #[error(transparent)]
     File(#[from] TokensError),
+    /// The file was changed by somebody else, and cannot be read.
+    #[error("the file of tokens was changed and cannot be read, so that nothing is written to it: {0}")]
+    Unread(String),
     /// The file cannot be written.
     #[error(transparent)]
     Write(#[from] PkiError),
@@ -96,6 +99,8 @@ pub enum TokenError {
 struct Known {
     stamp: FileStamp,
     tokens: Vec<Token>,
+    /// Why the file as it is now could not be read; what was known before stays in force.
+    unread: Option<String>,
 }
 
 /// The tokens of a plane.
@@ -117,7 +122,7 @@ impl Tokens {
         let path = path.to_owned();
         let stamp = FileStamp::of([&path]);
         let tokens = file::read(&path)?;
-        Ok(Tokens { path, clock, known: Mutex::new(Known { stamp, tokens }) })
+        Ok(Tokens { path, clock, known: Mutex::new(Known { stamp, tokens, unread: None }) })
     }
 
     /// Whose token is it?
@@ -201,8 +206,12 @@ impl Tokens {
     }
 
     fn write(&self, known: &mut Known, tokens: Vec<Token>) -> Result<(), TokenError> {
+        // What somebody else has written there must not be lost.
+        if let Some(why) = &known.unread {
+            return Err(TokenError::Unread(why.clone()));
+        }
         file::write(&self.path, &tokens)?;
-        *known = Known { stamp: FileStamp::of([&self.path]), tokens };
+        *known = Known { stamp: FileStamp::of([&self.path]), tokens, unread: None };
         Ok(())
     }
 
@@ -215,9 +224,12 @@ impl Tokens {
             match file::read(&self.path) {
                 Ok(tokens) => {
                     tracing::info!(tokens = tokens.len(), "tokens read again");
-                    known.tokens = tokens;
+                    (known.tokens, known.unread) = (tokens, None);
                 }
-                Err(error) => tracing::error!("the tokens have changed, and the old ones stay in force: {error}"),
+                Err(error) => {
+                    tracing::error!("the tokens have changed, and the old ones stay in force: {error}");
+                    known.unread = Some(error.to_string());
+                }
             }
         }
         known

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    after_help = "Examples:\n  embot backup /backup/plane.backup             while the plane runs, and checked when it is made\n  embot backup verify /backup/plane.backup\n  embot backup restore /backup/plane.backup --config plane.yaml\n\nA backup holds everything: state, policies and what they remember, the journal, the audit. It is of one moment; the plane goes on\nmeanwhile. After a restore all guests are only observed until their own marks say that they are still this plane's."
+    after_help = "Examples:\n  embot backup /backup/plane.backup             while the plane runs, and checked when it is made\n  embot backup verify /backup/plane.backup\n  embot backup restore /backup/plane.backup --config plane.yaml\n\nA backup holds what the store holds: state, policies and what they remember, the journal, the audit; not the configuration, the\nmodules' files, keys and tokens. It is of one moment; the plane goes on meanwhile. After a restore all guests are only observed until their own marks say that they are still this plane's."
 )]
 pub struct Backup {
     /// The file to write.

@@ -111,7 +111,8 @@ pub fn render(explanation: &Explanation, screen: &Screen) -> String {
     rows.push(("mode", mode(explanation)));
     if let Some(prospect) = &explanation.if_approved {
         let would = if prospect.carried_out { "would be carried out" } else { "would be refused" };
-        rows.push(("approved", format!("{would} now: {}", prospect.text)));
+        let weighed: String = prospect.weighed.iter().map(|line| format!("\n{line}")).collect();
+        rows.push(("now", format!("approved now it {would}: {}{weighed}", prospect.text)));
     }
     let mut result: Vec<String> = Vec::new();
     let start = explanation.timeline.first().map(|first| first.at);

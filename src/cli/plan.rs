@@ -200,7 +200,10 @@ pub fn action_table(actions: &[ActionView], screen: &Screen) -> String {
     let mut lines = table.lines();
     let mut text: String = lines.next().map(|heading| format!("{heading}\n")).unwrap_or_default();
     for (line, action) in lines.zip(actions) {
-        let expires = action.expires_at.map(|at| format!("\nexpires {}", screen.time(at))).unwrap_or_default();
+        let expires = action
+            .expires_at
+            .map(|at| format!("\nexpires after {}", at.0.since(action.state_at.0).rounded()))
+            .unwrap_or_default();
         let ended = action.state_reason.as_ref().map(|reason| format!("\n{}: {reason}", action.state)).unwrap_or_default();
         let why = format!("because {} ({}){expires}{ended}", action.reason, action.by);
         text += &format!("{line}\n{}", indented(&why, screen));

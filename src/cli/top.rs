@@ -5,8 +5,8 @@
 //! feed (looks, live records) --+-> update -> state -> draw -> terminal
 //!                                    +-> effects: looks, commands -> feed
 //! ```
-//! [`state`], [`update`], [`keys`], [`rows`], [`page`] and [`draw`] are pure: tests press keys, hand in what the daemon would
-//! say, and see what people see. Only [`feed`] speaks to the daemon, only [`terminal`] touches the terminal and the clock.
+//! `state`, `update`, `keys`, `rows`, `page` and `draw` are pure: tests press keys, hand in what the daemon would
+//! say, and see what people see. Only `feed` speaks to the daemon, only `terminal` touches the terminal and the clock.
 
 mod cursor;
 mod draw;

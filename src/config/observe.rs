@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// What `metrics` may contain.
-pub(super) const METRICS: Shape = Shape::Keys(&[Key::optional("listen", Shape::Text).like("\"127.0.0.1:7402\"")]);
+pub(super) const METRICS: Shape = Shape::Keys(&[Key::optional("listen", Shape::Text).like("\"127.0.0.1:7410\"")]);
 
 /// What `traces` may contain.
 pub(super) const TRACES: Shape = Shape::Keys(&[Key::required("endpoint", Shape::Text).like("\"http://127.0.0.1:4318\"")]);
@@ -22,7 +22,7 @@ pub struct MetricsConfig {
 
 impl Default for MetricsConfig {
     fn default() -> MetricsConfig {
-        MetricsConfig { listen: "127.0.0.1:7402".into() }
+        MetricsConfig { listen: "127.0.0.1:7410".into() }
     }
 }
 
@@ -48,7 +48,7 @@ impl TracesConfig {
 impl Config {
     pub(super) fn check_observe(&self, check: &mut Check<'_>) {
         if let Some(metrics) = &self.metrics {
-            let hint = "write a numeric address and a port, for example `127.0.0.1:7402`, or `0.0.0.0:7402` for all who reach this machine";
+            let hint = "write a numeric address and a port, for example `127.0.0.1:7410`, or `0.0.0.0:7410` for all who reach this machine";
             let address = metrics.listen.parse::<SocketAddr>();
             check.must(address.is_ok(), &["metrics", "listen"], "is not an address with a port", hint);
         }
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn figures_stay_on_this_machine_unless_something_else_is_said() {
         assert_eq!(read("").unwrap().metrics, None);
-        assert_eq!(&*read("metrics: {}\n").unwrap().metrics.unwrap().listen, "127.0.0.1:7402");
+        assert_eq!(&*read("metrics: {}\n").unwrap().metrics.unwrap().listen, "127.0.0.1:7410");
         assert_eq!(&*read("metrics: { listen: '[::]:9' }\n").unwrap().metrics.unwrap().listen, "[::]:9");
         let traces = read("traces: { endpoint: 'http://collector.example:4318/' }\n").unwrap().traces.unwrap();
         assert_eq!(traces.authority(), Some("collector.example:4318"));
@@ -84,7 +84,7 @@ mod tests {
     fn complaints_about_figures_and_traces_name_their_place() {
         for (text, place) in [
             ("metrics: { listen: here }\n", "`metrics.listen` is not an address"),
-            ("metrics: { port: 7402 }\n", "port"),
+            ("metrics: { port: 7410 }\n", "port"),
             ("traces: {}\n", "endpoint"),
             ("traces: { endpoint: 'https://collector:4318' }\n", "`traces.endpoint` is not an address"),
             ("traces: { endpoint: 'http://collector:4318/v1/traces' }\n", "`traces.endpoint` is not an address"),

@@ -1,6 +1,6 @@
 //! What the plane itself has to tell admins: notices of the manager, and embots that were suspended.
 
-use crate::effectors::{Notification, Notifier};
+use crate::effectors::{Notification, Notifiers};
 use crate::manager::Handle;
 use crate::model::{Batch, Level, Record};
 use std::io;
@@ -8,12 +8,12 @@ use std::sync::Arc;
 use tokio::sync::broadcast::error::RecvError;
 
 /// Passes on what becomes durable, until the manager has stopped.
-pub(super) fn pass_on(handle: &Handle, notifier: Arc<dyn Notifier>) -> io::Result<()> {
+pub(super) fn pass_on(handle: &Handle, notifiers: Arc<Notifiers>) -> io::Result<()> {
     let mut batches = handle.follow();
     let told = move || {
         loop {
             match batches.blocking_recv() {
-                Ok(batch) => tell(&batch, &*notifier),
+                Ok(batch) => tell(&batch, &notifiers),
                 Err(RecvError::Lagged(batches)) => {
                     tracing::warn!("{batches} batches passed too fast to tell admins of them; `embot events` has them")
                 }
@@ -24,7 +24,7 @@ pub(super) fn pass_on(handle: &Handle, notifier: Arc<dyn Notifier>) -> io::Resul
     std::thread::Builder::new().name("notices".into()).spawn(told).map(drop)
 }
 
-fn tell(batch: &Batch, notifier: &dyn Notifier) {
+fn tell(batch: &Batch, notifiers: &Notifiers) {
     for (index, record) in batch.records.iter().enumerate() {
         let (level, text, embot) = match record {
             Record::Notice { level, text } => (*level, text.clone(), None),
@@ -37,9 +37,6 @@ fn tell(batch: &Batch, notifier: &dyn Notifier) {
             _ => continue,
         };
         let key = format!("{}.{index}", batch.seq);
-        let notification = Notification { key, action: None, level, text: &text, embot };
-        if let Err(why) = notifier.notify(&notification) {
-            tracing::error!("an admin could not be told: {why}");
-        }
+        notifiers.announce(&Notification { key, action: None, level, text: &text, embot });
     }
 }

@@ -59,6 +59,16 @@ impl Notifiers {
     }
 }
 
+impl Notifiers {
+    /// Tells it without waiting for it to arrive; a channel that cannot deliver it says so in the log.
+    pub fn announce(&self, notification: &Notification<'_>) {
+        log(notification);
+        for answer in self.channels.iter().filter_map(|channel| channel.tell(notification)) {
+            answer.leave();
+        }
+    }
+}
+
 impl Notifier for Notifiers {
     fn notify(&self, notification: &Notification<'_>) -> Result<(), String> {
         log(notification);

@@ -7,7 +7,8 @@
 //! - ends what was under way: nothing is resumed, and no host is told to undo anything. Migrations to and from other planes are
 //!   forgotten. Peers who ask for them hear that there is no record, for which they have their own ways; only to a source that
 //!   asks whether it may have its guest back, the plane does not say yes, since it may have taken it after the backup.
-//! - begins all its numbers anew with the next million, so that none stands for two things, here or in a peer's memory.
+//! - begins all its numbers anew at the time of the restore, in milliseconds since 1970, so that none stands for two things, here
+//!   or in a peer's memory, however often and however late the same backup is restored. (No number rises faster than that.)
 
 use super::Manager;
 use crate::model::{
@@ -16,9 +17,6 @@ use crate::model::{
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Numbers after a restore begin with the next multiple of this.
-const NUMBERS: u64 = 1_000_000;
 
 /// What a manager knows of a restore.
 #[derive(Debug, Default)]
@@ -49,10 +47,11 @@ impl Restoration {
 }
 
 /// Numbers that nobody has seen.
-pub(super) fn unused_numbers(row: &mut PlaneRow) {
+pub(super) fn unused_numbers(row: &mut PlaneRow, now: Timestamp) {
+    let unused = u64::try_from(now.0).unwrap_or_default();
     let numbers = [&mut row.next_event, &mut row.next_action, &mut row.next_timer, &mut row.next_batch, &mut row.next_refusal];
     for number in numbers {
-        *number = number.next_multiple_of(NUMBERS) + 1;
+        *number = unused.max(*number + 1);
     }
 }
 

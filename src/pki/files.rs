@@ -13,12 +13,14 @@ pub(super) const PUBLIC: u32 = 0o644;
 
 /// What tells one state of files from another; equal where nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stamp(Vec<Option<(u64, i64, i64, u64)>>);
+pub struct Stamp(Vec<Option<(u64, [i64; 4], u64)>>);
 
 impl Stamp {
     /// The state of these files. Files that cannot be looked at count as a state of their own.
     pub(crate) fn of<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Stamp {
-        let look = |path: &PathBuf| fs::metadata(path).ok().map(|of| (of.ino(), of.mtime(), of.mtime_nsec(), of.size()));
+        // The second pair of times changes with the mode and the owner as well, which may have kept the file from being read.
+        let times = |of: &fs::Metadata| [of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec()];
+        let look = |path: &PathBuf| fs::metadata(path).ok().map(|of| (of.ino(), times(&of), of.size()));
         Stamp(paths.into_iter().map(look).collect())
     }
 }
@@ -49,7 +51,10 @@ pub(crate) fn replace(path: &Path, mode: u32, content: &[u8]) -> Result<(), PkiE
     // Left by a process that was killed while it wrote.
     fs::remove_file(&beside).ok();
     write_new(&beside, mode, content, "another process writes it")?;
-    fs::rename(&beside, path).map_err(refused("write", path))
+    fs::rename(&beside, path).map_err(refused("write", path))?;
+    // Only then it stays so, whatever happens to the machine.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(refused("write", path))
 }
 
 /// The path of a file next to another, with this at the end of its name.

@@ -410,6 +410,7 @@ impl Restore<'_> {
     }
 
     fn fill(&self, file: File, progress: &mut dyn FnMut(u64)) -> Result<BackupView, BackupError> {
+        self.hand_over(&file)?;
         let mut loaded = None;
         let opened = Store::prepare("made from the backup".into(), |builder| {
             let database = builder.create_file(file)?;
@@ -430,6 +431,20 @@ impl Restore<'_> {
         let everything = Retention { journal_bytes: u64::MAX, ended_actions: u64::MAX, ..Retention::default() };
         store.keeping(everything).commit(&[self.first_batch(&view.head, &recovered)])?;
         Ok(view)
+    }
+
+    /// The store belongs to whoever had the one before, else to whoever its folder belongs to: a daemon under a name of its own
+    /// could not open what root has made.
+    fn hand_over(&self, file: &File) -> Result<(), BackupError> {
+        use std::os::unix::fs::MetadataExt;
+        let refused = |source| StoreError::Io { store: self.store.display().to_string().into(), doing: Doing::Open, source };
+        let folder = self.store.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let owner = std::fs::metadata(self.store).or_else(|_| std::fs::metadata(folder)).map_err(refused)?;
+        let mine = file.metadata().map_err(refused)?;
+        if (mine.uid(), mine.gid()) != (owner.uid(), owner.gid()) && mine.uid() == 0 {
+            std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid())).map_err(refused)?;
+        }
+        Ok(())
     }
 
     /// What the restored store knows besides what the backup knew.

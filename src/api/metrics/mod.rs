@@ -19,7 +19,7 @@ use crate::manager::Handle;
 use crate::model::{Batch, Record, Timestamp};
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header;
+use axum::http::{Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -127,7 +127,9 @@ pub async fn observe(handle: Handle, metrics: Metrics, clock: Arc<dyn Clock>) {
 
 /// Counts requests by the route they took, which is one of few, not by the path they named.
 pub(super) async fn count(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let method = request.method().to_string();
+    // Methods are whatever a stranger writes; of those that are not ours none is remembered.
+    let ours = [Method::GET, Method::POST].into_iter().find(|method| method == request.method());
+    let method = ours.as_ref().map_or("other", Method::as_str).to_owned();
     let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let response = next.run(request).await;
     let method = if route == "none" { "other" } else { &method };

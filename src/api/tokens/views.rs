@@ -89,7 +89,7 @@ impl From<TokenError> for ApiError {
         match &error {
             TokenError::Name(_) | TokenError::Never => ApiError::senseless(error.to_string()),
             TokenError::None(_) => ApiError::not_found(error.to_string()),
-            TokenError::Taken(_) | TokenError::Many => ApiError::refused(error.to_string()),
+            TokenError::Taken(_) | TokenError::Many | TokenError::Unread(_) => ApiError::refused(error.to_string()),
             TokenError::Random | TokenError::File(_) | TokenError::Write(_) => {
                 ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
             }

@@ -8,7 +8,7 @@ use super::mail::{Mail, MailSettings};
 use super::webhook::{Webhook, WebhookSettings};
 use crate::clock::Clock;
 use crate::model::{ActionId, Level, Span, Timestamp};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendError, Sender, TrySendError, bounded};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::io;
@@ -19,6 +19,8 @@ use std::time::Duration;
 const WAITING: usize = 1_024;
 /// A delivery is tried again after these.
 const PAUSES: [Span; 2] = [Span::seconds(1), Span::seconds(5)];
+/// What was held back and could not be told is tried again after this.
+const AGAIN: Span = Span::seconds(10);
 /// Of those that were held back, so many are told word for word.
 const TOLD_IN_FULL: usize = 5;
 
@@ -119,6 +121,13 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Does not wait. What cannot even be handed over is told in the log.
+    pub fn leave(self) {
+        if let Err(why) = self.answer {
+            tracing::error!(channel = %self.channel, "an admin could not be told: {why}");
+        }
+    }
+
     /// Waits until it was delivered or held back; or says why it was not.
     pub fn wait(self) -> Result<(), String> {
         let named = |why: String| format!("channel {}: {why}", self.channel);
@@ -235,11 +244,16 @@ impl Keeper {
             };
             match post {
                 Ok(Post { message, answer }) => {
-                    // Who asked may have gone; the message counts all the same.
-                    drop(answer.send(self.take(message)));
+                    // Where nobody waits for the answer, it is told here.
+                    if let Err(SendError(Err(why))) = answer.send(self.take(message)) {
+                        tracing::error!(channel = %self.name, "an admin could not be told: {why}");
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => self.tell_held(),
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    // The plane stops: now or never.
+                    return self.tell_held();
+                }
             }
         }
     }
@@ -278,7 +292,7 @@ impl Keeper {
 
     /// Tells what was held back, in one message.
     fn tell_held(&mut self) {
-        let Some(held) = self.held.take() else { return };
+        let Some(held) = &self.held else { return };
         let mut text = format!(
             "{} notifications were held back, because channel {} carries at most {} per {}:",
             held.count, self.name, self.rate.messages, self.rate.per
@@ -292,8 +306,12 @@ impl Keeper {
         let key = format!("held-{}", held.last);
         let (plane, at) = (self.plane.clone(), held.since);
         let message = Message { plane, key, level: held.level, text, embot: None, action: None, at };
-        if let Err(why) = self.deliver(&message) {
-            tracing::error!(channel = %self.name, "what was held back could not be told: {why}");
+        match self.deliver(&message) {
+            Ok(()) => self.held = None,
+            Err(why) => {
+                tracing::error!(channel = %self.name, "what was held back could not be told yet: {why}");
+                self.clock.sleep(AGAIN);
+            }
         }
     }
 
