@@ -7,8 +7,8 @@
 //! - ends what was under way: nothing is resumed, and no host is told to undo anything. Migrations to and from other planes are
 //!   forgotten. Peers who ask for them hear that there is no record, for which they have their own ways; only to a source that
 //!   asks whether it may have its guest back, the plane does not say yes, since it may have taken it after the backup.
-//! - begins all its numbers anew at the time of the restore, in milliseconds since 1970, so that none stands for two things, here
-//!   or in a peer's memory, however often and however late the same backup is restored. (No number rises faster than that.)
+//! - begins all its numbers anew, far above those of the backup: at the time of the restore in milliseconds since 1970, so that none
+//!   stands for two things, here or in a peer's memory, however often and however late the same backup is restored.
 
 use super::Manager;
 use crate::model::{
@@ -46,12 +46,15 @@ impl Restoration {
     }
 }
 
+/// Where clocks are not to be relied on, at least the next multiple of this.
+const FAR: u64 = 1_000_000;
+
 /// Numbers that nobody has seen.
 pub(super) fn unused_numbers(row: &mut PlaneRow, now: Timestamp) {
     let unused = u64::try_from(now.0).unwrap_or_default();
     let numbers = [&mut row.next_event, &mut row.next_action, &mut row.next_timer, &mut row.next_batch, &mut row.next_refusal];
     for number in numbers {
-        *number = unused.max(*number + 1);
+        *number = unused.max(number.next_multiple_of(FAR) + 1);
     }
 }
 

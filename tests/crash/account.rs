@@ -399,6 +399,8 @@ fn agree(action: &Action, said: &[ActionUpdate], effects: &[Effect], has_moved: 
         {
             Ok(())
         }
+        // An admin wanted it ended while its manager was down, and by then it had failed by itself, for the reason that is told.
+        ([Outcome::Begun, Outcome::Failed { reason }], ActionUpdate::Cancelled(why)) if **why == **reason => Ok(()),
         // Refused, or withdrawn, before anything was done.
         ([], ActionUpdate::Failed(why)) if !why.contains("cannot tell what became of it") => Ok(()),
         ([], ActionUpdate::Cancelled(_)) => Ok(()),
