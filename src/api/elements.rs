@@ -175,7 +175,7 @@ pub struct ElementFilter {
 }
 
 /// An order of hosts among hosts, and of guests among guests. What is equal follows by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Sort {
     /// By name.

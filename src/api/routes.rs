@@ -105,7 +105,7 @@ const fn list<T: ToSchema>() -> Answer {
 pub(super) fn all() -> Vec<Route> {
     use Role::Admin;
     let follow = Answer::Text("text/event-stream");
-    let export = Answer::Text("application/x-ndjson");
+    let export = Answer::Text(journal::JSON_LINES);
     let chain = "Why an action was decided, and what became of it.";
     let mut all = vec![
         Route::get("/status", "The plane at a glance.", one::<status::StatusView>(), status::get),
@@ -165,7 +165,7 @@ pub(super) fn all() -> Vec<Route> {
         )
         .by::<audit::AuditQuery>(),
         Route::get("/audit/head", "The newest entry's number and hash.", one::<AuditHead>(), audit::get_head),
-        Route::get("/audit/export", "The audit, as JSON lines.", Answer::Text("application/x-ndjson"), audit::export),
+        Route::get("/audit/export", "The audit, as JSON lines.", Answer::Text(journal::JSON_LINES), audit::export),
         Route::get("/backup", "A backup of all the plane holds.", Answer::Text("application/octet-stream"), backup::get)
             .only(Admin),
         Route::get("/openapi.json", "This document.", Answer::Any, openapi::get),

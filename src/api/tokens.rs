@@ -17,11 +17,10 @@ pub use file::{Token, TokensError};
 use super::caller::{Caller, Role};
 use super::stamp::Stamp;
 use crate::clock::Clock;
-use crate::model::{Span, Timestamp};
+use crate::model::{ContentHash, Span, Timestamp, hex};
 use crate::pki::files::Stamp as FileStamp;
 use crate::pki::{PkiError, is_plane_name};
 use ring::rand::{SecureRandom, SystemRandom};
-use sha2::{Digest, Sha256};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -236,13 +235,9 @@ impl Tokens {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// What is kept of a secret. It is long and random, so that nothing more is needed.
 fn hash(secret: &str) -> String {
-    hex(&Sha256::digest(secret.as_bytes()))
+    ContentHash::of(secret.as_bytes()).to_string()
 }
 
 #[cfg(test)]

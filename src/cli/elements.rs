@@ -23,7 +23,7 @@ pub struct Elements {
     kind: Option<KindName>,
     /// Hosts and guests in this order; loads come the highest first.
     #[arg(long, value_enum)]
-    sort: Option<SortName>,
+    sort: Option<Sort>,
     /// Without so many of the first.
     #[arg(long, value_name = "COUNT")]
     skip: Option<u32>,
@@ -53,35 +53,6 @@ impl From<KindName> for crate::model::Kind {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum SortName {
-    /// By name.
-    Name,
-    /// What needs a look first.
-    State,
-    /// The highest use of CPU first.
-    Cpu,
-    /// The highest use of memory first.
-    Memory,
-    /// Guests by their host.
-    Host,
-    /// Hosts with the most guests first.
-    Guests,
-}
-
-impl From<SortName> for Sort {
-    fn from(sort: SortName) -> Sort {
-        match sort {
-            SortName::Name => Sort::Name,
-            SortName::State => Sort::State,
-            SortName::Cpu => Sort::Cpu,
-            SortName::Memory => Sort::Memory,
-            SortName::Host => Sort::Host,
-            SortName::Guests => Sort::Guests,
-        }
-    }
-}
-
 impl Elements {
     /// Asks and shows.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
@@ -94,7 +65,7 @@ impl Elements {
                 context.show(&detail, |screen| render_detail(&detail, screen))
             }
             name => {
-                let (sort, skip, limit) = (self.sort.map(Into::into), self.skip, self.limit);
+                let (sort, skip, limit) = (self.sort, self.skip, self.limit);
                 let filter = ElementFilter { kind: self.kind.map(Into::into), name, sort, skip, limit };
                 let found: Vec<ElementView> = client.find("/v1/elements", &filter).await?;
                 context.show(&found, |screen| render(&found, screen))

@@ -14,6 +14,11 @@ pub struct ContentHash(pub [u8; 32]);
 #[error("`{0}` is no SHA-256: that has 64 hexadecimal digits")]
 pub struct ContentHashError(String);
 
+/// Bytes as hexadecimal digits, two for each.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl ContentHash {
     /// The address of these bytes.
     pub fn of(bytes: &[u8]) -> ContentHash {
@@ -22,13 +27,13 @@ impl ContentHash {
 
     /// Its first 12 digits, for tables and messages.
     pub fn short(&self) -> String {
-        self.0[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.0[..6])
     }
 }
 
 impl fmt::Display for ContentHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 

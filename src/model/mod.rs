@@ -32,7 +32,7 @@ pub use audit::{AuditAnswer, AuditEntry, Restored, Unconfirmed};
 pub use command::{Command, ModuleTexts, Reply, Ticket};
 pub use element::{ElementId, EmbotId, HostId, Kind, Lookup, VmId};
 pub use event::{Event, EventBody, EventClass, EventKind};
-pub use hash::ContentHash;
+pub use hash::{ContentHash, hex};
 pub use host::{Abilities, Capacity, Host, HostLoad, Link, Maintenance};
 pub use input::{Bytes, Input, MigrationInput};
 pub use migration::{MigrationId, MigrationRow, Outcome, Phase, Reservation, Side, Staged, Tombstone};

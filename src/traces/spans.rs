@@ -1,6 +1,6 @@
 //! Committed batches into spans.
 
-use crate::model::{Action, ActionKind, ActionState, ActionUpdate, Batch, Event, EventKind, Proposal, Record, Timestamp};
+use crate::model::{Action, ActionKind, ActionState, ActionUpdate, Batch, Event, EventKind, Proposal, Record, Timestamp, hex};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,10 +54,6 @@ impl Span {
             },
         })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// An action under way.
