@@ -5,6 +5,8 @@
 //! fleet, configuration and seed writes the same journal, to the byte.
 
 pub mod planes;
+pub mod scenario;
+pub mod world;
 
 use crate::effectors::Catalog;
 use crate::hypervisor::EMBEDDED;
