@@ -8,4 +8,5 @@ mod modules;
 mod restart;
 mod restored;
 mod same;
+mod scenarios;
 mod walk;
