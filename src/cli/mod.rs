@@ -172,7 +172,7 @@ pub fn main() -> ExitCode {
             let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             let text = match context.output {
                 Output::Table => failure.text(if color { Style::Colour } else { Style::Plain }),
-                Output::Json => failure.json(),
+                Output::Json | Output::Html => failure.json(),
             };
             // Where even this cannot be written, only the exit code is left.
             let _ = std::io::stderr().write_all(text.as_bytes());
@@ -183,6 +183,9 @@ pub fn main() -> ExitCode {
 
 impl Command {
     fn run(self, context: &Context) -> Result<(), Failure> {
+        if context.output == Output::Html && !matches!(self, Command::Simulate(_)) {
+            return Err(Failure::wrong("only `embot simulate` writes pages").with_hint("choose `--output table` or `--output json`"));
+        }
         match self {
             Command::Init(init) => init.run(context),
             Command::Run(run) => run.run(context),

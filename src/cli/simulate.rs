@@ -2,7 +2,7 @@
 
 mod sweep;
 
-use super::context::Context;
+use super::context::{Context, Output};
 use super::failure::Failure;
 use super::progress::Progress;
 use super::screen::{Screen, Tone, percent};
@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::embot::Manifest;
 use crate::error::{Diagnostic, count};
 use crate::model::{Span, Value};
+use crate::simulate::report::html;
 use crate::simulate::scenario::{Deployment, Outcome, Run, Scenario, Variant};
 use crate::simulate::traces::Traces;
 use crate::simulate::world::Library;
@@ -26,7 +27,7 @@ use sweep::Sweep;
 /// Run scenarios in virtual time, without a daemon, and say what came of them.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Examples:\n  embot simulate scenarios/maintenance.yaml                     one scenario, as it is\n  embot simulate scenarios/*.yaml                               all of them; exit code 1 if an expectation is not met\n  embot simulate hot.yaml --module embots/relieve-hot-host.yaml --module embots/mine.yaml\n                                                                the same world under each module, side by side\n  embot simulate hot.yaml --sweep hot=0.7..0.95:0.05            one setting, several values; the best ones are marked\n  embot simulate hot.yaml --seed 8 --output json\n\nModules act in simulations, unless the scenario gives them another mode.\n\nExit codes: 0 done, 1 an expectation was not met, 2 nothing could be run."
+    after_help = "Examples:\n  embot simulate scenarios/maintenance.yaml                     one scenario, as it is\n  embot simulate scenarios/*.yaml                               all of them; exit code 1 if an expectation is not met\n  embot simulate hot.yaml --module embots/relieve-hot-host.yaml --module embots/mine.yaml\n                                                                the same world under each module, side by side\n  embot simulate hot.yaml --sweep hot=0.7..0.95:0.05            one setting, several values; the best ones are marked\n  embot simulate hot.yaml --seed 8 --output json\n  embot simulate planetlab --trace day/ --module relieve-hot-host --output html > report.html\n\nModules act in simulations, unless the scenario gives them another mode.\n\nExit codes: 0 done, 1 an expectation was not met, 2 nothing could be run."
 )]
 pub struct Simulate {
     /// Scenarios: files.
@@ -92,7 +93,10 @@ impl Simulate {
         let runs = self.all(&jobs, &library)?;
         let unmet: usize = runs.iter().map(|run| run.unmet.len()).sum();
         let report = Report { runs };
-        context.show(&report, |screen| shown(&report.runs, &texts, &self, screen))?;
+        match context.output {
+            Output::Html => context.print(&html(&report.runs))?,
+            _ => context.show(&report, |screen| shown(&report.runs, &texts, &self, screen))?,
+        }
         if unmet > 0 { Err(Failure::Said(1)) } else { Ok(()) }
     }
 

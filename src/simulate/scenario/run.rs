@@ -189,6 +189,7 @@ impl<'a> Run<'a> {
             step_us: if steps == 0 { 0.0 } else { seconds * 1e6 / steps as f64 },
             wall_s: 0.0,
             peak_rss_bytes: 0,
+            series: world.fleet().meter().map(|meter| meter.points().to_vec()).unwrap_or_default(),
             unmet: Vec::new(),
         }
     }
