@@ -308,6 +308,7 @@ impl Manager {
         self.expire_advice();
         self.withdraw_groundless();
         self.tell_of_advice();
+        self.tell_of_troubles();
         if self.is_settled() {
             self.adopt_unmarked();
             self.dispatch();
@@ -456,7 +457,6 @@ impl Manager {
                 self.retire(event.element);
             }
         }
-        self.tell_of_troubles();
         if !wanted.is_empty() {
             self.decide(wanted);
         }
@@ -490,12 +490,13 @@ impl Manager {
         self.figures.steps += 1;
         self.tally.step(&module.manifest.module, self.engine.take_time(), stepped.faults.len());
         self.planner.considered(&embot.id, event, stepped.proposals.iter().map(|proposal| &proposal.kind));
-        let (id, suspended, terms) = (embot.id.clone(), embot.suspended.is_some(), module.terms_for(&event.element));
-        if stepped.faults.is_empty() {
-            self.hear_silence(&id, event, &stepped.proposals);
-        }
-        if stepped.is_quiet() {
+        let is_heard = stepped.faults.is_empty() && self.waiting.is_said_by(&embot.id, event);
+        if stepped.is_quiet() && !is_heard {
             return Vec::new();
+        }
+        let (id, suspended, terms) = (embot.id.clone(), embot.suspended.is_some(), module.terms_for(&event.element));
+        if is_heard {
+            self.hear(&id, event, &stepped.proposals);
         }
         wanted.extend(stepped.proposals.into_iter().map(|proposal| (proposal, terms.clone())));
         for text in stepped.logs {

@@ -31,7 +31,7 @@ pub struct CrashedView {
     pub name: String,
     /// Where it is defined.
     pub host: String,
-    /// `crashed`, or `failed` where the hypervisor could not run it; `unknown` where nothing more is known.
+    /// `crashed`, or `failed` where the hypervisor could not run it.
     pub reason: String,
     /// Since when.
     pub since: Stamp,
@@ -116,7 +116,7 @@ pub fn crashed(world: &World) -> Vec<CrashedView> {
         vm: vm.id.to_string(),
         name: vm.name.to_string(),
         host: vm.host.to_string(),
-        reason: vm.reason.to_string(),
+        reason: if vm.reason == Reason::Failed { vm.reason } else { Reason::Crashed }.to_string(),
         since: vm.since.into(),
     };
     world.vms().filter(has_died).map(view).collect()

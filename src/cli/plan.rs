@@ -25,7 +25,7 @@ pub struct Plan {
 enum What {
     /// Show the plan (also without a word), or the actions in some state.
     #[command(
-        after_help = "Examples:\n  embot plan list\n  embot plan list --state advised --module relieve-hot-host\n  embot plan list --state failed --limit 10"
+        after_help = "Examples:\n  embot plan list\n  embot plan list --all                 what is over, too: done, rejected, withdrawn, ...\n  embot plan list --state advised --module relieve-hot-host\n  embot plan list --state failed --limit 10"
     )]
     List(List),
     /// Show all about an action, and what would come of it, were it approved now.
@@ -79,6 +79,9 @@ enum What {
 
 #[derive(Debug, Clone, clap::Args)]
 struct List {
+    /// All actions at hand, those that are over too, the newest first.
+    #[arg(long)]
+    all: bool,
     /// Only actions in this state, the newest first: advised, planned, started, done, failed, cancelled, rejected, expired, withdrawn.
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
@@ -112,8 +115,8 @@ impl Plan {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.client()?;
         match self.what {
-            Some(What::List(List { state, element, module, limit }))
-                if state.is_some() || element.is_some() || module.is_some() || limit.is_some() =>
+            Some(What::List(List { all, state, element, module, limit }))
+                if all || state.is_some() || element.is_some() || module.is_some() || limit.is_some() =>
             {
                 let filter = ActionFilter { state, element, module, limit };
                 let actions: Vec<ActionView> = client.find("/v1/actions", &filter).await?;
@@ -260,7 +263,7 @@ fn rejection_table(rejections: &[RejectionView], screen: &Screen) -> String {
         return "Nothing that was rejected is kept from being advised again.\n".to_owned();
     };
     let row = |one: &RejectionView| {
-        vec![one.action.to_string(), screen.time(one.until), one.module.clone(), format!("{} {}", one.verb, one.vm_name)]
+        vec![one.action.to_string(), screen.date(one.until), one.module.clone(), format!("{} {}", one.verb, one.vm_name)]
     };
     let columns = [("ACTION", Fit::Right), ("UNTIL", Fit::Keep), ("MODULE", Fit::Keep), ("NOT ADVISED", Fit::Cut)];
     let table = table(&columns, rejections.iter().map(row).collect(), screen);
@@ -268,7 +271,7 @@ fn rejection_table(rejections: &[RejectionView], screen: &Screen) -> String {
     let mut text: String = lines.next().map(|heading| format!("{heading}\n")).unwrap_or_default();
     for (line, one) in lines.zip(rejections) {
         let why = one.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        text += &format!("{line}\n{}", indented(&format!("rejected by {} at {}{why}", one.by, screen.time(one.at)), screen));
+        text += &format!("{line}\n{}", indented(&format!("rejected by {} at {}{why}", one.by, screen.date(one.at)), screen));
     }
     let hint = format!("`embot plan lift {}` lets its module advise the same again.", first.action);
     text += &screen.paint(Tone::Faint, &hint);

@@ -44,6 +44,13 @@ pub(super) struct Waiting {
     silent: BTreeMap<ActionId, Silent>,
 }
 
+impl Waiting {
+    /// Does a step of this embot on this event say what becomes of advice that waits?
+    pub(super) fn is_said_by(&self, embot: &EmbotId, event: &Event) -> bool {
+        event.body.class() == EventClass::Sample && self.on_samples.contains_key(embot)
+    }
+}
+
 impl Manager {
     /// The planner was told again what waits already.
     pub(super) fn refresh_advice(&mut self, told: Vec<(ActionId, Proposal)>) {
@@ -76,11 +83,8 @@ impl Manager {
         self.waiting.silent.retain(|id, _| open.get(id).is_some_and(is_advice));
     }
 
-    /// An embot took a step, and this is what it wants. Of the advice that waits: what does it say no more?
-    pub(super) fn hear_silence(&mut self, embot: &EmbotId, event: &Event, wanted: &[Proposal]) {
-        if event.body.class() != EventClass::Sample {
-            return;
-        }
+    /// An embot took a step on a sample, and this is what it wants. Of its advice that waits: what does it say no more?
+    pub(super) fn hear(&mut self, embot: &EmbotId, event: &Event, wanted: &[Proposal]) {
         let Some(ids) = self.waiting.on_samples.get(embot) else { return };
         let mut over = Vec::new();
         for id in ids {

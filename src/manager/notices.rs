@@ -1,18 +1,21 @@
 //! What the plane itself tells admins of its guests, hosts and advice, where nobody else does.
 //!
 //! - That advice waits: told when it has begun to, what comes together at once, and no more often than once in [`PACE`].
-//! - That a guest crashed, or a host stopped answering, and no module that acts takes care of it: told in the same turn, of each of
-//!   them no more often than once in [`PACE`].
+//! - That a guest crashed, or a host stopped answering, and no module that acts takes care of it: told at once but for what
+//!   comes with it, of each of them no more often than once in [`PACE`].
 //!
-//! A restart may tell once more what was told within the last [`PACE`]; nothing is lost by it.
+//! What was told is not kept over a restart: advice of the last [`PACE`] may be told once more, and a crash in the very moment of
+//! the daemon's end shows in `embot status` only.
 
 use super::Manager;
 use crate::error::count;
 use crate::model::{Action, ActionId, ActionState, ElementId, Event, EventBody, Level, Mode, Reason, Span, Timestamp, Verb};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Advice that comes within so long is told together.
+/// Advice that comes within so long is told together...
 const GATHER: Span = Span::seconds(30);
+/// ... and troubles: where a host dies, many guests do.
+const GATHER_TROUBLES: Span = Span::seconds(2);
 /// The next is told after so long.
 const PACE: Span = Span::minutes(15);
 /// So many are named; the rest is counted.
@@ -26,8 +29,11 @@ pub(super) struct Notices {
     /// When that is to be told.
     advice_due: Option<Timestamp>,
     advice_told: Option<Timestamp>,
-    /// Guests and hosts of this turn that nobody takes care of, each with what happened.
-    troubles: Vec<(ElementId, String)>,
+    /// Guests and hosts that nobody takes care of, each with what happened, by what people call them.
+    troubles: BTreeMap<String, (ElementId, String)>,
+    /// When they are to be told.
+    troubles_due: Option<Timestamp>,
+    /// Which of them were told of late.
     told: BTreeMap<ElementId, Timestamp>,
 }
 
@@ -50,7 +56,7 @@ impl Notices {
 
     /// When the next is to be told.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
-        self.advice_due
+        self.advice_due.into_iter().chain(self.troubles_due).min()
     }
 }
 
@@ -95,7 +101,9 @@ impl Manager {
         let element = &event.element;
         let is_told = self.notices.told.get(element).is_some_and(|at| *at + PACE > self.now);
         if !is_told && !self.is_cared_for(event) {
-            self.notices.troubles.push((element.clone(), happened));
+            let label = self.world.borrow().label(element);
+            self.notices.troubles.entry(label).or_insert_with(|| (element.clone(), happened));
+            self.notices.troubles_due.get_or_insert(self.now + GATHER_TROUBLES);
         }
     }
 
@@ -119,38 +127,33 @@ impl Manager {
         })
     }
 
-    /// Tells of the turn's troubles together: where a host dies many guests do.
+    /// Tells of troubles, where it is time to.
     pub(super) fn tell_of_troubles(&mut self) {
-        let troubles = std::mem::take(&mut self.notices.troubles);
-        if troubles.is_empty() {
+        if self.notices.troubles_due.is_none_or(|due| due > self.now) {
             return;
         }
+        self.notices.troubles_due = None;
         let now = self.now;
+        let troubles = std::mem::take(&mut self.notices.troubles);
         self.notices.told.retain(|_, at| *at + PACE > now);
-        self.notices.told.extend(troubles.iter().map(|(element, _)| (element.clone(), now)));
+        self.notices.told.extend(troubles.values().map(|(element, _)| (element.clone(), now)));
         let (hosts, guests): (Vec<_>, Vec<_>) =
-            troubles.into_iter().partition(|(element, _)| matches!(element, ElementId::Host(_)));
+            troubles.into_iter().partition(|(_, (element, _))| matches!(element, ElementId::Host(_)));
         for (what, troubles) in [("host", hosts), ("guest", guests)] {
             let Some((first, _)) = troubles.first() else { continue };
-            let text = {
-                let world = self.world.borrow();
-                let place = |element: &ElementId| match element {
-                    ElementId::Host(host) => format!(" with {}", count(world.vms_on(host).count(), "guest")),
-                    other => {
-                        let vm = other.vm().and_then(|vm| world.vm(vm));
-                        vm.map(|vm| format!(" on {}", vm.host)).unwrap_or_default()
-                    }
-                };
-                let line = |(element, happened): &(ElementId, String)| {
-                    format!("{}{} {happened}", world.label(element), place(element))
-                };
-                let heading = if troubles.len() == 1 { what.to_owned() } else { format!("{}:", count(troubles.len(), what)) };
-                format!(
-                    "{heading} {}; no module that acts takes care of it. `embot plan` shows what is advised, `embot elements {}` what is known",
-                    listed(troubles.iter().map(line)),
-                    world.label(first)
-                )
+            let world = self.world.borrow();
+            let place = |element: &ElementId| match element {
+                ElementId::Host(host) => format!(" with {}", count(world.vms_on(host).count(), "guest")),
+                other => other.vm().and_then(|vm| world.vm(vm)).map(|vm| format!(" on {}", vm.host)).unwrap_or_default(),
             };
+            let line =
+                |(label, (element, happened)): &(String, (ElementId, String))| format!("{label}{} {happened}", place(element));
+            let heading = if troubles.len() == 1 { what.to_owned() } else { format!("{}:", count(troubles.len(), what)) };
+            let text = format!(
+                "{heading} {}; no module that acts takes care of it. `embot plan` shows what is advised, `embot elements {first}` what is known",
+                listed(troubles.iter().map(line))
+            );
+            drop(world);
             self.notice(Level::Alarm, text);
         }
     }

@@ -354,7 +354,7 @@ fn pages_open_from_each_other_and_close() {
     assert!(guest.contains("Guest web-1-1"), "{guest}");
     assert!(top.keys("<<").contains("Hosts 2"), "back at the hosts");
     let action = top.keys("3v>");
-    let embot = top.keys("<5>");
+    let embot = top.keys("<5vv>");
     let migration = top.keys("<v>");
     insta::assert_snapshot!([host, action, embot, migration].join("\n"));
     assert!(top.state.pages.len() == 1 && top.given.is_empty());
