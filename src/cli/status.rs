@@ -91,8 +91,8 @@ fn render(status: &StatusView, screen: &Screen) -> String {
             .push(("embot", format!("{embot} is suspended: see `embot embots --suspended`, then `embot unsuspend {embot}`")));
     }
     for guest in status.guests_crashed.iter().take(CRASHED) {
-        let (name, host, since) = (&guest.name, &guest.host, screen.time(guest.since));
-        attention.push(("guest", format!("{name} on {host} is down since {since}: {}", guest.reason)));
+        let lasted = status.now.0.since(guest.since.0).rounded();
+        attention.push(("guest", format!("{} on {} is down for {lasted}: {}", guest.name, guest.host, guest.reason)));
     }
     if status.guests_crashed.len() > CRASHED {
         let more = count(status.guests_crashed.len() - CRASHED, "guest");
@@ -128,7 +128,7 @@ mod tests {
             name: "db-1".to_owned(),
             host: "host-b".to_owned(),
             reason: "crashed".to_owned(),
-            since: testing::NOW.into(),
+            since: (testing::NOW - crate::model::Span::minutes(3)).into(),
         };
         status.guests_crashed = vec![guest; CRASHED + 2];
         let first = render(&status, &plain(80));

@@ -73,6 +73,12 @@ fn advice_is_answered_and_the_terminal_is_given_back() {
     terminal.wait("it is rejected", |screen| screen.contains("rejected 2 start db-2"));
     let explained = plane.embot(&["explain", "2"]);
     assert!(explained.contains("not now"), "the reason is kept:\n{explained}");
+    let rejections = plane.embot(&["plan", "rejections"]);
+    assert!(rejections.contains("start db-2") && rejections.contains(": not now"), "{rejections}");
+    let lifted = plane.embot(&["plan", "lift", "2"]);
+    assert!(lifted.contains("module restart-now may advise to start db-2 again"), "{lifted}");
+    let rejections = plane.embot(&["plan", "rejections"]);
+    assert!(rejections.starts_with("Nothing that was rejected"), "{rejections}");
     terminal.keys(&["1", "m", "y"]);
     terminal.wait("a host is in maintenance", |screen| screen.contains("maintenance 1"));
     terminal.keys(&["d", "y"]);

@@ -66,11 +66,10 @@ impl State {
             });
         }
         for guest in &self.status.guests_crashed {
-            let since = self.screen.time(guest.since);
             notices.push(Notice {
                 word: "guest",
                 tone: Tone::Bad,
-                text: format!("{} on {} is down since {since}: {}", guest.name, guest.host, guest.reason),
+                text: format!("{} on {} is down: {}", guest.name, guest.host, guest.reason),
                 target: Some(Target::Guest(guest.vm.clone())),
             });
         }
