@@ -106,7 +106,7 @@ pub struct StatusView {
     pub store: Option<Sizes>,
 }
 
-/// The guests that died and are still down.
+/// The guests that died and are still down, by name.
 pub fn crashed(world: &World) -> Vec<CrashedView> {
     let has_died = |vm: &&Vm| {
         let died = vm.state == VmState::Crashed || matches!(vm.reason, Reason::Crashed | Reason::Failed);
@@ -119,7 +119,9 @@ pub fn crashed(world: &World) -> Vec<CrashedView> {
         reason: if vm.reason == Reason::Failed { vm.reason } else { Reason::Crashed }.to_string(),
         since: vm.since.into(),
     };
-    world.vms().filter(has_died).map(view).collect()
+    let mut all: Vec<CrashedView> = world.vms().filter(has_died).map(view).collect();
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all
 }
 
 /// The plane at a glance.

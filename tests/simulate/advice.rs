@@ -13,7 +13,7 @@ fn advice_waits_for_an_admin_and_is_checked_again() {
     let policy = "fn on_load(vm) { if vm.name == \"guest-1\" && vm.running { vm.suspend(\"it should rest\"); } }";
     must(&mut simulation, load("rest", "[suspend]", policy));
     simulation.run_for(Span::seconds(10)).unwrap();
-    let advice: Vec<_> = simulation.manager().open().map(|action| (action.id, action.state.clone())).collect();
+    let advice: Vec<_> = simulation.manager(0).open().map(|action| (action.id, action.state.clone())).collect();
     let [(id, ActionState::Advised { .. })] = advice[..] else { panic!("one advice, not {advice:?}") };
 
     must(&mut simulation, Command::Disarm { cancel: false });
@@ -21,7 +21,7 @@ fn advice_waits_for_an_admin_and_is_checked_again() {
     must(&mut simulation, Command::Arm);
     must(&mut simulation, Command::Approve { action: id, reason: None });
     simulation.run_for(Span::seconds(5)).unwrap();
-    let action = simulation.manager().action(id).unwrap();
+    let action = simulation.manager(0).action(id).unwrap();
     assert_eq!((&action.state, action.approved_by.as_deref()), (&ActionState::Done, Some("admin")));
     assert!(refused(&mut simulation, Command::Approve { action: id, reason: None }).contains("done"));
 }
@@ -31,13 +31,13 @@ fn who_rejects_says_why_and_for_how_long() {
     let (mut simulation, id) = advised();
     let reason = Some("a backup runs".into());
     must(&mut simulation, Command::Reject { action: id, reason, rest: Some(Span::minutes(20)) });
-    let action = simulation.manager().action(id).unwrap();
+    let action = simulation.manager(0).action(id).unwrap();
     let ActionState::Rejected { by, reason: Some(reason), .. } = &action.state else { panic!("{:?}", action.state) };
     assert_eq!((&**by, &**reason), ("admin", "a backup runs"));
-    let open = |simulation: &Simulation| simulation.manager().open().count();
+    let open = |simulation: &Simulation| simulation.manager(0).open().count();
     simulation.run_for(Span::minutes(19)).unwrap();
     assert_eq!(open(&simulation), 0, "advised again too soon");
-    let why = simulation.manager().refusals().last().unwrap().refusal.reason.clone();
+    let why = simulation.manager(0).refusals().last().unwrap().refusal.reason.clone();
     assert!(why.contains("because a backup runs") && why.contains("may advise it again in"), "{why}");
     assert!(why.ends_with(&format!("`embot plan lift {id}`")), "{why}");
     simulation.run_for(Span::minutes(2)).unwrap();
@@ -53,7 +53,7 @@ fn advice_that_is_given_again_has_the_reason_of_today() {
         REST.replace("vm.suspend(\"it should rest\")", "this.n = this.get(\"n\", 0) + 1; vm.suspend(`said ${this.n} times`)");
     must(&mut simulation, load("rest", "[suspend]", &policy));
     let said = |simulation: &Simulation| {
-        let action = simulation.manager().open().next().expect("advice").clone();
+        let action = simulation.manager(0).open().next().expect("advice").clone();
         let times = action.proposal.reason.split(' ').nth(1).and_then(|n| n.parse::<u32>().ok()).expect("a number");
         (action.id, times)
     };
@@ -75,9 +75,9 @@ fn advised() -> (Simulation, ActionId) {
     simulation.run_for(Span::seconds(6)).unwrap();
     must(&mut simulation, load("rest", "[suspend]", REST));
     simulation.run_for(Span::minutes(10)).unwrap();
-    let advice: Vec<_> = simulation.manager().open().map(|action| (action.id, action.state.word())).collect();
+    let advice: Vec<_> = simulation.manager(0).open().map(|action| (action.id, action.state.word())).collect();
     let [(id, "advised")] = advice[..] else { panic!("one advice, not {advice:?}") };
-    assert_eq!(simulation.manager().refusals().count(), 0, "to say it again is no mistake");
+    assert_eq!(simulation.manager(0).refusals().count(), 0, "to say it again is no mistake");
     (simulation, id)
 }
 
@@ -87,7 +87,7 @@ fn crash(simulation: &mut Simulation, vm: VmId) {
 }
 
 fn withdrawn(simulation: &Simulation, id: ActionId) -> String {
-    match &simulation.manager().action(id).unwrap().state {
+    match &simulation.manager(0).action(id).unwrap().state {
         ActionState::Withdrawn { why } => why.to_string(),
         other => panic!("{other:?}"),
     }
@@ -147,7 +147,7 @@ const BUSY: &str = "fn on_load(vm) { if vm.cpu > 0.8 { vm.suspend(`it is at ${pe
 
 /// All that was ever advised: number, state.
 fn all(simulation: &Simulation) -> Vec<(ActionId, &'static str)> {
-    let of_module = simulation.manager().actions().filter(|action| action.proposal.embot.is_some());
+    let of_module = simulation.manager(0).actions().filter(|action| action.proposal.embot.is_some());
     of_module.map(|action| (action.id, action.state.word())).collect()
 }
 
@@ -166,7 +166,7 @@ fn advice_on_a_sample_is_withdrawn_when_later_samples_no_longer_lead_to_it() {
     let why = withdrawn(&simulation, id);
     assert!(why.starts_with("module rest has not advised it for 5m") && why.ends_with("what led to it is over"), "{why}");
     assert!(refused(&mut simulation, Command::Approve { action: id, reason: None }).contains("withdrawn"));
-    let journal = String::from_utf8_lossy(simulation.journal()).into_owned();
+    let journal = String::from_utf8_lossy(simulation.plane(0).journal()).into_owned();
     assert!(journal.contains("has not advised it for 5m"), "it stands in the journal");
 }
 
@@ -209,15 +209,15 @@ fn what_maintenance_led_to_goes_with_it() {
     let first = all(&simulation)[0].0;
     maintenance(&mut simulation, "host-1", false);
     assert_eq!(withdrawn(&simulation, first), "host-1 is no longer in maintenance");
-    assert_eq!(simulation.manager().open().count(), 0);
+    assert_eq!(simulation.manager(0).open().count(), 0);
     // Who was to come to a host that is in maintenance now stays where it is.
     simulation.run_for(Span::minutes(10)).unwrap();
     let there = "fn on_load(vm) { if vm.host.name != \"host-2\" { vm.migrate_to(\"host-2\", \"there\"); } }";
     let manifest = format!("{}limits: {{ minimum_gain: 0 }}\n", kit::manifest("there", "[migrate]"));
     must(&mut simulation, kit::module(&manifest, &[("there.rhai", there)]));
     simulation.run_for(Span::seconds(10)).unwrap();
-    let open: Vec<ActionId> = simulation.manager().open().map(|action| action.id).collect();
-    assert_eq!(open.len(), 2, "{:?}", simulation.manager().refusals().last());
+    let open: Vec<ActionId> = simulation.manager(0).open().map(|action| action.id).collect();
+    assert_eq!(open.len(), 2, "{:?}", simulation.manager(0).refusals().last());
     maintenance(&mut simulation, "host-2", true);
     assert_eq!(withdrawn(&simulation, open[0]), "host-2 is in maintenance");
 }
@@ -251,18 +251,18 @@ fn a_rejection_binds_one_module_and_can_be_lifted() {
     kept.simulation.run_for(Span::seconds(20)).unwrap();
     let open = |kept: &Kept| {
         let modules =
-            kept.simulation.manager().open().filter_map(|action| Some(action.proposal.embot.as_ref()?.module.to_string()));
+            kept.simulation.manager(0).open().filter_map(|action| Some(action.proposal.embot.as_ref()?.module.to_string()));
         modules.collect::<Vec<_>>()
     };
     // What one module advises another may advise as well.
     assert_eq!(open(&kept), ["rest", "nap"]);
-    let id = kept.simulation.manager().open().next().unwrap().id;
+    let id = kept.simulation.manager(0).open().next().unwrap().id;
     let reason = Some("a backup runs".into());
     must(&mut kept.simulation, Command::Reject { action: id, reason, rest: Some(Span::hours(24 * 7)) });
     kept.restart();
     kept.simulation.run_for(Span::minutes(2)).unwrap();
     assert_eq!(open(&kept), ["nap"]);
-    let standing = embot::api::actions::rejections(kept.simulation.manager());
+    let standing = embot::api::actions::rejections(kept.simulation.manager(0));
     let [one] = &standing[..] else { panic!("{standing:?}") };
     assert_eq!((one.action, &*one.module, &*one.verb, &*one.vm_name), (id.0, "rest", "suspend", "guest-1"));
     assert_eq!((&*one.by, one.reason.as_deref()), ("admin", Some("a backup runs")));
@@ -273,7 +273,7 @@ fn a_rejection_binds_one_module_and_can_be_lifted() {
     kept.simulation.run_for(Span::seconds(10)).unwrap();
     assert_eq!(open(&kept), ["nap", "rest"]);
     // Who lifted it stands in the audit.
-    let audit = kept.simulation.store().unwrap().audit();
+    let audit = kept.simulation.plane(0).store().unwrap().audit();
     let mut lines = Vec::new();
     audit
         .lines(&mut |line| {

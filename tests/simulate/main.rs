@@ -2,6 +2,7 @@
 
 mod advice;
 mod crash;
+mod fidelity;
 mod kit;
 mod manage;
 mod modules;
@@ -9,4 +10,5 @@ mod notices;
 mod restart;
 mod restored;
 mod same;
+mod scenarios;
 mod walk;

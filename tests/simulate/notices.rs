@@ -7,7 +7,7 @@ use embot::model::{ActionKind, Command, Level, Mode, Record, Span};
 
 /// What was told so loud or louder.
 fn told(kept: &Kept, least: Level) -> Vec<String> {
-    let journal = kept.simulation.store().unwrap().journal();
+    let journal = kept.simulation.plane(0).store().unwrap().journal();
     let records = journal.batches(0).flat_map(|batch| batch.unwrap().records);
     let text = records.filter_map(|record| match record {
         Record::Notice { level, text } if level >= least => Some(text),
@@ -38,7 +38,7 @@ fn admins_hear_once_that_advice_waits_and_how_to_answer() {
     let mut kept = begin();
     must(&mut kept.simulation, load("rest", "[suspend]", "fn on_load(vm) { if vm.running { vm.suspend(\"rest\"); } }"));
     kept.simulation.run_for(Span::minutes(5)).unwrap();
-    let open: Vec<_> = kept.simulation.manager().open().map(|action| action.id).collect();
+    let open: Vec<_> = kept.simulation.manager(0).open().map(|action| action.id).collect();
     assert_eq!(open.len(), 4);
     let [first] = &told(&kept, Level::Warning)[..] else { panic!("{:?}", told(&kept, Level::Warning)) };
     assert!(first.starts_with("4 actions wait for your approval: "), "{first}");
@@ -56,7 +56,7 @@ fn admins_hear_once_that_advice_waits_and_how_to_answer() {
     let mut kept = begin();
     must(&mut kept.simulation, load("rest", "[suspend]", REST));
     kept.simulation.run_for(Span::seconds(10)).unwrap();
-    let id = kept.simulation.manager().open().next().unwrap().id;
+    let id = kept.simulation.manager(0).open().next().unwrap().id;
     must(&mut kept.simulation, Command::Reject { action: id, reason: None, rest: None });
     kept.simulation.run_for(Span::minutes(5)).unwrap();
     assert_eq!(told(&kept, Level::Warning), [""; 0]);
