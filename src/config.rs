@@ -257,6 +257,7 @@ const GUARDRAILS: Shape = Shape::Keys(&[
     Key::optional("target_max_memory", Shape::Number),
     Key::optional("overcommit", Shape::Keys(&[Key::optional("cpu", Shape::Number), Key::optional("memory", Shape::Number)])),
     Key::optional("advice_expires", Shape::Span),
+    Key::optional("module_advice", Shape::Whole),
 ]);
 
 const MIGRATION: Shape = Shape::Keys(&[

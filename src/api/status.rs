@@ -5,7 +5,7 @@ use super::error::ApiError;
 use super::stamp::Stamp;
 use super::state::Api;
 use crate::manager::{Figures, Manager};
-use crate::model::{ActionState, Link, Timestamp};
+use crate::model::{ActionState, Link, Reason, Timestamp, Vm, VmState, World};
 use crate::store::Sizes;
 use axum::Json;
 use axum::extract::State;
@@ -20,6 +20,32 @@ pub struct DownView {
     pub host: String,
     /// Why; absent where it was not heard of yet.
     pub reason: Option<String>,
+}
+
+/// A guest that died, and is still down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CrashedView {
+    /// The guest, by UUID.
+    pub vm: String,
+    /// Its name.
+    pub name: String,
+    /// Where it is defined.
+    pub host: String,
+    /// `crashed`, or `failed` where the hypervisor could not run it.
+    pub reason: String,
+    /// Since when.
+    pub since: Stamp,
+}
+
+/// A module whose file in the folder of modules does not check as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UncheckedView {
+    /// Its name, or what its file is called.
+    pub module: String,
+    /// The file.
+    pub file: String,
+    /// Is the last version that checked in force?
+    pub in_force: bool,
 }
 
 /// What the loop does.
@@ -55,8 +81,14 @@ pub struct StatusView {
     pub guests: BTreeMap<String, usize>,
     /// Guests by mode.
     pub guests_by_mode: BTreeMap<String, usize>,
+    /// Guests that died and are still down.
+    #[serde(default)]
+    pub guests_crashed: Vec<CrashedView>,
     /// Modules loaded.
     pub modules: usize,
+    /// Modules whose files do not check as they are now.
+    #[serde(default)]
+    pub modules_unchecked: Vec<UncheckedView>,
     /// Embots.
     pub embots: usize,
     /// Embots that are suspended.
@@ -74,6 +106,24 @@ pub struct StatusView {
     pub store: Option<Sizes>,
 }
 
+/// The guests that died and are still down, by name.
+pub fn crashed(world: &World) -> Vec<CrashedView> {
+    let has_died = |vm: &&Vm| {
+        let died = vm.state == VmState::Crashed || matches!(vm.reason, Reason::Crashed | Reason::Failed);
+        died && !vm.is_active()
+    };
+    let view = |vm: &Vm| CrashedView {
+        vm: vm.id.to_string(),
+        name: vm.name.to_string(),
+        host: vm.host.to_string(),
+        reason: if vm.reason == Reason::Failed { vm.reason } else { Reason::Crashed }.to_string(),
+        since: vm.since.into(),
+    };
+    let mut all: Vec<CrashedView> = world.vms().filter(has_died).map(view).collect();
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all
+}
+
 /// The plane at a glance.
 pub fn status(manager: &Manager, now: Timestamp) -> StatusView {
     let world = manager.world();
@@ -83,6 +133,11 @@ pub fn status(manager: &Manager, now: Timestamp) -> StatusView {
         *guests.entry(vm.state.to_string()).or_default() += 1;
         *guests_by_mode.entry(vm.mode.to_string()).or_default() += 1;
     }
+    let unchecked = |(module, file, in_force): (&std::sync::Arc<str>, &std::sync::Arc<str>, bool)| UncheckedView {
+        module: module.to_string(),
+        file: file.to_string(),
+        in_force,
+    };
     let down = |host: &crate::model::Host| match &host.link {
         Link::Up => None,
         Link::Unknown => Some(DownView { host: host.id.to_string(), reason: None }),
@@ -100,7 +155,9 @@ pub fn status(manager: &Manager, now: Timestamp) -> StatusView {
         hosts_in_maintenance: world.hosts().filter(|host| host.in_maintenance()).map(|host| host.id.to_string()).collect(),
         guests,
         guests_by_mode,
+        guests_crashed: crashed(&world),
         modules: manager.module_count(),
+        modules_unchecked: manager.unchecked_modules().map(unchecked).collect(),
         embots: manager.embot_count(),
         embots_suspended: manager.suspended().map(ToString::to_string).collect(),
         advised: count(&|state| matches!(state, ActionState::Advised { .. })),

@@ -95,6 +95,7 @@ impl Manager {
             Command::Arm => plain("arm", "arm the plane".to_owned()),
             Command::Approve { action, reason } => settled("approve", *action, reason.as_ref()),
             Command::Reject { action, reason, .. } => settled("reject", *action, reason.as_ref()),
+            Command::Lift { action, reason } => settled("lift", *action, reason.as_ref()),
             Command::Cancel { action, reason } => settled("cancel", *action, reason.as_ref()),
             Command::Manage { vms, mode } => {
                 let elements = vms.iter().copied().map(ElementId::Vm).collect();
@@ -136,7 +137,7 @@ impl Manager {
     }
 
     /// What is done, to whom, where to.
-    fn deed(&self, kind: &ActionKind) -> String {
+    pub(super) fn deed(&self, kind: &ActionKind) -> String {
         let mut text = kind.verb().to_string();
         if let Some(vm) = kind.vm() {
             let _ = write!(text, " {}", self.world.borrow().label(&ElementId::Vm(vm)));

@@ -41,6 +41,7 @@ impl Manager {
             Command::Reject { action, reason, rest } => {
                 self.reject(*action, by, reason.as_ref(), *rest).map(|id| (format!("action {id} is rejected"), vec![id]))
             }
+            Command::Lift { action, reason } => self.lift(*action, by, reason.as_ref()).map(only),
             Command::Cancel { action, reason } => {
                 self.cancel(*action, by, reason.as_ref()).map(|id| (format!("action {id} is being cancelled"), vec![id]))
             }
@@ -157,7 +158,6 @@ impl Manager {
             self.confirmed(vm);
             self.world.borrow_mut().edit_vm(vm, |vm| vm.mode = mode);
         }
-        self.withdraw_groundless();
         if trouble.len() > TROUBLE_TOLD {
             let more = trouble.split_off(TROUBLE_TOLD).len();
             trouble.push(format!("{more} more"));

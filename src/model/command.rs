@@ -53,7 +53,7 @@ pub enum Command {
         action: ActionId,
         /// Why, where the admin says so.
         reason: Option<Arc<str>>,
-        /// The same is not advised for its guest again for so long; `None`: an hour.
+        /// Its module does not advise the same for its guest again for so long; `None`: an hour.
         rest: Option<Span>,
     },
     /// Cancel a running action.
@@ -126,6 +126,13 @@ pub enum Command {
     Adjust {
         /// What may change while the plane runs, in the form of `manager`.
         settings: Arc<str>,
+    },
+    /// Take back that advice was rejected: its module may give it again.
+    Lift {
+        /// The action that was rejected.
+        action: ActionId,
+        /// Why, where the admin says so.
+        reason: Option<Arc<str>>,
     },
 }
 
