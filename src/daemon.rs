@@ -124,7 +124,6 @@ pub fn run(path: &Path, config: &Config, on_ready: impl FnOnce(&Handle) + Send +
     runtime.block_on(async {
         let (folders, places) = watch::channel(Folders::of(config));
         let mut tasks = JoinSet::new();
-        tasks.spawn(Folder::new(Folders::of(config)).watch(handle.clone(), places));
         let (reloader, wishes) = Reloader::new();
         tasks.spawn(hear_hang_ups(hang_up, reloader.clone()));
         let reload = Reload { path: path.to_owned(), config: config.clone(), handle: handle.clone(), folders };
@@ -144,9 +143,12 @@ pub fn run(path: &Path, config: &Config, on_ready: impl FnOnce(&Handle) + Send +
             let (metrics, clock) = (doors.metrics.clone(), doors.clock.clone());
             tasks.spawn(traces::keep(handle.clone(), collector, metrics, clock));
         }
+        let serving = api::serve(listener, network, handle.clone(), doors, stop);
+        // Whoever follows what becomes durable does so by now: nothing of what modules do is missed.
+        tasks.spawn(Folder::new(Folders::of(config)).watch(handle.clone(), places));
         on_ready(&handle);
         supervisor::ready();
-        api::serve(listener, network, handle, doors, stop).await;
+        serving.await;
         supervisor::stopping();
         tasks.shutdown().await;
     });

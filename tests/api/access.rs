@@ -1,13 +1,14 @@
 //! Tokens and roles.
 
-use crate::kit::{LONG, QUIET, Site, said};
+use crate::kit::{LONG, Site, said};
 use crate::process::within;
 use serde_json::json;
+use std::time::Instant;
 use tokio::runtime::Runtime;
 
 #[test]
 fn who_has_no_good_token_gets_nothing_and_is_told_why() {
-    let (site, runtime) = (Site::new(QUIET), Runtime::new().unwrap());
+    let (site, runtime) = (Site::new(), Runtime::new().unwrap());
     let ask = |token: Option<&str>| runtime.block_on(site.ask(token, "GET", "/v1/status", ""));
     let good = site.token("ada", "viewer");
     assert_eq!(ask(Some(&good)).body["plane"], "home");
@@ -43,8 +44,9 @@ fn who_has_no_good_token_gets_nothing_and_is_told_why() {
 
 #[test]
 fn attempts_are_limited_and_good_tokens_are_not_concerned() {
-    let (site, runtime) = (Site::new(QUIET), Runtime::new().unwrap());
+    let (site, runtime) = (Site::new(), Runtime::new().unwrap());
     let good = site.token("ada", "viewer");
+    let started = Instant::now();
     let answers: Vec<u16> = runtime.block_on(async {
         let tries = (0..200).map(|_| site.ask(Some("embot_guess"), "GET", "/v1/status", ""));
         let mut codes = Vec::new();
@@ -55,16 +57,18 @@ fn attempts_are_limited_and_good_tokens_are_not_concerned() {
     });
     assert!(answers.iter().all(|code| matches!(code, 401 | 429)), "{answers:?}");
     let told = answers.iter().filter(|code| **code == 401).count();
-    assert!((10..200).contains(&told), "{told} of 200 were told what is wrong");
+    // Ten at once, and ten more each second, however long it takes.
+    let seconds = started.elapsed().as_secs() as usize + 1;
+    assert!((10..=10 + 10 * seconds).contains(&told), "{told} were told what is wrong in {seconds} s");
     assert_eq!(runtime.block_on(site.ask(Some(&good), "GET", "/v1/status", "")).code, 200);
     let logged = site.log().lines().filter(|line| line.contains("a token is not accepted")).count();
-    assert!(logged < 60, "200 attempts are {logged} lines in the log");
+    assert!((1..=1 + seconds).contains(&logged), "200 attempts are {logged} lines in the log in {seconds} s");
     site.stop();
 }
 
 #[test]
 fn each_role_may_do_its_part_and_the_journal_names_the_token() {
-    let (site, runtime) = (Site::new(QUIET), Runtime::new().unwrap());
+    let (site, runtime) = (Site::new(), Runtime::new().unwrap());
     let [viewer, operator, admin] = ["viewer", "operator", "admin"].map(|role| site.token(&format!("the-{role}"), role));
     let post = |token: &str, command: &str, body: serde_json::Value| {
         runtime.block_on(site.ask(Some(token), "POST", &format!("/v1/commands/{command}"), &body.to_string()))
@@ -99,7 +103,7 @@ fn each_role_may_do_its_part_and_the_journal_names_the_token() {
 
 #[test]
 fn the_command_line_does_the_same_from_afar() {
-    let site = Site::new(QUIET);
+    let site = Site::new();
     let (admin, viewer) = (site.token("ada", "admin"), site.token("eve", "viewer"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let run = |token: &str, words: &[&str]| {
