@@ -5,6 +5,7 @@
 
 mod folder;
 mod hosts;
+mod jumps;
 mod neighbours;
 mod notices;
 mod reload;
@@ -129,14 +130,11 @@ pub fn run(path: &Path, config: &Config, on_ready: impl FnOnce(&Handle) + Send +
         let reload = Reload { path: path.to_owned(), config: config.clone(), handle: handle.clone(), folders };
         tasks.spawn(reload.serve(wishes));
         tasks.spawn(supervisor::watch(handle.clone()));
+        tasks.spawn(jumps::watch(daemon.clock.clone()));
         let doors = daemon.doors(Some(store), reloader, tokens);
         if let Some(scraped) = scraped {
             let (handle, doors) = (handle.clone(), doors.clone());
-            tasks.spawn(async move {
-                if let Err(error) = api::metrics::serve(scraped, handle, doors).await {
-                    tracing::error!("metrics are on the API's socket only: {error}");
-                }
-            });
+            tasks.spawn(api::metrics::serve(scraped, handle, doors));
         }
         if let Some(authority) = config.traces.as_ref().and_then(TracesConfig::authority) {
             let collector = Collector { authority: authority.into() };

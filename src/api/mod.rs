@@ -13,6 +13,7 @@
 
 mod access;
 pub mod actions;
+mod admitted;
 mod attempts;
 pub mod audit;
 pub mod backup;
@@ -24,7 +25,9 @@ pub mod embots;
 pub mod error;
 pub mod events;
 pub mod explain;
+mod exports;
 pub mod journal;
+mod locality;
 pub mod metrics;
 pub mod migrations;
 pub mod modules;

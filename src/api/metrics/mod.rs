@@ -12,6 +12,7 @@ pub mod table;
 
 pub use form::{CONTENT_TYPE, Kind};
 
+use super::connections::Server;
 use super::error::ApiError;
 use super::state::{Api, Doors, answer};
 use crate::manager::Handle;
@@ -19,7 +20,7 @@ use crate::model::Timestamp;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, header};
-use axum::middleware::Next;
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::metrics::histogram::Histogram;
@@ -28,6 +29,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
 
 /// What is measured as it happens. Clones are the same.
 #[derive(Debug, Clone)]
@@ -123,11 +125,14 @@ async fn text(handle: &Handle, doors: &Doors) -> Result<Response, ApiError> {
 }
 
 /// Serves `/metrics`, and nothing else, to whoever can connect.
-pub async fn serve(listener: TcpListener, handle: Handle, doors: Doors) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, handle: Handle, doors: Doors) {
     let scrape = move || {
         let (handle, doors) = (handle.clone(), doors.clone());
         async move { text(&handle, &doors).await }
     };
     let absent = async || ApiError::not_found("only /metrics is here").with_hint("the API is on the plane's socket");
-    axum::serve(listener, Router::new().route(PATH, get(scrape)).fallback(absent)).await
+    let router = Router::new().route(PATH, get(scrape)).fallback(absent).layer(from_fn(super::timely));
+    // Connections end with this task.
+    let ((_goes_on, stopping), (alive, _)) = (watch::channel(false), mpsc::channel(1));
+    Server { router, seats: Arc::default(), stopping, _alive: alive }.accept_plain(listener).await;
 }
