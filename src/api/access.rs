@@ -1,9 +1,9 @@
 //! Who may come in: whoever opens the socket, and on the network whoever shows a token.
 
+use super::admitted::Admitted;
 use super::caller::{Caller, Role};
 use super::error::ApiError;
 use super::state::Api;
-use super::admitted::Admitted;
 use super::tokens::{self, Denied};
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;

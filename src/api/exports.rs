@@ -60,7 +60,8 @@ mod tests {
     fn one_caller_has_a_few_and_all_together_have_more() {
         let exports = Arc::new(Exports::default());
         let caller = |number: usize| Caller { name: format!("token:{number}").into(), role: Role::Viewer };
-        let said = |result: Result<Export, ApiError>| result.map(drop).map_err(|error| (error.status.as_u16(), error.problem.error));
+        let said =
+            |result: Result<Export, ApiError>| result.map(drop).map_err(|error| (error.status.as_u16(), error.problem.error));
         let mut taken: Vec<Export> = (0..PER_CALLER).map(|_| exports.take(&caller(0)).unwrap()).collect();
         assert!(matches!(said(exports.take(&caller(0))), Err((429, text)) if text.starts_with("token:0 reads 4")));
         taken.extend((PER_CALLER..ALL).map(|number| exports.take(&caller(number)).unwrap()));

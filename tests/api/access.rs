@@ -75,10 +75,7 @@ fn each_role_may_do_its_part_and_the_journal_names_the_token() {
     };
     let refused = post(&viewer, "suspend", json!({ "vm": "guest-1" }));
     assert_eq!(refused.code, 403);
-    assert!(
-        said(&refused).contains("this takes the role operator, and token:the-viewer has the role viewer"),
-        "{refused:?}"
-    );
+    assert!(said(&refused).contains("this takes the role operator, and token:the-viewer has the role viewer"), "{refused:?}");
     let refused = post(&operator, "unload_module", json!({ "module": "x" }));
     assert!(refused.code == 403 && said(&refused).contains("takes the role admin"), "{refused:?}");
     assert_eq!(post(&operator, "create_token", json!({ "name": "mine", "role": "admin" })).code, 403);
@@ -115,8 +112,10 @@ fn what_is_done_with_tokens_and_backups_stands_in_the_audit() {
     run(&["backup", &site.path("plane.backup").display().to_string()]);
     let answered = run(&["audit", "list", "--output", "json"]);
     let entries: Vec<serde_json::Value> = serde_json::from_str(&answered).unwrap();
-    let told = |entry: &serde_json::Value| [&entry["by"], &entry["what"], &entry["text"]].map(|one| one.as_str().unwrap().to_owned());
-    let ours: Vec<[String; 3]> = entries.iter().map(told).filter(|[_, what, _]| what.contains("token") || what == "backup").collect();
+    let told =
+        |entry: &serde_json::Value| [&entry["by"], &entry["what"], &entry["text"]].map(|one| one.as_str().unwrap().to_owned());
+    let ours: Vec<[String; 3]> =
+        entries.iter().map(told).filter(|[_, what, _]| what.contains("token") || what == "backup").collect();
     let own = nix::unistd::User::from_uid(nix::unistd::getuid()).unwrap().unwrap().name;
     let expected = [
         [&*own, "create_token", "token `root` is made, with the role admin"],

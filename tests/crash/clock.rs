@@ -6,6 +6,7 @@ use crate::fleet::LONG;
 use crate::plane::Plane;
 use crate::process::{Process, within};
 use embot::hypervisor::simulated::{LogLine, Outcome};
+use embot::model::Span;
 use serde_json::{Value, json};
 use std::fs;
 use std::process::Command;
@@ -59,10 +60,20 @@ impl MachineClock<'_> {
 
     /// What the daemon says of a clock.
     fn told(&self, word: &str) -> String {
-        let line = || self.0.said().lines().rfind(|line| line.contains("machine's clock") && line.contains(word)).map(str::to_owned);
+        let line =
+            || self.0.said().lines().rfind(|line| line.contains("machine's clock") && line.contains(word)).map(str::to_owned);
         let line = within(LONG, line).unwrap_or_else(|| panic!("it says nothing of `{word}`:\n{}", self.0.log()));
-        line.split_once("WARN").expect("a warning").1.trim().to_owned()
+        line.split_once("jumps: ").expect("a line of the log").1.to_owned()
     }
+}
+
+/// Just under an hour is an hour: what has passed between two daemons differs from run to run.
+fn steady(line: &str) -> String {
+    let word = |word: &str| match word.trim_end_matches([',', '.']).parse::<Span>() {
+        Ok(span) if (Span::minutes(55)..Span::hours(1)).contains(&span) => "1h".to_owned(),
+        _ => word.to_owned(),
+    };
+    line.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// The plane's time, in milliseconds since 1970.
@@ -74,7 +85,7 @@ fn time(status: &Value) -> i64 {
 #[test]
 fn a_clock_that_jumps_an_hour_both_ways_makes_nothing_due_and_nothing_done_twice() {
     let plane = Plane::new(FLEET);
-    plane.configure(&[("plane: crash", "plane: crash\nguardrails: { advice_expires: 30m }")]);
+    plane.configure(&[("guardrails:\n", "guardrails:\n  advice_expires: 30m\n")]);
     let clock = MachineClock::new(&plane);
     let mut daemon = clock.daemon();
     plane.wait_until("all guests are adopted", &mut daemon, |status| {
@@ -87,14 +98,14 @@ fn a_clock_that_jumps_an_hour_both_ways_makes_nothing_due_and_nothing_done_twice
     let mut asked = 0;
     // Everything is as it was, the plane's time has gone on a little, and what is asked for is done, once.
     let mut goes_on = |daemon: &mut Process| {
-        let now = plane.wait_until("it goes on", daemon, |status| status["starting"] == false && status["hosts_down"] == json!([]));
+        let now =
+            plane.wait_until("it goes on", daemon, |status| status["starting"] == false && status["hosts_down"] == json!([]));
         let passed = time(&now) - last;
         assert!((0..30 * 60 * 1_000).contains(&passed), "{passed} ms have passed for the plane");
         last = time(&now);
         assert_eq!(now["advised"], 3, "no advice is over: {now}\n{}", plane.log());
         asked += 1;
-        let verb = ["reset", "balloon"][0];
-        let answer = plane.door().post(verb, &json!({ "vm": "guest-1", "reason": "to see" })).expect("an answer");
+        let answer = plane.door().post("reset", &json!({ "vm": "guest-1", "reason": "to see" })).expect("an answer");
         assert_eq!(answer.code, 200, "{answer:?}");
         plane.wait_until("it is done", daemon, |status| status["open"] == 0);
     };
@@ -113,13 +124,17 @@ fn a_clock_that_jumps_an_hour_both_ways_makes_nothing_due_and_nothing_done_twice
     let mut daemon = clock.daemon();
     told.push(clock.told("behind the newest entry"));
     goes_on(&mut daemon);
+    let exported = String::from_utf8(plane.export()).expect("text");
     assert!(plane.stop(daemon));
-    insta::assert_snapshot!("clock_jumps", told.join("\n").replace("59m59s", "1h").replace("59m58s", "1h"));
+    insta::assert_snapshot!("clock_jumps", told.iter().map(|line| steady(line)).collect::<Vec<_>>().join("\n"));
 
     let effects = log(&plane.fleet().effects());
     let resets = |line: &&LogLine| matches!(line, LogLine::Effect(effect) if effect.verb == embot::model::Verb::Reset);
-    let begun = effects.iter().filter(resets).filter(|line| matches!(line, LogLine::Effect(effect) if effect.outcome == Outcome::Begun));
+    let begun = effects
+        .iter()
+        .filter(resets)
+        .filter(|line| matches!(line, LogLine::Effect(effect) if effect.outcome == Outcome::Begun));
     assert_eq!(begun.count(), asked, "each was done once");
-    let journal = String::from_utf8(fs::read(plane.path("daemon.log")).expect("a log")).expect("text");
-    assert!(!journal.contains("half an hour has passed"), "no timer was due:\n{}", plane.log());
+    assert!(!exported.contains("half an hour has passed"), "no timer was due");
+    assert!(exported.contains("wait.rhai"), "the policy is in force");
 }
