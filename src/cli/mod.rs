@@ -40,6 +40,7 @@ pub mod reload;
 pub mod remote;
 pub mod run;
 pub mod screen;
+pub mod simulate;
 pub mod status;
 pub mod store;
 pub mod table;
@@ -94,6 +95,7 @@ enum Command {
     Run(run::Run),
     Check(check::Check),
     Test(test::Test),
+    Simulate(simulate::Simulate),
     Reference(reference::Reference),
     Hypervisor(hypervisor::Hypervisor),
     Status(status::Status),
@@ -189,6 +191,7 @@ impl Command {
             Command::Run(run) => run.run(context),
             Command::Check(check) => check.run(context),
             Command::Test(test) => test.run(context),
+            Command::Simulate(simulate) => simulate.run(context),
             Command::Reference(reference) => reference.run(context),
             Command::Hypervisor(hypervisor) => hypervisor.run(),
             Command::Store(store) => store.run(context),
@@ -246,6 +249,7 @@ impl Command {
             | Command::Run(_)
             | Command::Check(_)
             | Command::Test(_)
+            | Command::Simulate(_)
             | Command::Reference(_)
             | Command::Hypervisor(_)
             | Command::Module(_)

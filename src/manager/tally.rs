@@ -19,6 +19,10 @@ const DELAY_SECONDS: [f64; 12] = [1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0
 pub struct ModuleTally {
     /// How long their steps took, in seconds.
     pub steps: Histogram,
+    /// How many there were.
+    pub count: u64,
+    /// What they took together.
+    pub took: Duration,
     /// Policies that failed in a step.
     pub faults: u64,
 }
@@ -83,10 +87,15 @@ impl Tally {
     /// An embot of this module has stepped: how long that took, and how many of its policies failed.
     pub(super) fn step(&mut self, module: &Arc<str>, took: Duration, faults: usize) {
         if !self.modules.contains_key(module) {
-            self.modules.insert(module.clone(), ModuleTally { steps: Histogram::new(STEP_SECONDS), faults: 0 });
+            self.modules.insert(
+                module.clone(),
+                ModuleTally { steps: Histogram::new(STEP_SECONDS), count: 0, took: Duration::ZERO, faults: 0 },
+            );
         }
         let Some(tally) = self.modules.get_mut(module) else { return };
         tally.steps.observe(took.as_secs_f64());
+        tally.count += 1;
+        tally.took += took;
         tally.faults += faults as u64;
     }
 

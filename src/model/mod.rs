@@ -14,6 +14,7 @@ pub mod input;
 pub mod migration;
 pub mod offer;
 pub mod peer;
+pub mod power;
 pub mod record;
 pub mod report;
 pub mod rule;
@@ -39,6 +40,7 @@ pub use migration::{MigrationId, MigrationRow, Outcome, Phase, Reservation, Side
 
 pub use offer::{Admission, Answer, Grant, Offer, OfferedGuest, OfferedHost, OfferedModule, Verdict};
 pub use peer::{Peer, Summary};
+pub use power::PowerCurve;
 pub use record::{Batch, Change, Declared, EmbotRow, MobileRow, ModuleRow, ModuleVersion, PlaneRow, Record, TimerRow};
 pub use report::{AgentState, Description, DomainReport, HostReport, Notice, NoticeBody};
 pub use rule::{Affinity, AffinityRule, Violation};

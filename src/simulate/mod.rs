@@ -4,7 +4,12 @@
 //! the pure [`Fleet`], asked directly, and time jumps from one thing that happens to the next. So a simulation with the same
 //! fleet, configuration and seed writes the same journal, to the byte.
 
+pub mod cloudsim;
+pub mod figures;
 pub mod planes;
+pub mod scenario;
+pub mod traces;
+pub mod world;
 
 use crate::effectors::Catalog;
 use crate::hypervisor::EMBEDDED;
