@@ -18,8 +18,8 @@ guests: [{ name: 'guest-{n}', count: 3, memory_mib: 512 }]
 
 /// Something that is due in half an hour, and advice that is over after half an hour.
 const POLICY: &str = "
-fn on_loaded(event) { after(minutes(30), \"half\"); log(\"it waits\"); }
-fn on_timer(event) { log(\"half an hour has passed\"); }
+fn on_loaded(event) { after(minutes(30), \"half\"); print(\"it waits\"); }
+fn on_timer(event) { print(\"half an hour has passed\"); }
 fn on_load(vm) { if vm.state == \"running\" { vm.suspend(\"for a look\"); } }
 ";
 
