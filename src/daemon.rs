@@ -193,6 +193,7 @@ pub struct Daemon {
     clock: Arc<SystemClock>,
     fleet: Option<Arc<LiveFleet>>,
     link: Option<Link>,
+    notifiers: Arc<Notifiers>,
     sensors: Sensors,
     manager: JoinHandle<Result<(), RunError>>,
     /// Its other end is dropped when the manager ends, by itself too.
@@ -213,7 +214,7 @@ impl Daemon {
         runtime: Option<&tokio::runtime::Handle>,
     ) -> Result<Daemon, DaemonError> {
         let clock: Arc<SystemClock> = SystemClock::start(recovered.last_now);
-        let journal = store.journal();
+        let (journal, path) = (store.journal(), PathBuf::from(store.name()));
         let mut hosts = hosts::open(config, clock.clone()).map_err(DaemonError::Hosts)?;
         hosts.connections = hosts.connections.into_iter().map(|(id, host)| (id.clone(), between(&id, host))).collect();
         let (handle, inbox) = Handle::new(INBOX);
@@ -233,14 +234,14 @@ impl Daemon {
         });
         let lanes = Lanes::new(hosts.connections.clone(), hosts.catalog.clone(), sink);
         let told_time: Arc<dyn Clock> = clock.clone();
-        let notifiers = Arc::new(Notifiers::start(&config.plane, &config.notify, &told_time)?);
+        let notifiers = Arc::new(Notifiers::start(&config.plane, &config.notify, &told_time, Some(&path))?);
         notices::pass_on(&handle, notifiers.clone())?;
         let updates = handle.clone();
         let effectors = Effectors::new(
             hosts.connections.clone(),
             hosts.catalog,
             Workers::default(),
-            notifiers,
+            notifiers.clone(),
             clock.clone(),
             Arc::new(move |action, update| {
                 updates.send(Input::Update(action, update));
@@ -270,7 +271,7 @@ impl Daemon {
             let (send, try_send) = (move |input| send.send(input), move |input| try_send.try_send(input));
             Sensors::start(hosts.connections, Polling::every(config.poll), clock.clone(), send, try_send)?
         };
-        Ok(Daemon { handle, journal, clock, fleet: hosts.fleet, link, sensors, manager, ended, writer })
+        Ok(Daemon { handle, journal, clock, fleet: hosts.fleet, link, notifiers, sensors, manager, ended, writer })
     }
 
     /// The door to its manager.
@@ -292,7 +293,7 @@ impl Daemon {
     pub fn doors(&self, store: Option<PathBuf>, reloader: Reloader, tokens: Option<Arc<api::Tokens>>) -> api::Doors {
         let metrics = Metrics::new(self.clock.now(), store, self.writer.commits().clone());
         let (journal, clock, link) = (self.journal.clone(), self.clock.clone(), self.link.clone());
-        api::Doors { journal, clock, link, metrics, reloader, tokens }
+        api::Doors { journal, clock, link, notifiers: self.notifiers.clone(), metrics, reloader, tokens }
     }
 
     /// Stops everything, in order: what comes in, what decides, what is written.

@@ -6,6 +6,7 @@ use super::exports::Exports;
 use super::recent::Recent;
 use super::tokens::Tokens;
 use crate::clock::Clock;
+use crate::effectors::Notifiers;
 use crate::manager::{Handle, Manager};
 use crate::model::{Command, Reply};
 use crate::store::Journal;
@@ -31,6 +32,8 @@ pub struct Doors {
     pub clock: Arc<dyn Clock>,
     /// The link to other planes, where there is one.
     pub link: Option<crate::migration::link::Link>,
+    /// The channels to admins.
+    pub notifiers: Arc<Notifiers>,
     /// What is measured as it happens.
     pub metrics: super::metrics::Metrics,
     /// The way to have the configuration read again.

@@ -104,6 +104,10 @@ pub(super) fn at_daemon(samples: &mut Samples, doors: &Doors) {
     if let Some(link) = &doors.link {
         samples.put("embot_link_refusals_total", &[], link.refusals().0 as f64);
     }
+    for (channel, standing) in doors.notifiers.standings() {
+        samples.put("embot_notify_up", &[channel], flag(standing.away.is_none()));
+        samples.put("embot_notify_held", &[channel], standing.held as f64);
+    }
     for ((method, route, status), count) in measured.requests.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         samples.put("embot_api_requests_total", &[method, route, &status.to_string()], *count as f64);
     }

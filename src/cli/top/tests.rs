@@ -89,6 +89,7 @@ impl Fleet {
             advised: 1,
             open: 1,
             violations: Vec::new(),
+            channels_away: Vec::new(),
             figures,
             store: None,
         }

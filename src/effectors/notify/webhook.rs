@@ -107,7 +107,7 @@ impl Carrier for Webhook {
             message: &message.text,
             embot: message.embot.as_deref(),
             action: message.action.map(|action| action.0),
-            at: jiff::Timestamp::from_millisecond(message.at.0).map(|at| format!("{at:.3}")).unwrap_or_default(),
+            at: super::rfc_3339(message.at),
         };
         let mut request = self.agent()?.post(&*self.settings.url).header("Idempotency-Key", &key);
         if let Some(path) = &self.settings.token_file {
