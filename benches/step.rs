@@ -91,7 +91,13 @@ fn report(host: usize, at: i64, described: bool) -> Input {
     let report = HostReport {
         asked_at: Timestamp(at),
         capacity: Capacity { cpus: 64, memory_mib: 262_144 },
-        load: Some(HostLoad { cpu_cores: 10.0, cpu_wait_cores: 0.2, memory_used_mib: 50_000.0, memory_shared_mib: None }),
+        load: Some(HostLoad {
+            cpu_cores: 10.0,
+            cpu_wait_cores: 0.2,
+            memory_used_mib: 50_000.0,
+            memory_shared_mib: None,
+            asleep: None,
+        }),
         domains: domains.collect(),
     };
     Input::Report(HostId::from(format!("host-{host}").as_str()), report)

@@ -33,6 +33,8 @@ pub struct HostView {
     pub link_reason: Option<String>,
     /// In maintenance since; absent while in service.
     pub maintenance_since: Option<Stamp>,
+    /// Does it sleep, to save power? What is sent or started there wakes it. Absent where it does not tell.
+    pub asleep: Option<bool>,
     /// Cores.
     pub cpus: u32,
     /// Memory in MiB.
@@ -216,6 +218,7 @@ impl HostView {
                 Maintenance::Off => None,
                 Maintenance::On(since) => Some(since.into()),
             },
+            asleep: host.load.asleep,
             cpus: host.capacity.cpus,
             memory_mib: host.capacity.memory_mib,
             cpu: host.cpu(),

@@ -92,7 +92,11 @@ fn render(elements: &[ElementView], screen: &Screen) -> String {
 
 /// A host's state in one word.
 pub fn host_state(host: &HostView) -> &str {
-    if host.maintenance_since.is_some() && host.link == "up" { "maintenance" } else { &host.link }
+    match &*host.link {
+        "up" if host.maintenance_since.is_some() => "maintenance",
+        "up" if host.asleep == Some(true) => "asleep",
+        link => link,
+    }
 }
 
 fn host_table(hosts: &[&HostView], screen: &Screen) -> String {
@@ -162,7 +166,8 @@ fn host_rows<'a>(host: &HostView, screen: &Screen) -> Vec<(&'a str, String)> {
     let reason = host.link_reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     let maintenance =
         host.maintenance_since.map(|since| format!(", in maintenance since {}", screen.date(since))).unwrap_or_default();
-    rows.push(("state", format!("{}{reason}{maintenance}", host.link)));
+    let asleep = if host.asleep == Some(true) { ", asleep" } else { "" };
+    rows.push(("state", format!("{}{reason}{asleep}{maintenance}", host.link)));
     rows.push(("cpu", format!("{} of {} cores", percent(host.cpu), host.cpus)));
     rows.push(("memory", format!("{} of {}", percent(host.memory), bytes(host.memory_mib << 20))));
     if !host.site.is_empty() {

@@ -65,6 +65,8 @@ pub struct HostLoad {
     pub memory_used_mib: f32,
     /// Memory that guests would need in addition if they no longer shared equal pages (KSM), in MiB; `None` where not told.
     pub memory_shared_mib: Option<f32>,
+    /// Does it sleep, to save power? `None` where not told. What is sent or started there wakes it.
+    pub asleep: Option<bool>,
 }
 
 /// A host as the plane knows it.

@@ -40,7 +40,7 @@ pub use migration::{MigrationId, MigrationRow, Outcome, Phase, Reservation, Side
 
 pub use offer::{Admission, Answer, Grant, Offer, OfferedGuest, OfferedHost, OfferedModule, Verdict};
 pub use peer::{Peer, Summary};
-pub use power::PowerCurve;
+pub use power::{PowerCurve, PowerCurveError};
 pub use record::{Batch, Change, Declared, EmbotRow, MobileRow, ModuleRow, ModuleVersion, PlaneRow, Record, TimerRow};
 pub use report::{AgentState, Description, DomainReport, HostReport, Notice, NoticeBody};
 pub use rule::{Affinity, AffinityRule, Violation};

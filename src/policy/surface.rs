@@ -449,6 +449,11 @@ const HOST: &[Property] = &[
     ),
     property("up", Type::Bool, "does it answer?"),
     property("maintenance", Type::Bool, "is it in maintenance?"),
+    property(
+        "asleep",
+        Type::Bool,
+        "does it sleep, to save power? What is sent or started there wakes it; `false` where not told",
+    ),
     property("vms", Type::Array(&Type::Vm), "the guests defined there"),
     property("busy", Type::Int, "how many actions on its guests are planned or under way"),
 ];

@@ -1,7 +1,7 @@
 //! Policies tested like code: scripts `*_test.rhai` run against simulated worlds.
 //!
 //! ```text
-//! fn test_...()  --calls-->  policy::suite  --Stage-->  World  -->  simulate::planes: the daemon's manager, a simulated fleet
+//! fn test_...()  --calls-->  policy::suite  --Stage-->  World  -->  simulate: the daemon's manager, a simulated fleet
 //!                                                         |
 //!                            lines that ran  <------------+--> what happened, in words, where a test fails
 //! ```

@@ -6,10 +6,10 @@ use embot::hypervisor::simulated::{Fault, Trouble};
 use embot::model::{
     ActionKind, ActionState, ActionUpdate, ElementId, NoticeBody, Outcome, Record, Span, Timestamp, VmId, VmState,
 };
-use embot::simulate::planes::Planes;
+use embot::simulate::Simulation;
 use embot::store::{SimulatedDisk, Store};
 
-fn wink(planes: &mut Planes, plane: usize, host: &str, vm: VmId, word: &str) {
+fn wink(planes: &mut Simulation, plane: usize, host: &str, vm: VmId, word: &str) {
     planes.notice(plane, &host.into(), vm, NoticeBody::Watchdog(word.into())).unwrap();
 }
 
@@ -23,7 +23,7 @@ fn a_guest_goes_over_with_all_that_is_known_of_it() {
         let usage = planes.manager(A).usage().export(&ElementId::Vm(vm));
         assert!(usage.is_some());
         kit::must(&mut planes, A, kit::handover(vm, "b"));
-        let moving = |planes: &Planes| {
+        let moving = |planes: &Simulation| {
             kit::last(planes, A).is_some_and(|one| one.phases.last().is_some_and(|phase| &*phase.word == "moving"))
         };
         assert!(planes.run_until(Span::minutes(1), moving).unwrap(), "{:#?}", kit::last(&planes, A));
@@ -91,13 +91,13 @@ fn a_denied_guest_stays() {
     assert_eq!(kit::state(&planes, A, vm).as_deref(), Some(r#"{"loaded":1,"seen":"after "}"#));
 }
 
-fn on_host(planes: &Planes, host: &str, trouble: Trouble, lasts: Span) {
+fn on_host(planes: &mut Simulation, host: &str, trouble: Trouble, lasts: Span) {
     let (fault, now) = (Fault::Host { host: host.into(), trouble, lasts }, planes.now());
-    planes.fleet().inject(&fault, now);
+    planes.fleet_mut().inject(&fault, now);
 }
 
 /// What was said of the last action on a guest.
-fn last_word(planes: &Planes, vm: VmId) -> Option<ActionUpdate> {
+fn last_word(planes: &Simulation, vm: VmId) -> Option<ActionUpdate> {
     let manager = planes.manager(A);
     let id = manager.actions().filter(|action| action.proposal.kind.vm() == Some(vm)).map(|action| action.id).max()?;
     let records = planes.plane(A).batches().iter().flat_map(|batch| &batch.records);
@@ -112,7 +112,7 @@ fn last_word(planes: &Planes, vm: VmId) -> Option<ActionUpdate> {
 fn a_guest_that_its_host_does_not_describe_stays_and_the_journal_says_so() {
     let mut planes = kit::ready([0, 0], ADMIT);
     let vm = kit::guest(&planes, "web-1");
-    on_host(&planes, "a-1", Trouble::Lost, Span::seconds(4));
+    on_host(&mut planes, "a-1", Trouble::Lost, Span::seconds(4));
     kit::must(&mut planes, A, kit::handover(vm, "b"));
     planes.run_for(Span::seconds(1)).unwrap();
     let Some(ActionUpdate::Failed(why)) = last_word(&planes, vm) else { panic!("{:?}", last_word(&planes, vm)) };
@@ -124,16 +124,16 @@ fn a_guest_that_its_host_does_not_describe_stays_and_the_journal_says_so() {
 fn room_is_kept_as_long_as_a_copy_takes_it() {
     let mut planes = kit::ready([0, 0], ADMIT);
     let vm = kit::guest(&planes, "web-1");
-    let phase = |planes: &Planes, plane| {
+    let phase = |planes: &Simulation, plane| {
         kit::last(planes, plane).and_then(|one| one.phases.last().map(|phase| phase.word.to_string())).unwrap_or_default()
     };
     kit::must(&mut planes, A, kit::handover(vm, "b"));
     assert!(planes.run_until(Span::minutes(1), |planes| phase(planes, A) == "moving").unwrap());
     let target = kit::last(&planes, B).unwrap().host;
     // All of the guest is there when the link breaks; then its host takes no orders.
-    on_host(&planes, "a-1", Trouble::CutAtSwitch, Span::seconds(20));
+    on_host(&mut planes, "a-1", Trouble::CutAtSwitch, Span::seconds(20));
     assert!(planes.run_until(Span::minutes(1), |planes| phase(planes, A) == "telling_peer").unwrap(), "{}", phase(&planes, A));
-    on_host(&planes, target.as_str(), Trouble::Refuses, Span::seconds(20));
+    on_host(&mut planes, target.as_str(), Trouble::Refuses, Span::seconds(20));
     planes.run_for(Span::seconds(10)).unwrap();
     assert_eq!((phase(&planes, A), phase(&planes, B)), ("ended".to_owned(), "aborted".to_owned()));
     assert!(planes.fleet().look(&target, vm).unwrap().is_some(), "the copy is there");

@@ -4,13 +4,13 @@
 use crate::kit::{self, A, ADMIT};
 use embot::clock::{Clock, SystemClock};
 use embot::model::{Command, Mode, Span, Timestamp};
-use embot::simulate::planes::Planes;
+use embot::simulate::Simulation;
 use embot::store::{Crash, SimulatedDisk, Store};
 
 const HOUR_MS: i64 = 3_600_000;
 
 /// The daemon of plane `a` is started again, on a machine whose clock is off by so much.
-fn restart(planes: &mut Planes, disk: &SimulatedDisk, wall_ms: i64) -> SimulatedDisk {
+fn restart(planes: &mut Simulation, disk: &SimulatedDisk, wall_ms: i64) -> SimulatedDisk {
     let disk = disk.crash(Crash::Killed);
     let (store, recovered) = Store::on_disk(&disk).unwrap();
     // As the daemon's clock begins: with the machine's, but not before what the journal knows.
@@ -20,7 +20,7 @@ fn restart(planes: &mut Planes, disk: &SimulatedDisk, wall_ms: i64) -> Simulated
     disk
 }
 
-fn journal_is_in_order(planes: &Planes) {
+fn journal_is_in_order(planes: &Simulation) {
     let mut last = Timestamp(i64::MIN);
     for batch in planes.plane(A).store().unwrap().journal().batches(0) {
         let now = batch.unwrap().now;
@@ -36,7 +36,7 @@ fn an_hour_ahead_and_an_hour_back() {
     planes.run_for(Span::seconds(6)).unwrap();
     kit::prepare(&mut planes, ADMIT);
     let (vm, other) = (kit::guest(&planes, "web-1"), kit::guest(&planes, "web-2"));
-    let timers = |planes: &Planes, vm| kit::state(planes, A, vm).is_some_and(|state| state.contains("\"timers\":7"));
+    let timers = |planes: &Simulation, vm| kit::state(planes, A, vm).is_some_and(|state| state.contains("\"timers\":7"));
     assert!(!timers(&planes, vm), "they are due in a minute and a half");
 
     let disk = restart(&mut planes, &disks[A], HOUR_MS);

@@ -5,15 +5,15 @@ use crate::kit::{self, A, ADMIT, B};
 use embot::hypervisor::MigrationLimits;
 use embot::hypervisor::simulated::{Fault, LogLine, Mishap, Trouble};
 use embot::model::{ActionKind, Command, NoticeBody, Outcome, Span, VmId, VmState};
-use embot::simulate::planes::Planes;
+use embot::simulate::Simulation;
 use embot::store::{Crash, SimulatedDisk};
 
 /// Disks of 20 s, that are not shared.
-fn ready() -> Planes {
+fn ready() -> Simulation {
     ready_on(kit::FLEET, &[SimulatedDisk::default(), SimulatedDisk::default()])
 }
 
-fn ready_on(fleet: &str, disks: &[SimulatedDisk; 2]) -> Planes {
+fn ready_on(fleet: &str, disks: &[SimulatedDisk; 2]) -> Simulation {
     let limits = MigrationLimits { copy_storage: true, ..MigrationLimits::default() };
     let mut planes = kit::planes_with(fleet, disks, [0, 1_500], limits);
     planes.run_for(Span::seconds(6)).unwrap();
@@ -22,7 +22,7 @@ fn ready_on(fleet: &str, disks: &[SimulatedDisk; 2]) -> Planes {
 }
 
 /// The first plane's daemon is killed, and started again on what it had written.
-fn restart(planes: &mut Planes, disks: &mut [SimulatedDisk; 2]) {
+fn restart(planes: &mut Simulation, disks: &mut [SimulatedDisk; 2]) {
     disks[A] = disks[A].crash(Crash::Killed);
     let (manager, store) = kit::on_disk(A, &disks[A]);
     planes.restart(A, manager, store);
@@ -34,7 +34,7 @@ fn slow() -> String {
 }
 
 /// Given up, and the guest still runs; then it shuts down after all.
-fn goes_off_too_late(planes: &mut Planes, vm: VmId) {
+fn goes_off_too_late(planes: &mut Simulation, vm: VmId) {
     kit::must(planes, A, kit::cold(vm, "b", None));
     kit::until_over(planes);
     assert!(stayed(planes).contains("did not shut down"), "{}", stayed(planes));
@@ -43,14 +43,15 @@ fn goes_off_too_late(planes: &mut Planes, vm: VmId) {
     assert!(planes.run_until(Span::minutes(1), |planes| place(planes, vm).1 == VmState::Off).unwrap());
 }
 
-fn in_phase(planes: &mut Planes, word: &str) {
-    let there =
-        |planes: &Planes| kit::last(planes, A).is_some_and(|one| one.phases.last().is_some_and(|phase| &*phase.word == word));
+fn in_phase(planes: &mut Simulation, word: &str) {
+    let there = |planes: &Simulation| {
+        kit::last(planes, A).is_some_and(|one| one.phases.last().is_some_and(|phase| &*phase.word == word))
+    };
     assert!(planes.run_until(Span::minutes(1), there).unwrap(), "{:#?}\n{}", kit::last(planes, A), kit::notices(planes));
 }
 
 /// Where the guest is, and what it does, once.
-fn place(planes: &Planes, vm: VmId) -> (String, VmState) {
+fn place(planes: &Simulation, vm: VmId) -> (String, VmState) {
     let fleet = planes.fleet();
     let guest = fleet.guest(vm).expect("the guest");
     let known = ["a-1", "a-2", "b-1", "b-2"].into_iter().filter(|host| fleet.look(&(*host).into(), vm).unwrap().is_some());
@@ -58,7 +59,7 @@ fn place(planes: &Planes, vm: VmId) -> (String, VmState) {
     (guest.host.to_string(), guest.state)
 }
 
-fn stayed(planes: &Planes) -> String {
+fn stayed(planes: &Simulation) -> String {
     match kit::last(planes, A).unwrap().outcome {
         Some(Outcome::Stayed { reason }) => reason.to_string(),
         other => panic!("{other:?}\n{}", kit::notices(planes)),
@@ -66,7 +67,7 @@ fn stayed(planes: &Planes) -> String {
 }
 
 /// The guest is the first plane's as before, and runs; nothing is left at the other.
-fn is_as_before(planes: &Planes, vm: VmId) {
+fn is_as_before(planes: &Simulation, vm: VmId) {
     assert_eq!(place(planes, vm), ("a-1".to_owned(), VmState::Running), "{}", kit::notices(planes));
     assert!(kit::owner(planes, A, vm).is_some() && kit::owner(planes, B, vm).is_none());
     assert_eq!(planes.manager(A).holds().count() + planes.manager(B).holds().count(), 0);
@@ -81,7 +82,7 @@ fn a_guest_that_is_off_goes_and_stays_off() {
     planes.notice(A, &"a-1".into(), vm, NoticeBody::Watchdog("before".into())).unwrap();
     let off = ActionKind::Shutdown { vm, force_after: None };
     kit::must(&mut planes, A, Command::Act { kind: off, reason: "test".into() });
-    let is_off = |planes: &Planes| planes.manager(A).world().vm(vm).is_some_and(|vm| vm.state == VmState::Off);
+    let is_off = |planes: &Simulation| planes.manager(A).world().vm(vm).is_some_and(|vm| vm.state == VmState::Off);
     assert!(planes.run_until(Span::minutes(1), is_off).unwrap());
     planes.run_for(Span::seconds(2)).unwrap();
     kit::must(&mut planes, A, kit::cold(vm, "b", None));
@@ -101,7 +102,7 @@ fn a_guest_that_is_off_goes_and_stays_off() {
     assert!(planes.run_until(Span::minutes(1), |planes| place(planes, vm).1 == VmState::Running).unwrap());
 }
 
-fn place_count(planes: &Planes, vm: VmId) -> usize {
+fn place_count(planes: &Simulation, vm: VmId) -> usize {
     let fleet = planes.fleet();
     ["a-1", "a-2", "b-1", "b-2"].into_iter().filter(|host| fleet.look(&(*host).into(), vm).unwrap().is_some()).count()
 }
@@ -135,7 +136,7 @@ fn a_guest_that_will_not_shut_down_stays_unless_it_may_be_forced() {
     planes.run_for(Span::seconds(30)).unwrap();
     is_as_before(&planes, vm);
     kit::must(&mut planes, A, kit::cold(vm, "b", Some(Span::seconds(20))));
-    let gone = |planes: &Planes| kit::owner(planes, B, vm).is_some() && place_count(planes, vm) == 1;
+    let gone = |planes: &Simulation| kit::owner(planes, B, vm).is_some() && place_count(planes, vm) == 1;
     assert!(planes.run_until(Span::minutes(5), gone).unwrap(), "{}", kit::notices(&planes));
     let (host, state) = place(&planes, vm);
     assert!(host.starts_with("b-") && state == VmState::Running, "{host} {state}");
@@ -143,7 +144,7 @@ fn a_guest_that_will_not_shut_down_stays_unless_it_may_be_forced() {
 
 #[test]
 fn a_copy_that_breaks_off_or_is_cancelled_leaves_the_guest_running_where_it_was() {
-    type Spoil = fn(&mut Planes);
+    type Spoil = fn(&mut Simulation);
     let spoils: [(&str, &str, Spoil); 3] = [
         ("breaks off", "broke off", |_| {}),
         ("cancelled while files are copied", "cancelled by admin", |planes| {
@@ -163,7 +164,7 @@ fn a_copy_that_breaks_off_or_is_cancelled_leaves_the_guest_running_where_it_was(
         if what == "breaks off" {
             let now = planes.now();
             let fails = Fault::Host { host: "b-1".into(), trouble: Trouble::MigrationsFail(40), lasts: Span::minutes(5) };
-            planes.fleet().inject(&fails, now);
+            planes.fleet_mut().inject(&fails, now);
         }
         kit::must(&mut planes, A, kit::cold(vm, "b", None));
         in_phase(&mut planes, "moving");
@@ -182,15 +183,15 @@ fn what_the_target_cannot_define_is_not_even_shut_down() {
     let now = planes.now();
     for host in ["b-1", "b-2"] {
         let refuses = Fault::Host { host: host.into(), trouble: Trouble::Refuses, lasts: Span::seconds(40) };
-        planes.fleet().inject(&refuses, now);
+        planes.fleet_mut().inject(&refuses, now);
     }
-    planes.fleet().take_log();
+    planes.fleet_mut().take_log();
     kit::must(&mut planes, A, kit::cold(vm, "b", None));
     kit::until_over(&mut planes);
     assert!(stayed(&planes).contains("cannot be defined on its host"), "{}", stayed(&planes));
     planes.run_for(Span::seconds(60)).unwrap();
     is_as_before(&planes, vm);
-    let log = planes.fleet().take_log();
+    let log = planes.fleet_mut().take_log();
     let stopped = log.iter().any(|line| matches!(line, LogLine::Run(run) if run.vm == vm && !run.runs));
     assert!(!stopped, "it ran all the time");
 }
@@ -220,7 +221,7 @@ fn a_guest_that_goes_off_after_its_host_was_away_for_a_moment_is_started_again()
     planes.run_for(Span(500)).unwrap();
     let now = planes.now();
     let lost = Fault::Host { host: "a-1".into(), trouble: Trouble::Lost, lasts: Span::seconds(2) };
-    planes.fleet().inject(&lost, now);
+    planes.fleet_mut().inject(&lost, now);
     kit::until_over(&mut planes);
     assert!(stayed(&planes).contains("connection"), "{}", stayed(&planes));
     assert_eq!(planes.fleet().guest(vm).map(|guest| guest.state), Some(VmState::Running));
@@ -244,7 +245,8 @@ fn a_guest_that_shuts_down_after_it_was_given_up_is_started_again_also_by_a_daem
         let started = planes.manager(A).actions().filter(|action| matches!(action.proposal.kind, ActionKind::Start { .. }));
         assert_eq!(started.count(), 1, "an action like any other, once");
         // From then on it is off when it goes off.
-        planes.fleet().inject(&Fault::Guest { vm, mishap: Mishap::Stops }, planes.now());
+        let now = planes.now();
+        planes.fleet_mut().inject(&Fault::Guest { vm, mishap: Mishap::Stops }, now);
         planes.run_for(Span::minutes(2)).unwrap();
         assert_eq!(place(&planes, vm).1, VmState::Off);
     }

@@ -5,14 +5,14 @@
 use crate::kit::{self, A, ADMIT, B};
 use embot::hypervisor::simulated::LogLine;
 use embot::model::{Command, EventBody, HostId, NoticeBody, Outcome, Record, Span, Timestamp, Verb, VmId};
-use embot::simulate::planes::{Died, Planes};
+use embot::simulate::{Died, Simulation};
 use embot::store::{Crash, SimulatedDisk};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 
 /// Two planes on disks.
 struct Run {
-    planes: Planes,
+    planes: Simulation,
     disks: [SimulatedDisk; 2],
     crash: Crash,
     deaths: u32,
@@ -46,7 +46,7 @@ impl Run {
     }
 
     /// Does something until it is done, however often a plane dies over it.
-    fn insist(&mut self, mut what: impl FnMut(&mut Planes) -> Result<(), Died>) {
+    fn insist(&mut self, mut what: impl FnMut(&mut Simulation) -> Result<(), Died>) {
         while let Err(died) = what(&mut self.planes) {
             self.deaths += 1;
             let plane = died.plane;
@@ -104,7 +104,7 @@ impl Run {
                 wink(&mut self, A, "a-1");
             }
         }
-        let over = |planes: &Planes, plane| kit::last(planes, plane).is_some_and(|one| one.outcome.is_some());
+        let over = |planes: &Simulation, plane| kit::last(planes, plane).is_some_and(|one| one.outcome.is_some());
         let by = self.planes.now() + Span::minutes(20);
         let mut ended = false;
         self.insist(|planes| {
@@ -175,7 +175,7 @@ impl Run {
     /// Never ran on two hosts at a time, and nobody acted but its owner.
     fn check_log(&mut self, context: &str) {
         let mut running: BTreeMap<VmId, BTreeSet<HostId>> = BTreeMap::new();
-        for line in self.planes.fleet().take_log() {
+        for line in self.planes.fleet_mut().take_log() {
             let LogLine::Run(run) = line else { continue };
             let hosts = running.entry(run.vm).or_default();
             if run.runs {
@@ -250,7 +250,7 @@ fn a_cut_link_delays_a_handover_and_spoils_nothing() {
         run.planes.link(A, B, false);
         run.run_for(Span::seconds(70));
         run.planes.link(A, B, true);
-        let over = |planes: &Planes, plane| kit::last(planes, plane).is_some_and(|one| one.outcome.is_some());
+        let over = |planes: &Simulation, plane| kit::last(planes, plane).is_some_and(|one| one.outcome.is_some());
         let ended = run
             .planes
             .run_until(Span::minutes(20), |planes| over(planes, A) && (over(planes, B) || kit::last(planes, B).is_none()));

@@ -3,25 +3,26 @@
 use crate::kit::{self, A, ADMIT, B};
 use embot::hypervisor::simulated::{Fault, Trouble};
 use embot::model::{ActionState, Command, MigrationId, NoticeBody, Outcome, Reply, Span, VmId, VmState};
-use embot::simulate::planes::Planes;
+use embot::simulate::Simulation;
 
 /// Runs until the source is in this phase.
-fn until(planes: &mut Planes, word: &str) {
-    let there =
-        |planes: &Planes| kit::last(planes, A).is_some_and(|one| one.phases.last().is_some_and(|phase| &*phase.word == word));
+fn until(planes: &mut Simulation, word: &str) {
+    let there = |planes: &Simulation| {
+        kit::last(planes, A).is_some_and(|one| one.phases.last().is_some_and(|phase| &*phase.word == word))
+    };
     assert!(planes.run_until(Span::minutes(1), there).unwrap(), "{:#?}\n{}", kit::last(planes, A), kit::notices(planes));
 }
 
-fn id(planes: &Planes) -> MigrationId {
+fn id(planes: &Simulation) -> MigrationId {
     kit::last(planes, A).expect("a migration").id
 }
 
-fn cancel(planes: &mut Planes, plane: usize) -> Reply {
+fn cancel(planes: &mut Simulation, plane: usize) -> Reply {
     let migration = id(planes);
     planes.command(plane, Command::CancelMigration { migration }).unwrap().expect("a reply")
 }
 
-fn resolve(planes: &mut Planes, plane: usize, owner: &str, fenced: &str) -> Reply {
+fn resolve(planes: &mut Simulation, plane: usize, owner: &str, fenced: &str) -> Reply {
     let command = Command::ResolveMigration { migration: id(planes), owner: owner.into(), fenced: fenced.into() };
     planes.command(plane, command).unwrap().expect("a reply")
 }
@@ -42,7 +43,7 @@ fn a_migration_is_cancelled_in_each_phase_before_the_guest_has_moved() {
             let vm = kit::guest(&planes, "web-1");
             let asked = kit::must(&mut planes, A, ask(vm));
             until(&mut planes, phase);
-            let why = |planes: &Planes| format!("{asked}, cancelled while {phase}\n{}", kit::notices(planes));
+            let why = |planes: &Simulation| format!("{asked}, cancelled while {phase}\n{}", kit::notices(planes));
             if let Reply::Refused { reason } = cancel(&mut planes, A) {
                 panic!("{reason}: {}", why(&planes));
             }
@@ -62,7 +63,7 @@ fn a_migration_is_cancelled_in_each_phase_before_the_guest_has_moved() {
             assert_eq!(kit::state(&planes, A, vm).as_deref(), Some(r#"{"loaded":1,"seen":"after "}"#), "{}", why(&planes));
             // It goes at another time, under an epoch that nobody has seen.
             kit::must(&mut planes, A, ask(vm));
-            let gone = |planes: &Planes| kit::owner(planes, B, vm).is_some_and(|epoch| epoch >= 2);
+            let gone = |planes: &Simulation| kit::owner(planes, B, vm).is_some_and(|epoch| epoch >= 2);
             assert!(planes.run_until(Span::minutes(5), gone).unwrap(), "{}", why(&planes));
         }
     }
@@ -89,14 +90,15 @@ fn what_has_moved_and_what_comes_from_elsewhere_is_not_cancelled_here() {
 
 /// The source's hypervisor is killed in the very moment in which the guest has arrived, and stays away for so long; until both
 /// planes say that they cannot decide.
-fn undecided(away: Span) -> (Planes, VmId) {
+fn undecided(away: Span) -> (Simulation, VmId) {
     let mut planes = kit::ready([0, 0], ADMIT);
     let vm = kit::guest(&planes, "web-1");
     let now = planes.now();
-    planes.fleet().inject(&Fault::Host { host: "a-1".into(), trouble: Trouble::KilledAtSwitch, lasts: away }, now);
+    planes.fleet_mut().inject(&Fault::Host { host: "a-1".into(), trouble: Trouble::KilledAtSwitch, lasts: away }, now);
     kit::must(&mut planes, A, kit::handover(vm, "b"));
-    let undecided =
-        |planes: &Planes| [A, B].into_iter().all(|plane| kit::last(planes, plane).is_some_and(|one| one.undecided.is_some()));
+    let undecided = |planes: &Simulation| {
+        [A, B].into_iter().all(|plane| kit::last(planes, plane).is_some_and(|one| one.undecided.is_some()))
+    };
     assert!(planes.run_until(Span::minutes(5), undecided).unwrap(), "{}", kit::notices(&planes));
     let both_stand_still = planes.fleet().look(&"b-1".into(), vm).unwrap().unwrap().standing;
     assert_eq!(both_stand_still, embot::model::Standing::Migrating, "nobody has resumed it");
@@ -106,7 +108,7 @@ fn undecided(away: Span) -> (Planes, VmId) {
 }
 
 /// One owner, under this epoch; it runs there, and the other has nothing of it.
-fn belongs(planes: &Planes, owner: usize, epoch: u64, vm: VmId, runs: bool) {
+fn belongs(planes: &Simulation, owner: usize, epoch: u64, vm: VmId, runs: bool) {
     let other = 1 - owner;
     let why = || format!("{:?}\n{:?}\n{}", kit::last(planes, A), kit::last(planes, B), kit::notices(planes));
     assert_eq!((kit::owner(planes, owner, vm), kit::owner(planes, other, vm)), (Some(epoch), None), "{}", why());
@@ -145,7 +147,7 @@ fn what_an_admin_gives_to_a_plane_that_has_no_copy_is_defined_from_the_record() 
     let (mut planes, vm) = undecided(Span::minutes(20));
     // The copy was in memory only, and is gone.
     let now = planes.now();
-    planes.fleet().inject(&Fault::Host { host: "b-1".into(), trouble: Trouble::Dies, lasts: Span::seconds(20) }, now);
+    planes.fleet_mut().inject(&Fault::Host { host: "b-1".into(), trouble: Trouble::Dies, lasts: Span::seconds(20) }, now);
     planes.run_for(Span::minutes(1)).unwrap();
     assert_eq!(planes.fleet().look(&"b-1".into(), vm), Ok(None));
     resolve(&mut planes, A, "b", "a-1");

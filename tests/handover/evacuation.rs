@@ -6,7 +6,7 @@ use embot::hypervisor::simulated::{Fleet, FleetPlan};
 use embot::manager::{HostSettings, Manager};
 use embot::model::{Action, ActionKind, ActionState, Command, HostId, Peer, Span, Timestamp, VmId};
 use embot::plan::Guardrails;
-use embot::simulate::planes::{Plane, Planes};
+use embot::simulate::{Plane, Simulation};
 use embot::store::Recovered;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +30,7 @@ const PER_HOST: u32 = 4;
 const IN_PLANE: u32 = 6;
 const WITH_PEER: u32 = 3;
 
-fn planes() -> Planes {
+fn planes() -> Simulation {
     let fleet = FleetPlan::parse("fleet.yaml", FLEET).unwrap_or_else(|error| panic!("{error}"));
     let planes = ["a", "b"].map(|name| {
         let mut settings = kit::settings(name);
@@ -41,15 +41,15 @@ fn planes() -> Planes {
         settings.guardrails =
             Guardrails { migrations_per_host: PER_HOST, migrations: IN_PLANE, blast_radius: 1.0, ..guardrails };
         settings.handover.peers.iter_mut().for_each(|peer: &mut Peer| peer.migrations = WITH_PEER);
-        Plane::new(Manager::new(settings, Recovered::nothing()), None, 0, MigrationLimits::default())
+        Plane::new(Manager::new(settings, Recovered::nothing()), MigrationLimits::default()).with_batches()
     });
     let fleet = Fleet::new(&fleet, Timestamp(0)).unwrap();
-    Planes::new(fleet, planes.into(), Span::seconds(5), Span(20)).with_summaries(Span::seconds(10))
+    Simulation::new(fleet, planes.into(), Span::seconds(5), Span(20)).with_summaries(Span::seconds(10))
 }
 
 /// What is under way at this moment must be within all limits. Adds to the most there ever was: on a host, in the plane, with
 /// the peer.
-fn hold(planes: &Planes, most: &mut [u32; 3]) {
+fn hold(planes: &Simulation, most: &mut [u32; 3]) {
     for plane in [A, B] {
         let (mut hosts, mut total, mut with_peer) = (BTreeMap::<HostId, u32>::new(), 0, 0);
         let manager = planes.manager(plane);
@@ -81,7 +81,7 @@ fn hold(planes: &Planes, most: &mut [u32; 3]) {
 }
 
 /// The guests in the order in which they first set out.
-fn order(planes: &Planes) -> Vec<VmId> {
+fn order(planes: &Simulation) -> Vec<VmId> {
     let mut seen = BTreeSet::new();
     let manager = planes.manager(A);
     let mut moves: Vec<&Action> = manager.actions().filter(|action| action.proposal.embot.is_some()).collect();
@@ -111,11 +111,11 @@ fn fifty_guests_leave_two_hosts_within_every_limit_and_by_priority() {
     }
 
     let (began, mut most) = (planes.now(), [0; 3]);
-    let left = |planes: &Planes| {
+    let left = |planes: &Simulation| {
         let world = planes.manager(A).world();
         EMPTIED.iter().map(|host| world.vms_on(&(*host).into()).count()).sum::<usize>()
     };
-    let is_over = |planes: &Planes| left(planes) == 0 && planes.manager(A).open().count() == 0;
+    let is_over = |planes: &Simulation| left(planes) == 0 && planes.manager(A).open().count() == 0;
     let over = planes.run_until(Span::minutes(60), |planes| {
         hold(planes, &mut most);
         is_over(planes)

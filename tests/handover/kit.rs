@@ -8,7 +8,7 @@ use embot::migration::message::Rewrite;
 use embot::model::{ActionKind, Command, ElementId, HostId, Mode, Peer, Reply, Span, Timestamp, Verb, VmId};
 use embot::plan::{Guardrails, Rate};
 use embot::policy::Limits;
-use embot::simulate::planes::{Plane, Planes};
+use embot::simulate::{Plane, Simulation};
 use embot::store::{Recovered, SimulatedDisk, Store};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -121,23 +121,23 @@ pub fn on_disk(plane: usize, disk: &SimulatedDisk) -> (Manager, Store) {
 }
 
 /// Both planes, fresh; their clocks are off by so many milliseconds.
-pub fn planes(fleet: &str, disks: &[SimulatedDisk; 2], clocks_ms: [i64; 2]) -> Planes {
+pub fn planes(fleet: &str, disks: &[SimulatedDisk; 2], clocks_ms: [i64; 2]) -> Simulation {
     planes_with(fleet, disks, clocks_ms, MigrationLimits::default())
 }
 
 /// The same, with these limits for moves.
-pub fn planes_with(fleet: &str, disks: &[SimulatedDisk; 2], clocks_ms: [i64; 2], limits: MigrationLimits) -> Planes {
+pub fn planes_with(fleet: &str, disks: &[SimulatedDisk; 2], clocks_ms: [i64; 2], limits: MigrationLimits) -> Simulation {
     let fleet = FleetPlan::parse("fleet.yaml", fleet).unwrap_or_else(|error| panic!("{error}"));
     let fleet = Fleet::new(&fleet, Timestamp(0)).unwrap();
     let planes = [A, B].map(|plane| {
         let (manager, store) = on_disk(plane, &disks[plane]);
-        Plane::new(manager, Some(store), clocks_ms[plane], limits)
+        Plane::new(manager, limits).with_store(store).with_clock(clocks_ms[plane]).with_batches()
     });
-    Planes::new(fleet, planes.into(), Span::seconds(5), Span(20))
+    Simulation::new(fleet, planes.into(), Span::seconds(5), Span(20))
 }
 
 /// Both planes, with the counting module on both, and this admission on b; everything adopted.
-pub fn ready(clocks_ms: [i64; 2], admission: (&str, &str)) -> Planes {
+pub fn ready(clocks_ms: [i64; 2], admission: (&str, &str)) -> Simulation {
     let mut planes = planes(FLEET, &[SimulatedDisk::default(), SimulatedDisk::default()], clocks_ms);
     planes.run_for(Span::seconds(6)).unwrap();
     prepare(&mut planes, admission);
@@ -145,7 +145,7 @@ pub fn ready(clocks_ms: [i64; 2], admission: (&str, &str)) -> Planes {
 }
 
 /// Loads the modules.
-pub fn prepare(planes: &mut Planes, admission: (&str, &str)) {
+pub fn prepare(planes: &mut Simulation, admission: (&str, &str)) {
     for plane in [A, B] {
         must(planes, plane, module(COUNT));
     }
@@ -159,14 +159,14 @@ pub fn module((manifest, policy): (&str, &str)) -> Command {
 }
 
 /// Gives a command that must be obeyed.
-pub fn must(planes: &mut Planes, plane: usize, command: Command) -> String {
+pub fn must(planes: &mut Simulation, plane: usize, command: Command) -> String {
     match planes.command(plane, command).unwrap() {
         Some(Reply::Done { message, .. }) => message,
         other => panic!("{other:?}"),
     }
 }
 
-pub fn guest(planes: &Planes, name: &str) -> VmId {
+pub fn guest(planes: &Simulation, name: &str) -> VmId {
     planes.fleet().guest_named(name).expect("a guest of the fleet").id
 }
 
@@ -182,19 +182,19 @@ pub fn cold(vm: VmId, plane: &str, force_after: Option<Span>) -> Command {
 }
 
 /// The last migration of a plane.
-pub fn last(planes: &Planes, plane: usize) -> Option<MigrationView> {
+pub fn last(planes: &Simulation, plane: usize) -> Option<MigrationView> {
     planes.manager(plane).migrations().into_iter().max_by_key(|migration| migration.id.clone())
 }
 
 /// Runs until both ends say that it is over.
-pub fn until_over(planes: &mut Planes) {
-    let over = |planes: &Planes, plane| last(planes, plane).is_some_and(|migration| migration.outcome.is_some());
+pub fn until_over(planes: &mut Simulation) {
+    let over = |planes: &Simulation, plane| last(planes, plane).is_some_and(|migration| migration.outcome.is_some());
     let ended = planes.run_until(Span::minutes(10), |planes| over(planes, A) && over(planes, B)).unwrap();
     assert!(ended, "not over: {:?}\n{:?}\n{}", last(planes, A), last(planes, B), notices(planes));
 }
 
 /// What the planes told admins.
-pub fn notices(planes: &Planes) -> String {
+pub fn notices(planes: &Simulation) -> String {
     let mut text = String::new();
     for plane in [A, B] {
         for record in planes.plane(plane).batches().iter().flat_map(|batch| &batch.records) {
@@ -207,13 +207,13 @@ pub fn notices(planes: &Planes) -> String {
 }
 
 /// The state of the guest's counting embot on a plane, as JSON.
-pub fn state(planes: &Planes, plane: usize, vm: VmId) -> Option<String> {
+pub fn state(planes: &Simulation, plane: usize, vm: VmId) -> Option<String> {
     let embots = planes.manager(plane).embots(Some("count"));
     let embot = embots.into_iter().find(|embot| embot.id.element == ElementId::Vm(vm))?;
     embot.state.values().next().map(|state| state.to_json().to_string())
 }
 
-pub fn owner(planes: &Planes, plane: usize, vm: VmId) -> Option<u64> {
+pub fn owner(planes: &Simulation, plane: usize, vm: VmId) -> Option<u64> {
     let manager = planes.manager(plane);
     let (world, plane) = (manager.world(), &manager.settings().plane);
     let mark = world.vm(vm)?.mark.clone()?;

@@ -3,11 +3,11 @@
 use crate::kit::{self, A, ADMIT, B, COUNT};
 use embot::manager::MigrationView;
 use embot::model::{Change, Command, ElementId, NoticeBody, Outcome, Span, Verb, VmId};
-use embot::simulate::planes::Planes;
+use embot::simulate::Simulation;
 use embot::store::{Crash, SimulatedDisk};
 
 /// The counting module on `a` only.
-fn ready() -> Planes {
+fn ready() -> Simulation {
     let mut planes = kit::planes(kit::FLEET, &[SimulatedDisk::default(), SimulatedDisk::default()], [0, 0]);
     planes.run_for(Span::seconds(6)).unwrap();
     kit::must(&mut planes, A, kit::module(COUNT));
@@ -17,17 +17,17 @@ fn ready() -> Planes {
 }
 
 /// The last migration from a plane, as one of its ends has it.
-fn newest(planes: &Planes, end: usize, source: usize) -> Option<MigrationView> {
+fn newest(planes: &Simulation, end: usize, source: usize) -> Option<MigrationView> {
     let from = ["a", "b"][source];
     let theirs = planes.manager(end).migrations().into_iter().filter(|one| &*one.id.plane == from);
     theirs.max_by_key(|one| one.id.number)
 }
 
-fn go(planes: &mut Planes, plane: usize, name: &str, to: &str) -> VmId {
+fn go(planes: &mut Simulation, plane: usize, name: &str, to: &str) -> VmId {
     let vm = kit::guest(planes, name);
     let before = newest(planes, plane, plane).map(|one| one.id);
     kit::must(planes, plane, kit::handover(vm, to));
-    let over = |planes: &Planes| {
+    let over = |planes: &Simulation| {
         let ended = |one: MigrationView| Some(&one.id) != before.as_ref() && one.outcome.is_some();
         [A, B].into_iter().all(|end| newest(planes, end, plane).is_some_and(ended))
     };
@@ -36,19 +36,19 @@ fn go(planes: &mut Planes, plane: usize, name: &str, to: &str) -> VmId {
     vm
 }
 
-fn stayed(planes: &Planes) -> String {
+fn stayed(planes: &Simulation) -> String {
     match newest(planes, A, A).unwrap().outcome {
         Some(Outcome::Stayed { reason }) => reason.to_string(),
         other => panic!("{other:?}"),
     }
 }
 
-fn names(planes: &Planes, plane: usize) -> Vec<String> {
+fn names(planes: &Simulation, plane: usize) -> Vec<String> {
     planes.manager(plane).modules().iter().map(|module| module.module.to_string()).collect()
 }
 
 /// Pieces of packages that a plane's store holds, as its batches tell.
-fn pieces(planes: &Planes, plane: usize) -> i64 {
+fn pieces(planes: &Simulation, plane: usize) -> i64 {
     let changes = planes.plane(plane).batches().iter().flat_map(|batch| &batch.changes);
     changes
         .map(|change| match change {
@@ -141,7 +141,7 @@ fn a_newer_release_replaces_what_came_before_and_an_older_one_is_refused() {
     planes.run_for(Span::seconds(5)).unwrap();
     let newer = COUNT.0.replace("version: '1'", "version: '2'");
     kit::must(&mut planes, A, kit::module((&newer, COUNT.1)));
-    let version = |planes: &Planes| {
+    let version = |planes: &Simulation| {
         planes.manager(B).modules().iter().find(|one| &*one.module == "count").map(|one| one.version.to_string())
     };
     assert_eq!(version(&planes).as_deref(), Some("1"));

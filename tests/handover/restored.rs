@@ -5,13 +5,13 @@ use crate::kit::{self, A, ADMIT, B};
 use embot::hypervisor::simulated::LogLine;
 use embot::manager::MigrationView;
 use embot::model::{ActionState, Command, HostId, Mark, Mode, Outcome, Reply, Span, VmId};
-use embot::simulate::planes::Planes;
+use embot::simulate::Simulation;
 use embot::store::{Restore, Retention, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use tempfile::TempDir;
 
 /// A backup of a plane as it is now.
-fn backup(planes: &Planes, plane: usize) -> Vec<u8> {
+fn backup(planes: &Simulation, plane: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     let name = planes.manager(plane).settings().plane.clone();
     let journal = planes.plane(plane).store().unwrap().journal();
@@ -20,7 +20,7 @@ fn backup(planes: &Planes, plane: usize) -> Vec<u8> {
 }
 
 /// The plane stops, and goes on with a store made from a backup.
-fn restore(planes: &mut Planes, plane: usize, backup: &[u8]) -> TempDir {
+fn restore(planes: &mut Simulation, plane: usize, backup: &[u8]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let (file, path) = (folder.path().join("plane.backup"), folder.path().join("plane.redb"));
     std::fs::write(&file, backup).unwrap();
@@ -32,18 +32,18 @@ fn restore(planes: &mut Planes, plane: usize, backup: &[u8]) -> TempDir {
     folder
 }
 
-fn mode(planes: &Planes, plane: usize, vm: VmId) -> Option<Mode> {
+fn mode(planes: &Simulation, plane: usize, vm: VmId) -> Option<Mode> {
     planes.manager(plane).world().vm(vm).map(|vm| vm.mode)
 }
 
-fn mark(planes: &Planes, vm: VmId) -> Option<Mark> {
+fn mark(planes: &Simulation, vm: VmId) -> Option<Mark> {
     planes.fleet().guest(vm).and_then(|guest| guest.description.mark.clone())
 }
 
 /// No guest ever ran on two hosts.
-fn ran_once(planes: &Planes, context: &str) {
+fn ran_once(planes: &mut Simulation, context: &str) {
     let mut running: BTreeMap<VmId, BTreeSet<HostId>> = BTreeMap::new();
-    for line in planes.fleet().take_log() {
+    for line in planes.fleet_mut().take_log() {
         let LogLine::Run(run) = line else { continue };
         let hosts = running.entry(run.vm).or_default();
         if run.runs {
@@ -77,7 +77,7 @@ fn guests_are_only_observed_until_their_marks_are_read() {
     kit::must(&mut planes, A, kit::handover(vm, "b"));
     kit::until_over(&mut planes);
     assert!(kit::last(&planes, A).unwrap().id.number > 1_000_000);
-    ran_once(&planes, "confirmed");
+    ran_once(&mut planes, "confirmed");
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_guest_that_was_given_away_since_is_its_new_owners() {
     assert!(mode(&planes, A, vm).is_none_or(|mode| mode == Mode::Observe));
     assert_eq!((mark(&planes, vm), kit::owner(&planes, B, vm)), (owned, Some(2)));
     assert_eq!(mode(&planes, A, kit::guest(&planes, "web-2")), Some(Mode::Act));
-    ran_once(&planes, "given away");
+    ran_once(&mut planes, "given away");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_guest_that_was_away_and_came_back_is_left_to_an_admin() {
     kit::until_over(&mut planes);
     planes.run_for(Span::seconds(20)).unwrap();
     kit::must(&mut planes, B, kit::handover(vm, "a"));
-    let back = |planes: &Planes| mark(planes, vm).is_some_and(|mark| &*mark.plane == "a");
+    let back = |planes: &Simulation| mark(planes, vm).is_some_and(|mark| &*mark.plane == "a");
     assert!(planes.run_until(Span::minutes(5), back).unwrap());
     planes.run_for(Span::seconds(30)).unwrap();
     let _folder = restore(&mut planes, A, &saved);
@@ -117,9 +117,9 @@ fn a_guest_that_was_away_and_came_back_is_left_to_an_admin() {
     assert!(told.contains("embot manage web-1 --mode act"), "{told}");
     kit::must(&mut planes, A, Command::Manage { vms: vec![vm], mode: Mode::Act });
     kit::must(&mut planes, A, kit::handover(vm, "b"));
-    let away = |planes: &Planes| mark(planes, vm).is_some_and(|mark| &*mark.plane == "b" && mark.epoch == 4);
+    let away = |planes: &Simulation| mark(planes, vm).is_some_and(|mark| &*mark.plane == "b" && mark.epoch == 4);
     assert!(planes.run_until(Span::minutes(5), away).unwrap(), "it is managed under the epoch it has");
-    ran_once(&planes, "away and back");
+    ran_once(&mut planes, "away and back");
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_guest_that_came_since_is_left_to_an_admin() {
     assert!(told.contains("guest web-1") && told.contains("does not know it"), "{told}");
     kit::must(&mut planes, B, Command::Manage { vms: vec![vm], mode: Mode::Act });
     assert_eq!(mode(&planes, B, vm), Some(Mode::Act));
-    ran_once(&planes, "came");
+    ran_once(&mut planes, "came");
 }
 
 /// The last phase of a plane's migration.
@@ -175,7 +175,7 @@ fn whenever_either_plane_is_restored_while_a_guest_is_on_its_way_it_runs_once_an
                 }
                 let under_way = |action: &&embot::model::Action| action.state == ActionState::Started;
                 assert!(planes.manager(plane).actions().filter(under_way).all(|action| action.id.0 > 1_000_000), "{}", told());
-                ran_once(&planes, &context);
+                ran_once(&mut planes, &context);
                 let outcome = match kit::last(&planes, A).and_then(|view| view.outcome) {
                     Some(Outcome::Moved) => "moved",
                     Some(Outcome::Stayed { .. }) => "stayed",

@@ -2,7 +2,6 @@
 //! restart, nothing is done twice, nothing planned is forgotten.
 
 use crate::kit::{self, Plane};
-use embot::hypervisor::MigrationLimits;
 use embot::hypervisor::simulated::{Effect, Fleet, FleetPlan, Outcome};
 use embot::model::{ActionId, ActionKind, Command, Input, Record, Reply, Span, Timestamp};
 use embot::plan::{Guardrails, Rate};
@@ -83,7 +82,7 @@ fn run(plan: &FleetPlan, disk: &SimulatedDisk, fail_at: Option<u64>, crash: Cras
     let script = script(&fleet);
     let (store, recovered) = Store::on_disk(disk).unwrap();
     let manager = plane().manager(&fleet, recovered);
-    let simulation = Simulation::new(manager, fleet, Span::seconds(5), MigrationLimits::default()).with_store(store);
+    let simulation = kit::alone(kit::plane(manager).with_store(store), fleet);
     let mut run = Run { simulation, effects: Vec::new(), accepted: BTreeSet::new() };
     if let Some(change) = fail_at {
         disk.fail_from(disk.changes() + change, ErrorKind::Other);
@@ -95,7 +94,7 @@ fn run(plan: &FleetPlan, disk: &SimulatedDisk, fail_at: Option<u64>, crash: Cras
         let result = run.simulation.run_for(Timestamp(due).since(run.simulation.now())).and_then(|()| {
             let Some((_, command)) = steps.peek() else { return Ok(()) };
             let name = format!("{command:?}");
-            match run.simulation.command(command.clone())? {
+            match run.simulation.command(0, command.clone())? {
                 Some(Reply::Done { .. }) => drop(run.accepted.insert(name)),
                 // Not ready again after a restart: asked again a little later.
                 Some(Reply::Refused { reason }) if reason.contains("try again") => {
@@ -111,7 +110,7 @@ fn run(plan: &FleetPlan, disk: &SimulatedDisk, fail_at: Option<u64>, crash: Cras
             disk = disk.crash(crash);
             let (store, recovered) = Store::on_disk(&disk).unwrap_or_else(|error| panic!("the store does not open: {error}"));
             let manager = plane().manager(run.simulation.fleet(), recovered);
-            run.simulation.restart(manager, store);
+            run.simulation.restart(0, manager, store);
         }
     }
     run.effects = run.simulation.fleet_mut().take_effects();
@@ -126,7 +125,7 @@ fn check(run: &Run, context: &str) {
         *begun.entry(effect.action).or_default() += u32::from(effect.outcome == Outcome::Begun);
     }
     assert!(begun.values().all(|times| *times == 1), "{context}: an action was begun more than once: {begun:?}");
-    let manager = run.simulation.manager();
+    let manager = run.simulation.manager(0);
     for action in begun.keys() {
         assert!(manager.action(*action).is_some(), "{context}: action {action} was done and is not known");
     }
@@ -142,7 +141,7 @@ fn check(run: &Run, context: &str) {
 
 /// The commands of the journal.
 fn journal(simulation: &Simulation) -> Vec<String> {
-    let journal = simulation.store().expect("a store").journal();
+    let journal = simulation.plane(0).store().expect("a store").journal();
     let mut commands = Vec::new();
     for batch in journal.batches(0) {
         for input in batch.expect("a readable journal").inputs {
@@ -156,10 +155,10 @@ fn journal(simulation: &Simulation) -> Vec<String> {
 
 /// How often the crashes of guest-2 were counted, how often its timer fired, and how many facts of its crash the journal has.
 fn counts(simulation: &Simulation) -> (String, usize) {
-    let embots = simulation.manager().embots(Some("count"));
+    let embots = simulation.manager(0).embots(Some("count"));
     let embot = embots.iter().find(|embot| embot.element == "guest-2").expect("an embot");
     let state = embot.state.values().next().map(|state| state.to_json().to_string()).unwrap_or_default();
-    let journal = simulation.store().expect("a store").journal();
+    let journal = simulation.plane(0).store().expect("a store").journal();
     let crashes = journal.batches(0).flat_map(|batch| batch.expect("a readable journal").records);
     let crashes =
         crashes.filter(|record| matches!(record, Record::Event { event } if event.body.kind().name == "crashed")).count();

@@ -6,7 +6,7 @@ use embot::manager::{HostSettings, Manager, Settings};
 use embot::model::{AffinityRule, Command, Mode, Reply, Span, Timestamp};
 use embot::plan::Guardrails;
 use embot::policy::Limits;
-use embot::simulate::Simulation;
+use embot::simulate::{self, Simulation};
 use embot::store::Recovered;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,9 +51,19 @@ impl Plane {
     /// A fresh plane over a fleet.
     pub fn over(&self, plan: &FleetPlan) -> Simulation {
         let fleet = Fleet::new(plan, Timestamp(0)).expect("a sound fleet");
-        Simulation::new(self.manager(&fleet, Recovered::nothing()), fleet, Span::seconds(5), MigrationLimits::default())
-            .with_journal()
+        let manager = self.manager(&fleet, Recovered::nothing());
+        alone(plane(manager).with_journal(), fleet)
     }
+}
+
+/// A plane that polls its hosts one after the other, as a daemon does.
+pub fn plane(manager: Manager) -> simulate::Plane {
+    simulate::Plane::new(manager, MigrationLimits::default()).polls_in_turn()
+}
+
+/// A plane that has a fleet to itself.
+pub fn alone(plane: simulate::Plane, fleet: Fleet) -> Simulation {
+    Simulation::new(fleet, vec![plane], Span::seconds(5), Span::ZERO)
 }
 
 /// A fleet from its description.
@@ -82,7 +92,7 @@ pub fn shipped(name: &str) -> Command {
 
 /// Gives a command that must be obeyed.
 pub fn must(simulation: &mut Simulation, command: Command) -> String {
-    match simulation.command(command).expect("a sound store") {
+    match simulation.command(0, command).expect("a sound store") {
         Some(Reply::Done { message, .. }) => message,
         other => panic!("{other:?}"),
     }
@@ -91,7 +101,7 @@ pub fn must(simulation: &mut Simulation, command: Command) -> String {
 /// Loads a module and lets it act.
 pub fn act(simulation: &mut Simulation, load: Command) {
     must(simulation, load);
-    let names: Vec<Arc<str>> = simulation.manager().modules().into_iter().map(|module| module.module).collect();
+    let names: Vec<Arc<str>> = simulation.manager(0).modules().into_iter().map(|module| module.module).collect();
     for module in names {
         must(simulation, Command::ModuleMode { module, mode: Mode::Act });
     }

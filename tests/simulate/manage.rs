@@ -61,7 +61,7 @@ fn all_guests_at_once_are_marked_by_one_decision() {
     assert_eq!(message, "4 guests are in mode act");
     simulation.run_for(Span::seconds(10)).unwrap();
     assert_eq!(simulation.fleet().guests().filter(|guest| guest.description.mark.is_some()).count(), 4);
-    assert!(simulation.manager().world().vms().all(|vm| vm.mode == Mode::Act));
+    assert!(simulation.manager(0).world().vms().all(|vm| vm.mode == Mode::Act));
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use crate::kit::{self, Plane, act, module, must};
 use embot::api::explain;
-use embot::hypervisor::MigrationLimits;
 use embot::hypervisor::simulated::{Fleet, FleetPlan};
 use embot::manager::{Idle, IdleModule};
 use embot::model::{ActionState, Command, HostId, Mode, Reply, Span, Verb};
@@ -25,7 +24,7 @@ fn manifest(name: &str, permits: &str) -> String {
 }
 
 fn state(simulation: &Simulation, module: &str) -> Vec<String> {
-    let embots = simulation.manager().embots(Some(module));
+    let embots = simulation.manager(0).embots(Some(module));
     embots.iter().flat_map(|embot| embot.state.values().map(|state| state.to_json().to_string())).collect()
 }
 
@@ -34,7 +33,7 @@ fn load(name: &str, permits: &str, policy: &str) -> Command {
 }
 
 fn refused(simulation: &mut Simulation, command: Command) -> String {
-    match simulation.command(command).expect("no store, no error") {
+    match simulation.command(0, command).expect("no store, no error") {
         Some(Reply::Refused { reason }) => reason,
         other => panic!("{other:?}"),
     }
@@ -71,7 +70,7 @@ fn the_third_fault_suspends_one_embot_and_nobody_else() {
     act(&mut simulation, load("loops", "[]", policy));
     act(&mut simulation, load("good", "[]", "fn on_load() { this.n = this.get(\"n\", 0) + 1; }"));
     simulation.run_for(Span::seconds(60)).unwrap();
-    let embots = simulation.manager().embots(Some("loops"));
+    let embots = simulation.manager(0).embots(Some("loops"));
     let suspended: Vec<_> =
         embots.iter().filter(|embot| embot.suspended.is_some()).map(|embot| embot.element.as_str()).collect();
     assert_eq!(suspended, ["guest-1"]);
@@ -93,7 +92,7 @@ fn advice_waits_for_an_admin_and_is_checked_again() {
     let policy = "fn on_load(vm) { if vm.name == \"guest-1\" && vm.running { vm.suspend(\"it should rest\"); } }";
     must(&mut simulation, load("rest", "[suspend]", policy));
     simulation.run_for(Span::seconds(10)).unwrap();
-    let advice: Vec<_> = simulation.manager().open().map(|action| (action.id, action.state.clone())).collect();
+    let advice: Vec<_> = simulation.manager(0).open().map(|action| (action.id, action.state.clone())).collect();
     let [(id, ActionState::Advised { .. })] = advice[..] else { panic!("one advice, not {advice:?}") };
 
     must(&mut simulation, Command::Disarm { cancel: false });
@@ -101,7 +100,7 @@ fn advice_waits_for_an_admin_and_is_checked_again() {
     must(&mut simulation, Command::Arm);
     must(&mut simulation, Command::Approve { action: id, reason: None });
     simulation.run_for(Span::seconds(5)).unwrap();
-    let action = simulation.manager().action(id).unwrap();
+    let action = simulation.manager(0).action(id).unwrap();
     assert_eq!((&action.state, action.approved_by.as_deref()), (&ActionState::Done, Some("admin")));
     assert!(refused(&mut simulation, Command::Approve { action: id, reason: None }).contains("done"));
 }
@@ -111,13 +110,13 @@ fn who_rejects_says_why_and_for_how_long() {
     let (mut simulation, id) = advised();
     let reason = Some("a backup runs".into());
     must(&mut simulation, Command::Reject { action: id, reason, rest: Some(Span::minutes(20)) });
-    let action = simulation.manager().action(id).unwrap();
+    let action = simulation.manager(0).action(id).unwrap();
     let ActionState::Rejected { by, reason: Some(reason), .. } = &action.state else { panic!("{:?}", action.state) };
     assert_eq!((&**by, &**reason), ("admin", "a backup runs"));
-    let open = |simulation: &Simulation| simulation.manager().open().count();
+    let open = |simulation: &Simulation| simulation.manager(0).open().count();
     simulation.run_for(Span::minutes(19)).unwrap();
     assert_eq!(open(&simulation), 0, "advised again too soon");
-    let why = simulation.manager().refusals().last().unwrap().refusal.reason.clone();
+    let why = simulation.manager(0).refusals().last().unwrap().refusal.reason.clone();
     assert!(why.contains("advised again in"), "{why}");
     simulation.run_for(Span::minutes(2)).unwrap();
     assert_eq!(open(&simulation), 1, "the module says it still");
@@ -132,7 +131,7 @@ fn advice_that_is_given_again_has_the_reason_of_today() {
         REST.replace("vm.suspend(\"it should rest\")", "this.n = this.get(\"n\", 0) + 1; vm.suspend(`said ${this.n} times`)");
     must(&mut simulation, load("rest", "[suspend]", &policy));
     let said = |simulation: &Simulation| {
-        let action = simulation.manager().open().next().expect("advice").clone();
+        let action = simulation.manager(0).open().next().expect("advice").clone();
         let times = action.proposal.reason.split(' ').nth(1).and_then(|n| n.parse::<u32>().ok()).expect("a number");
         (action.id, times)
     };
@@ -150,9 +149,9 @@ fn nothing_new_is_started_while_disarmed() {
     act(&mut simulation, kit::shipped("relieve-hot-host"));
     must(&mut simulation, Command::Disarm { cancel: false });
     simulation.run_for(Span::minutes(10)).unwrap();
-    let moved = simulation.manager().actions().filter(|action| action.proposal.kind.verb() == Verb::Migrate).count();
+    let moved = simulation.manager(0).actions().filter(|action| action.proposal.kind.verb() == Verb::Migrate).count();
     assert_eq!(moved, 0);
-    assert!(!simulation.manager().world().armed);
+    assert!(!simulation.manager(0).world().armed);
 }
 
 #[test]
@@ -176,12 +175,12 @@ fn a_host_in_maintenance_is_emptied_and_filled_again() {
     simulation.run_for(Span::seconds(6)).unwrap();
     act(&mut simulation, kit::shipped("evacuate-maintenance"));
     let host = HostId::from("south-4");
-    let count = |simulation: &Simulation| simulation.manager().world().vms_on(&host).filter(|vm| vm.is_active()).count();
+    let count = |simulation: &Simulation| simulation.manager(0).world().vms_on(&host).filter(|vm| vm.is_active()).count();
     let before = count(&simulation);
     must(&mut simulation, Command::Maintenance { host: host.clone(), on: true });
     let mut most = 0;
     let empty = simulation.run_until(Span::minutes(15), |simulation| {
-        most = most.max(simulation.manager().open().count());
+        most = most.max(simulation.manager(0).open().count());
         count(simulation) == 0
     });
     assert!(empty.unwrap() && before > 0, "{} of {before} guests are left", count(&simulation));
@@ -197,12 +196,12 @@ fn a_hot_host_is_relieved_and_the_journal_says_why() {
     act(&mut simulation, kit::shipped("relieve-hot-host"));
     let moved = simulation.run_until(Span::minutes(20), |simulation| {
         simulation
-            .manager()
+            .manager(0)
             .actions()
             .any(|action| action.proposal.kind.verb() == Verb::Migrate && action.state == ActionState::Done)
     });
     assert!(moved.unwrap(), "no move in twenty minutes");
-    let manager = simulation.manager();
+    let manager = simulation.manager(0);
     let action = manager.actions().find(|action| action.proposal.kind.verb() == Verb::Migrate).unwrap();
     let place = action.proposal.place.as_ref().unwrap();
     assert_eq!(place.file, Arc::<str>::from("relieve-hot-host.rhai"));
@@ -224,13 +223,13 @@ fn the_tutorial_of_the_readme_works() {
     let mut simulation = Plane::default().over(&kit::demo());
     simulation.run_for(Span::seconds(6)).unwrap();
     must(&mut simulation, module(&block(&readme, "yaml"), &[("rest-batch.rhai", &block(&readme, "rhai"))]));
-    let advised = simulation.run_until(Span::minutes(5), |simulation| simulation.manager().open().next().is_some());
-    assert!(advised.unwrap(), "nothing was advised: {:?}", simulation.manager().refusals().collect::<Vec<_>>());
-    let id = simulation.manager().open().next().unwrap().id;
+    let advised = simulation.run_until(Span::minutes(5), |simulation| simulation.manager(0).open().next().is_some());
+    assert!(advised.unwrap(), "nothing was advised: {:?}", simulation.manager(0).refusals().collect::<Vec<_>>());
+    let id = simulation.manager(0).open().next().unwrap().id;
     must(&mut simulation, Command::Approve { action: id, reason: None });
     must(&mut simulation, Command::ModuleMode { module: "rest-batch".into(), mode: Mode::Act });
     let resumed = |simulation: &Simulation| {
-        simulation.manager().actions().any(|action| {
+        simulation.manager(0).actions().any(|action| {
             action.proposal.kind.verb() == Verb::Resume && action.state == ActionState::Done && action.proposal.embot.is_some()
         })
     };
@@ -246,14 +245,14 @@ fn advised() -> (Simulation, embot::model::ActionId) {
     simulation.run_for(Span::seconds(6)).unwrap();
     must(&mut simulation, load("rest", "[suspend]", REST));
     simulation.run_for(Span::minutes(10)).unwrap();
-    let advice: Vec<_> = simulation.manager().open().map(|action| (action.id, action.state.word())).collect();
+    let advice: Vec<_> = simulation.manager(0).open().map(|action| (action.id, action.state.word())).collect();
     let [(id, "advised")] = advice[..] else { panic!("one advice, not {advice:?}") };
-    assert_eq!(simulation.manager().refusals().count(), 0, "to say it again is no mistake");
+    assert_eq!(simulation.manager(0).refusals().count(), 0, "to say it again is no mistake");
     (simulation, id)
 }
 
 fn withdrawn(simulation: &Simulation, id: embot::model::ActionId) -> String {
-    match &simulation.manager().action(id).unwrap().state {
+    match &simulation.manager(0).action(id).unwrap().state {
         ActionState::Withdrawn { why } => why.to_string(),
         other => panic!("{other:?}"),
     }
@@ -278,7 +277,7 @@ fn advice_stays_while_it_is_given_and_goes_with_its_ground() {
     let (mut simulation, id) = advised();
     must(&mut simulation, load("rest", "[suspend]", "fn on_load(vm) { if vm.cpu > 1 { vm.suspend(\"never\"); } }"));
     simulation.run_for(Span::seconds(70)).unwrap();
-    assert_eq!(simulation.manager().action(id).unwrap().state, ActionState::Expired);
+    assert_eq!(simulation.manager(0).action(id).unwrap().state, ActionState::Expired);
 }
 
 #[test]
@@ -305,11 +304,11 @@ fn a_new_module_does_not_act_because_its_manifest_says_so() {
     let said = must(&mut simulation, load(REST));
     assert!(said.contains("`embot modules mode rest act`"), "{said}");
     simulation.run_for(Span::seconds(10)).unwrap();
-    let advised = |simulation: &Simulation| simulation.manager().open().map(|action| action.state.word()).collect::<Vec<_>>();
+    let advised = |simulation: &Simulation| simulation.manager(0).open().map(|action| action.state.word()).collect::<Vec<_>>();
     assert_eq!(advised(&simulation), ["advised"]);
     // A changed version is held back no less.
     must(&mut simulation, load(&REST.replace("rest\"", "rest now\"")));
-    assert_eq!(simulation.manager().modules()[0].mode, Mode::Advise);
+    assert_eq!(simulation.manager(0).modules()[0].mode, Mode::Advise);
     must(&mut simulation, Command::ModuleMode { module: "rest".into(), mode: Mode::Act });
     simulation.run_for(Span::seconds(10)).unwrap();
     assert_eq!(simulation.fleet().guest_named("guest-1").unwrap().state, embot::model::VmState::Paused);
@@ -327,8 +326,7 @@ impl Kept {
         let (store, recovered) = Store::on_disk(&disk).unwrap();
         let fleet = Fleet::new(&fleet(), embot::model::Timestamp(0)).unwrap();
         let manager = Plane::default().manager(&fleet, recovered);
-        let simulation = Simulation::new(manager, fleet, Span::seconds(5), MigrationLimits::default());
-        let simulation = simulation.with_store(store).with_journal();
+        let simulation = kit::alone(kit::plane(manager).with_store(store).with_journal(), fleet);
         Kept { simulation, disk }
     }
 
@@ -336,7 +334,7 @@ impl Kept {
         self.disk = self.disk.crash(Crash::Killed);
         let (store, recovered) = Store::on_disk(&self.disk).unwrap();
         let manager = Plane::default().manager(self.simulation.fleet(), recovered);
-        self.simulation.restart(manager, store);
+        self.simulation.restart(0, manager, store);
     }
 
     /// What the folder's watcher says of `count.yaml`, whose policy adds `step`.
@@ -375,10 +373,10 @@ fn what_an_admin_did_stands_until_the_file_changes() {
     kept.declare("count.yaml", Some(2));
     assert_eq!(kept.n(), None, "unloaded it stays");
     let idle = || IdleModule { module: "count".into(), file: "count.yaml".into(), why: Idle::Unloaded };
-    assert_eq!(kept.simulation.manager().idle_modules(), [idle()], "and it is shown");
+    assert_eq!(kept.simulation.manager(0).idle_modules(), [idle()], "and it is shown");
     kept.declare("count.yaml", Some(3));
     assert_eq!(kept.n().as_deref(), Some(r#"{"n":3}"#));
-    assert_eq!(kept.simulation.manager().idle_modules(), []);
+    assert_eq!(kept.simulation.manager(0).idle_modules(), []);
 
     must(&mut kept.simulation, load("count", "[]", "fn on_load() { this.n = 4; }"));
     kept.restart();
@@ -395,21 +393,21 @@ fn a_file_that_has_never_checked_is_shown_and_nothing_else_is_claimed_of_it() {
     };
     refused(&mut kept.simulation, broken("count", "fn on_load() { this.n = nonsense(); }"));
     let idle = || IdleModule { module: "count".into(), file: "count.yaml".into(), why: Idle::NeverChecked };
-    assert_eq!(kept.simulation.manager().idle_modules(), [idle()]);
-    let told = |kept: &Kept| String::from_utf8_lossy(kept.simulation.journal()).into_owned();
+    assert_eq!(kept.simulation.manager(0).idle_modules(), [idle()]);
+    let told = |kept: &Kept| String::from_utf8_lossy(kept.simulation.plane(0).journal()).into_owned();
     assert!(told(&kept).contains("does not check, it is not in force"), "{}", told(&kept));
     // Mended, it is in force; what it becomes after that leaves the good version there.
     kept.declare("count.yaml", Some(1));
-    assert_eq!((kept.simulation.manager().idle_modules(), kept.n().as_deref()), (vec![], Some(r#"{"n":1}"#)));
+    assert_eq!((kept.simulation.manager(0).idle_modules(), kept.n().as_deref()), (vec![], Some(r#"{"n":1}"#)));
     refused(&mut kept.simulation, broken("count", "fn on_load() { this.n = nonsense(); }"));
     assert!(told(&kept).contains("does not check, the last good version stays"), "{}", told(&kept));
-    assert_eq!((kept.simulation.manager().idle_modules(), kept.n().as_deref()), (vec![], Some(r#"{"n":1}"#)));
+    assert_eq!((kept.simulation.manager(0).idle_modules(), kept.n().as_deref()), (vec![], Some(r#"{"n":1}"#)));
     // A file that goes away while it does not check is forgotten.
     kept.declare("count.yaml", None);
     refused(&mut kept.simulation, broken("other", "fn on_load() {"));
-    assert_eq!(kept.simulation.manager().idle_modules().len(), 1);
+    assert_eq!(kept.simulation.manager(0).idle_modules().len(), 1);
     kept.declare("count.yaml", None);
-    assert_eq!(kept.simulation.manager().idle_modules(), []);
+    assert_eq!(kept.simulation.manager(0).idle_modules(), []);
 }
 
 #[test]
@@ -422,11 +420,11 @@ fn a_module_goes_with_its_file() {
     kept.declare("count.yaml", None);
     assert_eq!(state(&kept.simulation, "count"), [r#"{"n":1}"#; 4]);
     kept.restart();
-    assert_eq!(kept.simulation.manager().declared_files(), ["counts.yaml".into()]);
+    assert_eq!(kept.simulation.manager(0).declared_files(), ["counts.yaml".into()]);
     kept.declare("counts.yaml", None);
     assert_eq!(kept.n(), None);
     kept.restart();
-    assert_eq!((kept.n(), kept.simulation.manager().declared_files()), (None, Vec::new()));
+    assert_eq!((kept.n(), kept.simulation.manager(0).declared_files()), (None, Vec::new()));
 
     // What was loaded by hand has no file to go with; a file that holds another module takes the one before with it.
     must(&mut kept.simulation, load("other", "[]", "fn on_load() { this.n = 1; }"));
@@ -434,7 +432,7 @@ fn a_module_goes_with_its_file() {
     let texts =
         Some((Arc::from(manifest("new", "[]")), vec![(Arc::from("new.rhai"), Arc::from("fn on_load() { this.n = 1; }"))]));
     must(&mut kept.simulation, Command::DeclareModule { file: "count.yaml".into(), texts });
-    let names: Vec<_> = kept.simulation.manager().modules().iter().map(|module| module.module.to_string()).collect();
+    let names: Vec<_> = kept.simulation.manager(0).modules().iter().map(|module| module.module.to_string()).collect();
     assert_eq!(names, ["new", "other"]);
 }
 
@@ -444,10 +442,10 @@ fn a_refusal_has_a_number_and_can_be_explained() {
     simulation.run_for(Span::seconds(6)).unwrap();
     act(&mut simulation, load("rest", "[]", "fn on_load(vm) {\n    if vm.cpu > 0.01 { vm.suspend(\"it should rest\"); }\n}"));
     simulation.run_for(Span::minutes(10)).unwrap();
-    let numbers: Vec<_> = simulation.manager().refusals().map(|refusal| (refusal.number, refusal.count)).collect();
+    let numbers: Vec<_> = simulation.manager(0).refusals().map(|refusal| (refusal.number, refusal.count)).collect();
     assert_eq!(numbers.len(), 4, "one for each guest, however often it came: {numbers:?}");
     assert!(numbers.iter().all(|(_, count)| *count > 100), "{numbers:?}");
-    let explanation = explain::explain_refusal(simulation.manager(), numbers[0].0).unwrap();
+    let explanation = explain::explain_refusal(simulation.manager(0), numbers[0].0).unwrap();
     assert_eq!((explanation.refusal.number, explanation.refusal.guardrail.as_str()), (Some(numbers[0].0), "permit"));
     let place = explanation.place.unwrap();
     assert_eq!((place.file.as_str(), place.line), ("rest.rhai", 2));

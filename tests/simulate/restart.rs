@@ -1,7 +1,6 @@
 //! What a plane does between its start and the moment when it knows again what is true.
 
 use crate::kit::{self, Plane};
-use embot::hypervisor::MigrationLimits;
 use embot::hypervisor::simulated::{Fault, Fleet, Trouble};
 use embot::manager::Output;
 use embot::model::{
@@ -23,7 +22,7 @@ fn fleet() -> Fleet {
 fn over(fleet: Fleet, disk: &SimulatedDisk) -> Simulation {
     let (store, recovered) = Store::on_disk(disk).unwrap();
     let manager = Plane::default().manager(&fleet, recovered);
-    Simulation::new(manager, fleet, Span::seconds(5), MigrationLimits::default()).with_store(store)
+    kit::alone(kit::plane(manager).with_store(store), fleet)
 }
 
 /// The daemon dies and is started again.
@@ -31,7 +30,7 @@ fn restart(simulation: &mut Simulation, disk: &SimulatedDisk) -> SimulatedDisk {
     let disk = disk.crash(Crash::Killed);
     let (store, recovered) = Store::on_disk(&disk).unwrap();
     let manager = Plane::default().manager(simulation.fleet(), recovered);
-    simulation.restart(manager, store);
+    simulation.restart(0, manager, store);
     disk
 }
 
@@ -40,7 +39,7 @@ fn guest(simulation: &Simulation, name: &str) -> VmId {
 }
 
 fn act(simulation: &mut Simulation, kind: ActionKind) -> Reply {
-    simulation.command(Command::Act { kind, reason: "test".into() }).unwrap().unwrap()
+    simulation.command(0, Command::Act { kind, reason: "test".into() }).unwrap().unwrap()
 }
 
 fn is_done(reply: &Reply) -> bool {
@@ -58,11 +57,11 @@ fn a_migration_that_goes_on_keeps_its_own_guest_from_being_acted_on_and_nothing_
     simulation.run_for(Span::seconds(10)).unwrap();
     restart(&mut simulation, &disk);
     simulation.run_for(Span::seconds(6)).unwrap();
-    assert_eq!(simulation.manager().open().count(), 1, "it goes on");
+    assert_eq!(simulation.manager(0).open().count(), 1, "it goes on");
     assert!(is_done(&act(&mut simulation, ActionKind::Suspend { vm: other })));
     assert!(!is_done(&act(&mut simulation, ActionKind::Suspend { vm: moving })));
     simulation.run_for(Span::minutes(20)).unwrap();
-    assert_eq!(simulation.manager().open().count(), 0);
+    assert_eq!(simulation.manager(0).open().count(), 0);
     assert_eq!(simulation.fleet().guest_named("guest-1").unwrap().host.as_str(), "host-2");
 }
 
@@ -73,7 +72,7 @@ fn a_wish_to_cancel_outlives_the_daemon() {
     simulation.run_for(Span::seconds(20)).unwrap();
     let vm = guest(&simulation, "guest-1");
     assert!(is_done(&act(&mut simulation, ActionKind::Migrate { vm, to: Some("host-2".into()), live: true })));
-    let id = simulation.manager().open().next().unwrap().id;
+    let id = simulation.manager(0).open().next().unwrap().id;
     simulation.run_for(Span::seconds(10)).unwrap();
     // The wish is committed; the daemon dies before any effector hears of it.
     let disk = disk.crash(Crash::Killed);
@@ -88,7 +87,7 @@ fn a_wish_to_cancel_outlives_the_daemon() {
 
     restart(&mut simulation, &disk);
     simulation.run_for(Span::seconds(10)).unwrap();
-    let state = &simulation.manager().action(id).unwrap().state;
+    let state = &simulation.manager(0).action(id).unwrap().state;
     assert!(matches!(state, ActionState::Cancelled { .. }), "{state:?}");
     assert_eq!(simulation.fleet().guest_named("guest-1").unwrap().host.as_str(), "host-1");
 }
@@ -104,13 +103,13 @@ fn a_restart_states_nothing_of_hosts_that_are_as_they_were() {
     simulation.run_for(Span::minutes(1)).unwrap();
     let disk = restart(&mut simulation, &disk);
     // What is written of a host meanwhile does not forget what was stated of it.
-    simulation.command(Command::Maintenance { host: "host-2".into(), on: true }).unwrap();
+    simulation.command(0, Command::Maintenance { host: "host-2".into(), on: true }).unwrap();
     let disk = restart(&mut simulation, &disk);
     simulation.run_for(Span::minutes(1)).unwrap();
     restart(&mut simulation, &disk);
     simulation.run_for(Span::minutes(5)).unwrap();
     let mut stated = Vec::new();
-    for batch in simulation.store().unwrap().journal().batches(0) {
+    for batch in simulation.plane(0).store().unwrap().journal().batches(0) {
         for record in batch.unwrap().records {
             match record {
                 Record::Event { event } if matches!(event.body, EventBody::HostUp | EventBody::HostDown(_)) => {
@@ -144,7 +143,7 @@ fn an_action_of_unknown_fate_does_not_hold_the_plane_up_for_long() {
     let reply = act(&mut simulation, ActionKind::Resume { vm: waits });
     assert!(!is_done(&reply), "its guest is left alone: {reply:?}");
     simulation.run_for(Span::minutes(15)).unwrap();
-    assert_eq!(simulation.manager().open().count(), 0);
+    assert_eq!(simulation.manager(0).open().count(), 0);
 }
 
 #[test]
@@ -169,7 +168,7 @@ fn what_a_host_said_since_an_action_was_begun_counts_more_than_its_recovery() {
     simulation.run_for(Span::seconds(20)).unwrap();
     let vm = guest(&simulation, "guest-1");
     assert!(is_done(&act(&mut simulation, ActionKind::Suspend { vm })));
-    let id = simulation.manager().open().next().unwrap().id;
+    let id = simulation.manager(0).open().next().unwrap().id;
     // While no daemon is there, the guest is suspended, and then switched off by somebody.
     let (_, recovered) = Store::on_disk(&disk.crash(Crash::Killed)).unwrap();
     let mut manager = Plane::default().manager(simulation.fleet(), recovered);
@@ -196,7 +195,7 @@ fn a_finished_move_does_not_undo_what_a_host_said_since() {
     simulation.run_for(Span::seconds(20)).unwrap();
     let vm = guest(&simulation, "guest-1");
     assert!(is_done(&act(&mut simulation, ActionKind::Migrate { vm, to: Some("host-2".into()), live: true })));
-    let id = simulation.manager().open().next().unwrap().id;
+    let id = simulation.manager(0).open().next().unwrap().id;
     // While no daemon is there, the move ends, and somebody moves the guest on.
     let (_, recovered) = Store::on_disk(&disk.crash(Crash::Killed)).unwrap();
     let mut manager = Plane::default().manager(simulation.fleet(), recovered);
@@ -238,7 +237,7 @@ fn what_the_configuration_no_longer_names_leaves_no_rows_behind() {
     left.hosts[0].count = 2;
     let smaller = Fleet::new(&left, Timestamp(0)).unwrap();
     let manager = Plane::default().manager(&smaller, recovered);
-    simulation.restart(manager, store);
+    simulation.restart(0, manager, store);
     simulation.run_for(Span::minutes(3)).unwrap();
     let (_, after) = Store::on_disk(&disk.crash(Crash::Killed)).unwrap();
     let hosts: Vec<_> = after.hosts.keys().map(ToString::to_string).collect();

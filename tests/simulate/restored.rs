@@ -1,7 +1,6 @@
 //! A plane by itself is restored from a backup: what was under way then is not gone on with, and moves since are no trouble.
 
 use crate::kit::{self, Plane};
-use embot::hypervisor::MigrationLimits;
 use embot::hypervisor::simulated::Fleet;
 use embot::model::{ActionKind, ActionState, Command, Mode, Record, Reply, Span, Timestamp};
 use embot::simulate::Simulation;
@@ -17,14 +16,14 @@ fn begin() -> Simulation {
     let fleet = Fleet::new(&kit::fleet(FLEET), Timestamp(0)).unwrap();
     let (store, recovered) = Store::on_disk(&SimulatedDisk::default()).unwrap();
     let manager = Plane::default().manager(&fleet, recovered);
-    let mut simulation = Simulation::new(manager, fleet, Span::seconds(5), MigrationLimits::default()).with_store(store);
+    let mut simulation = kit::alone(kit::plane(manager).with_store(store), fleet);
     simulation.run_for(Span::seconds(20)).unwrap();
     simulation
 }
 
 fn backup(simulation: &Simulation) -> Vec<u8> {
     let mut bytes = Vec::new();
-    simulation.store().unwrap().journal().backup("home", simulation.now(), &mut bytes).unwrap();
+    simulation.plane(0).store().unwrap().journal().backup("home", simulation.now(), &mut bytes).unwrap();
     bytes
 }
 
@@ -38,12 +37,12 @@ fn restored(backup: &[u8], now: Timestamp) -> (TempDir, Store, Recovered) {
 }
 
 fn act(simulation: &mut Simulation, kind: ActionKind) {
-    let reply = simulation.command(Command::Act { kind, reason: "test".into() }).unwrap();
+    let reply = simulation.command(0, Command::Act { kind, reason: "test".into() }).unwrap();
     assert!(matches!(reply, Some(Reply::Done { .. })), "{reply:?}");
 }
 
 fn notices(simulation: &Simulation) -> String {
-    let journal = simulation.store().unwrap().journal();
+    let journal = simulation.plane(0).store().unwrap().journal();
     let records = journal.batches(0).flat_map(|batch| batch.unwrap().records);
     let text = records.filter_map(|record| match record {
         Record::Notice { text, .. } => Some(format!("{text}\n")),
@@ -58,7 +57,7 @@ fn what_was_under_way_is_ended_and_nothing_is_done_again() {
     let vm = simulation.fleet().guest_named("guest-1").unwrap().id;
     act(&mut simulation, ActionKind::Migrate { vm, to: Some("host-2".into()), live: true });
     simulation.run_for(Span::seconds(5)).unwrap();
-    let (saved, id) = (backup(&simulation), simulation.manager().open().next().expect("under way").id);
+    let (saved, id) = (backup(&simulation), simulation.manager(0).open().next().expect("under way").id);
     // The move ends; then somebody pauses the guest, and moves it on.
     simulation.run_for(Span::minutes(5)).unwrap();
     act(&mut simulation, ActionKind::Migrate { vm, to: Some("host-3".into()), live: true });
@@ -68,11 +67,11 @@ fn what_was_under_way_is_ended_and_nothing_is_done_again() {
     let (_folder, store, recovered) = restored(&saved, simulation.now());
     let manager = Plane::default().manager(simulation.fleet(), recovered);
     assert!(manager.unreconciled().is_empty(), "no host is asked to go on with it, or to undo it");
-    simulation.restart(manager, store);
+    simulation.restart(0, manager, store);
     simulation.run_for(Span::minutes(1)).unwrap();
-    let action = simulation.manager().action(id).unwrap();
+    let action = simulation.manager(0).action(id).unwrap();
     assert!(matches!(&action.state, ActionState::Failed { reason } if reason.contains("restored from a backup")), "{action:?}");
-    let world = simulation.manager().world();
+    let world = simulation.manager(0).world();
     let guest = world.vm(vm).unwrap();
     // It is found where it is, its mark is the one the backup knew, and it does not seem to run twice.
     assert_eq!((guest.host.as_str(), guest.mode), ("host-3", Mode::Act));
@@ -81,7 +80,7 @@ fn what_was_under_way_is_ended_and_nothing_is_done_again() {
     assert!(!told.contains("at once"), "{told}");
     assert_eq!(simulation.fleet().guest_named("guest-1").unwrap().host.as_str(), "host-3", "nothing moved it");
     act(&mut simulation, ActionKind::Migrate { vm, to: Some("host-1".into()), live: true });
-    assert!(simulation.manager().open().next().unwrap().id.0 > 1_000_000, "no number stands for two actions");
+    assert!(simulation.manager(0).open().next().unwrap().id.0 > 1_000_000, "no number stands for two actions");
 }
 
 #[test]
@@ -106,9 +105,9 @@ fn a_restore_that_was_not_finished_goes_on_at_the_next_start() {
     let observed = recovered.vms.values().filter(|vm| vm.mode == Mode::Observe).count();
     assert_eq!(observed, 2, "the one that was seen has its mode back");
     let manager = Plane::default().manager(simulation.fleet(), recovered);
-    simulation.restart(manager, store);
+    simulation.restart(0, manager, store);
     simulation.run_for(Span::seconds(20)).unwrap();
-    let world = simulation.manager().world();
+    let world = simulation.manager(0).world();
     assert!(vms.iter().all(|vm| world.vm(*vm).unwrap().mode == Mode::Act));
     drop(world);
     drop(simulation);
@@ -124,9 +123,9 @@ fn the_same_inputs_give_the_same_audit() {
         let vm = simulation.fleet().guest_named("guest-1").unwrap().id;
         act(&mut simulation, ActionKind::Suspend { vm });
         simulation.run_for(Span::minutes(1)).unwrap();
-        simulation.command(Command::Approve { action: embot::model::ActionId(99), reason: None }).unwrap();
+        simulation.command(0, Command::Approve { action: embot::model::ActionId(99), reason: None }).unwrap();
         let mut export = Vec::new();
-        simulation.store().unwrap().audit().export(&mut export).unwrap();
+        simulation.plane(0).store().unwrap().audit().export(&mut export).unwrap();
         String::from_utf8(export).unwrap()
     };
     let first = audit();

@@ -31,8 +31,8 @@ fn journal(seed: u64) -> (Vec<u8>, usize) {
         kit::act(&mut simulation, kit::shipped(module));
     }
     simulation.run_for(Span::minutes(10)).expect("no store, no error");
-    let done = simulation.manager().actions().filter(|action| action.state == ActionState::Done).count();
-    (simulation.journal().to_vec(), done)
+    let done = simulation.manager(0).actions().filter(|action| action.state == ActionState::Done).count();
+    (simulation.plane(0).journal().to_vec(), done)
 }
 
 /// Each is adopted, which counts as an action.

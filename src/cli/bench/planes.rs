@@ -21,7 +21,7 @@ use crate::manager::{HostSettings, Manager, Settings};
 use crate::model::{ActionKind, Command, HostId, MigrationId, Mode, Outcome, Phase, Reply, Side, Span, Timestamp, VmId};
 use crate::pki::{Authority, Request};
 use crate::process::Process;
-use crate::simulate::Simulation;
+use crate::simulate::{Plane, Simulation};
 use crate::store::{Recovered, Store};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -344,7 +344,8 @@ guests:
     let settings =
         Settings { plane: NAMES[0].into(), hosts: vec![host], adopt: Mode::Act, new_modules: Mode::Act, ..Settings::default() };
     let manager = Manager::new(settings, Recovered::nothing());
-    let mut simulation = Simulation::new(manager, fleet, Span::seconds(15), MigrationLimits::default());
+    let mut simulation =
+        Simulation::new(fleet, vec![Plane::new(manager, MigrationLimits::default())], Span::seconds(15), Span::ZERO);
     let passes = |simulation: &mut Simulation, span| simulation.run_for(span).map_err(|error| wrong(error.to_string()));
     passes(&mut simulation, Span::seconds(20))?;
     for module in Module::shipped().iter().chain([&count()]) {
@@ -353,13 +354,13 @@ guests:
             manifest: module.manifest.clone(),
             policies: module.policies.clone(),
         };
-        match simulation.command(command).map_err(|error| wrong(error.to_string()))? {
+        match simulation.command(0, command).map_err(|error| wrong(error.to_string()))? {
             Some(Reply::Done { .. }) => {}
             refused => return Err(BenchError::Refused(format!("{refused:?}"))),
         }
     }
     passes(&mut simulation, Span::hours(24))?;
-    let manager = simulation.manager();
+    let manager = simulation.manager(0);
     let bytes = own_guests(manager).into_iter().filter_map(|vm| manager.management_bytes(vm));
     bytes.max().ok_or_else(|| BenchError::Refused("no guest is managed after a day".to_owned()))
 }

@@ -208,7 +208,8 @@ fn domain(number: u128, name: &str, now: Timestamp, described: bool) -> DomainRe
 }
 
 fn report(host: HostId, now: Timestamp, domains: Vec<DomainReport>) -> Input {
-    let load = HostLoad { cpu_cores: 5.0, cpu_wait_cores: 0.0, memory_used_mib: 20_000.0, memory_shared_mib: None };
+    let load =
+        HostLoad { cpu_cores: 5.0, cpu_wait_cores: 0.0, memory_used_mib: 20_000.0, memory_shared_mib: None, asleep: None };
     let capacity = Capacity { cpus: 32, memory_mib: 262_144 };
     Input::Report(host, HostReport { asked_at: now, capacity, load: Some(load), domains })
 }

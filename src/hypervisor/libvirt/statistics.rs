@@ -159,7 +159,7 @@ impl Meters {
         let memory_used_mib = node.memory_used_kib()? as f32 / 1024.0;
         let cpu_cores = (cpu_cores / NANOSECONDS) as f32;
         let memory_shared_mib = node.shared_pages.map(|pages| (pages * SHARED_PAGE_KIB) as f32 / 1024.0);
-        Some(HostLoad { cpu_cores, cpu_wait_cores: waiting, memory_used_mib, memory_shared_mib })
+        Some(HostLoad { cpu_cores, cpu_wait_cores: waiting, memory_used_mib, memory_shared_mib, asleep: None })
     }
 }
 

@@ -16,7 +16,7 @@
 
 use super::fault::Chances;
 use super::load::Shape;
-use crate::model::{Mark, Span};
+use crate::model::{Mark, PowerCurve, Span};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,6 +61,27 @@ pub struct HostPlan {
     pub bandwidth_mib_per_s: f64,
     /// Memory that its guests save by sharing equal pages, as it says.
     pub shared_mib: u64,
+    /// What it takes from the socket; where not set, it counts no energy.
+    pub power: Option<PowerCurve>,
+    /// How it sleeps while it has nothing to do; where not set, it never does.
+    pub idle: Option<IdlePlan>,
+}
+
+/// How a host sleeps. Its management controller answers all the same, and wakes it when a guest is sent or started there.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdlePlan {
+    /// It goes to sleep when it has held no active guest for so long.
+    pub sleeps_after: Span,
+    /// So long it takes until it is awake.
+    #[serde(default)]
+    pub wakes_in: Span,
+    /// What it takes meanwhile, in watts; where not set, as much as under full load.
+    #[serde(default)]
+    pub wake_watts: Option<f64>,
+    /// What it takes while it sleeps, in watts.
+    #[serde(default)]
+    pub asleep_watts: f64,
 }
 
 /// A guest, or several alike.
@@ -233,6 +254,8 @@ pub struct Times {
     pub disk_mib_per_s: f64,
     /// What a migration costs on either host, in cores for each of the guest's processors.
     pub migration_cpu: f64,
+    /// Share of its work that a guest loses while its memory is sent, since what it writes is tracked.
+    pub migration_slows: f64,
 }
 
 impl Default for HostPlan {
@@ -246,6 +269,8 @@ impl Default for HostPlan {
             memory_mib: 32_768,
             bandwidth_mib_per_s: 1_000.0,
             shared_mib: 0,
+            power: None,
+            idle: None,
         }
     }
 }
@@ -297,6 +322,7 @@ impl Default for Times {
             quick: Span(100),
             disk_mib_per_s: 500.0,
             migration_cpu: 0.1,
+            migration_slows: 0.1,
         }
     }
 }

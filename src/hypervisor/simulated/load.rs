@@ -22,7 +22,8 @@ pub enum Shape {
     Steps(Steps),
     /// A random walk between two bounds: `walk: { start: 0.3, step: 0.05, every: 5s, low: 0.05, high: 0.9 }`.
     Walk(Walk),
-    /// Recorded samples: `trace: { interval: 5m, samples: [0.1, 0.4], repeat: true }`.
+    /// Recorded samples: `trace: { interval: 5m, samples: [0.1, 0.4], repeat: true, start: 0s, stagger: 1h }`. However many
+    /// guests play a trace, its samples are in memory once.
     Trace(Trace),
 }
 
@@ -87,6 +88,12 @@ pub struct Trace {
     /// After the last sample the first again; else the last one stays.
     #[serde(default)]
     pub repeat: bool,
+    /// How far into the samples it begins.
+    #[serde(default)]
+    pub start: Span,
+    /// Each further guest of a group is that much further.
+    #[serde(default)]
+    pub stagger: Span,
 }
 
 fn one() -> f64 {
@@ -180,6 +187,7 @@ impl Signal {
         let shift = match shape {
             Shape::Sine(sine) => Span(sine.phase.0.saturating_add(sine.stagger.0.saturating_mul(member))),
             Shape::Steps(steps) => Span(steps.stagger.0.saturating_mul(member)),
+            Shape::Trace(trace) => Span(trace.start.0.saturating_add(trace.stagger.0.saturating_mul(member))),
             _ => Span::ZERO,
         };
         Signal { shape: shape.clone(), walk, shift }
@@ -249,6 +257,17 @@ mod tests {
         assert_eq!(values, [0.1, 0.1, 0.9, 0.9, 0.1, 0.9]);
         let mut trace = signal("trace: { interval: 5m, samples: [0.5, 0.75] }", 0);
         assert_eq!([0, 4, 5, 60].map(|m| trace.value(Span::minutes(m))), [0.5, 0.5, 0.75, 0.75]);
+        let yaml = "trace: { interval: 5m, samples: [0.1, 0.2, 0.3], repeat: true, start: 5m, stagger: 10m }";
+        let values = [0, 1, 2].map(|member| signal(yaml, member).value(Span::minutes(5)) as f32);
+        assert_eq!(values, [0.3, 0.2, 0.1], "begun at minutes 5, 15 and 25");
+    }
+
+    #[test]
+    fn guests_share_the_samples_of_a_trace() {
+        let shape: Shape = serde_yaml::from_str("trace: { interval: 5m, samples: [0.5, 0.75], stagger: 5m }").unwrap();
+        let signals: Vec<Signal> = (0..1_000).map(|member| Signal::new(&shape, member, 7, member)).collect();
+        let Shape::Trace(trace) = &shape else { panic!("a trace") };
+        assert_eq!(Arc::strong_count(&trace.samples), signals.len() + 1, "one list, however many play it");
     }
 
     #[test]

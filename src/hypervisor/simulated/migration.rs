@@ -151,6 +151,11 @@ impl Migration {
         if self.switching { Turn::Switches } else { Turn::Goes }
     }
 
+    /// How much the guest is slowed on purpose, 0 to 0.99.
+    pub(super) fn throttle(&self) -> f64 {
+        self.throttle
+    }
+
     /// How far it is at an instant not before the last one it was told of.
     pub(super) fn progress(&self, now: Timestamp) -> Progress {
         let sent = (self.rate * now.since(self.at).as_seconds()).min(self.left_mib);

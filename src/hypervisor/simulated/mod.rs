@@ -14,6 +14,7 @@ mod fleet_plan;
 mod host;
 mod live;
 mod load;
+mod meter;
 mod migration;
 pub mod reading;
 mod server;
@@ -29,4 +30,5 @@ pub use fleet_plan::{FaultName, FaultPlan, FleetPlan, GuestPlan, HeatPlan, HostP
 pub use host::SimulatedHost;
 pub use live::{LiveFleet, LiveOptions};
 pub use load::{Shape, Sine, Steps, Trace, Walk};
+pub use meter::{Figures, Meter, Move, Phase, Point, Standing};
 pub use server::{ServeError, ServeOptions, Server, serve};

@@ -32,6 +32,17 @@ const HOST: Shape = Shape::Keys(&[
     Key::optional("memory_mib", Shape::Whole),
     Key::optional("bandwidth_mib_per_s", Shape::Number),
     Key::optional("shared_mib", Shape::Whole),
+    // A name or a list of watts, which its own reader tells apart.
+    Key::optional("power", Shape::Any).like("hp-ml110-g4"),
+    Key::optional(
+        "idle",
+        Shape::Keys(&[
+            Key::required("sleeps_after", Shape::Span),
+            Key::optional("wakes_in", Shape::Span),
+            Key::optional("wake_watts", Shape::Number),
+            Key::optional("asleep_watts", Shape::Number),
+        ]),
+    ),
 ]);
 
 const GUEST: Shape = Shape::Keys(&[
@@ -132,6 +143,7 @@ const TIMES: &[Key] = &[
     Key::optional("quick", Shape::Span),
     Key::optional("disk_mib_per_s", Shape::Number),
     Key::optional("migration_cpu", Shape::Number),
+    Key::optional("migration_slows", Shape::Number),
 ];
 
 /// What is wrong with a description, beyond the form of its file.
@@ -220,8 +232,9 @@ impl FleetPlan {
             }
         }
         let times = &self.times;
-        if !(times.disk_mib_per_s > 0.0 && times.migration_cpu >= 0.0) {
-            let what = "`disk_mib_per_s` must be above 0, and `migration_cpu` not below 0";
+        let slows = (0.0..=1.0).contains(&times.migration_slows);
+        if !(times.disk_mib_per_s > 0.0 && times.migration_cpu >= 0.0 && slows) {
+            let what = "`disk_mib_per_s` must be above 0, `migration_cpu` not below 0, and `migration_slows` between 0 and 1";
             return complain("times", None, what.to_owned());
         }
         None
@@ -263,6 +276,9 @@ impl HostPlan {
         }
         if self.cpus == 0 || self.memory_mib == 0 {
             return Some("`cpus` and `memory_mib` must be at least 1".to_owned());
+        }
+        if self.idle.is_some_and(|idle| idle.sleeps_after == Span::ZERO) {
+            return Some("`sleeps_after` must be longer than 0".to_owned());
         }
         let slow = self.bandwidth_mib_per_s.is_nan() || self.bandwidth_mib_per_s <= 0.0;
         slow.then(|| "`bandwidth_mib_per_s` must be above 0".to_owned())
@@ -318,6 +334,11 @@ mod tests {
             "hosts: [{ name: a }]\nfaults:\n  - { at: 5s, fault: host_dies }",
             "hosts: [{ name: a }]\nfaults:\n  - { at: 5s, fault: host_explodes, host: a }",
             "hosts: [{ name: a }]\nheats:\n  - { at: 5s, for: 5s, cpu: 95 }",
+            "hosts:\n  - name: a\n    power: hp-ml110",
+            "hosts:\n  - name: a\n    power: [86, 89.4]",
+            "hosts: [{ name: a, idle: { wakes_in: 90s } }]",
+            "hosts: [{ name: a, idle: { sleeps_after: 0s } }]",
+            "hosts: [{ name: a }]\ntimes: { migration_slows: 1.5 }",
         ]
         .map(|text| {
             let complaints = FleetPlan::parse_all("fleet.yaml", text).expect_err(text);
@@ -338,7 +359,8 @@ mod tests {
     fn every_key_is_known_to_both_readers() {
         let text = "
 seed: 1
-hosts: [{ name: 'h-{n}', count: 2, site: s, labels: { a: b }, cpus: 4, memory_mib: 4096, bandwidth_mib_per_s: 50.5, shared_mib: 9 }]
+hosts: [{ name: 'h-{n}', count: 2, site: s, labels: { a: b }, cpus: 4, memory_mib: 4096, bandwidth_mib_per_s: 50.5, shared_mib: 9, power: hp-ml110-g5,
+  idle: { sleeps_after: 5m, wakes_in: 90s, wake_watts: 130, asleep_watts: 5 } }]
 guests:
   - name: g
     uuid: 00000000-0000-0000-0000-000000000001
@@ -365,7 +387,7 @@ faults:
   - { at: 1s, fault: killed_at_switch, host: h-1 }
 chances: { trouble_lasts: 1s, host_dies: 0.1, host_hangs: 0, host_lost: 0, host_refuses: 0, statistics_missing: 0,
   guest_crashes: 0, guest_stops: 0, guest_reboots: 0, watchdog: 0, io_error: 0, agent_lost: 0, migration_fails: 0, order_refused: 0 }
-times: { start: 1s, boot: 1s, shutdown: 1s, shutdown_patience: 1s, quick: 1s, disk_mib_per_s: 1, migration_cpu: 0 }
+times: { start: 1s, boot: 1s, shutdown: 1s, shutdown_patience: 1s, quick: 1s, disk_mib_per_s: 1, migration_cpu: 0, migration_slows: 0.2 }
 ";
         let plan = FleetPlan::parse_all("fleet.yaml", text).unwrap();
         assert_eq!(

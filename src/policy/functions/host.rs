@@ -24,7 +24,7 @@ pub(super) fn register_view(engine: &mut Engine) {
 }
 
 pub(super) fn register(engine: &mut Engine, context: &Rc<Context>) {
-    let properties: [Property; 12] = [
+    let properties: [Property; 13] = [
         ("site", |host| Value::Text(host.site.to_string())),
         ("labels", |host| vm::labels(&host.labels)),
         ("cpus", |host| Value::Int(host.capacity.cpus.into())),
@@ -37,6 +37,7 @@ pub(super) fn register(engine: &mut Engine, context: &Rc<Context>) {
         ("memory_shared_mib", |host| sampled(host, |host| host.load.memory_shared_mib.map_or(f64::NAN, f64::from))),
         ("up", |host| Value::Bool(host.is_up())),
         ("maintenance", |host| Value::Bool(host.in_maintenance())),
+        ("asleep", |host| Value::Bool(host.load.asleep == Some(true))),
     ];
     for (name, look) in properties {
         let here = context.clone();

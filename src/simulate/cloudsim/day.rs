@@ -229,7 +229,7 @@ impl Day {
             self.refresh(index);
             let host = &self.cluster.hosts[index];
             energy_ws += match self.power {
-                Power::AlwaysFull => host.kind.curve.full() * span_s,
+                Power::AlwaysFull => host.kind.curve.top() * span_s,
                 Power::ByUse if utilisation == 0.0 => 0.0,
                 Power::ByUse => (watts + (host.watts - watts) / 2.0) * span_s,
             };

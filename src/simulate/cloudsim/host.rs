@@ -53,7 +53,7 @@ impl HostKind {
         [("hp-ml110-g4", 1_860.0), ("hp-ml110-g5", 2_660.0)].map(|(curve, processor_mips)| HostKind {
             processor_mips,
             total_mips: 2.0 * processor_mips,
-            curve: PowerCurve::known(curve).expect("a known curve"),
+            curve: PowerCurve::named(curve).expect("a known curve"),
         })
     }
 

@@ -13,12 +13,12 @@ pub use plain::{seen, value as written};
 use crate::api::names::{find_host, find_vm};
 use crate::api::recent::{RecordView, Scribe};
 use crate::error::nearest;
-use crate::hypervisor::simulated::{FleetPlan, reading};
+use crate::hypervisor::simulated::{Fleet, FleetPlan, reading};
 use crate::manager::Manager;
 use crate::model::{ActionId, ActionKind, Command, HostId, Mode, Record, Reply, Span, Timestamp, Value, Verb, VmId};
 use crate::policy::Lines;
 use crate::policy::suite::Stage;
-use crate::simulate::planes::{Died, Plane, Planes};
+use crate::simulate::{Died, Plane, Simulation};
 use crate::store::Recovered;
 use globset::Glob;
 use std::collections::BTreeSet;
@@ -32,7 +32,7 @@ const BEGINNING: Span = Span::seconds(1);
 
 /// A world.
 pub struct World {
-    planes: Planes,
+    planes: Simulation,
     tellers: Vec<Teller>,
     library: Arc<Library>,
     /// The policies that came with its modules.
@@ -63,14 +63,14 @@ impl World {
             if watch_lines {
                 manager.watch_lines();
             }
-            planes.push(Plane::new(manager, None, 0, described.migration));
+            planes.push(Plane::new(manager, described.migration).with_batches());
         }
         let tellers = planes.iter().map(|plane: &Plane| {
             let scribe = Scribe::new(&plane.manager().world(), std::iter::empty());
             Teller { scribe, read: 0, told: Vec::new() }
         });
         let tellers = tellers.collect();
-        let planes = Planes::new(described.fleet, planes, described.poll, described.delay).with_summaries(described.poll);
+        let planes = Simulation::new(described.fleet, planes, described.poll, described.delay).with_summaries(described.poll);
         let mut world = World { planes, tellers, library, deployed: BTreeSet::new(), asked_for_faults: false };
         // It begins when its planes know their hosts and guests.
         world.planes.run_for(BEGINNING).map_err(died)?;
@@ -163,6 +163,11 @@ impl World {
         self.tellers.len()
     }
 
+    /// The fleet.
+    pub fn fleet(&self) -> &Fleet {
+        self.planes.fleet()
+    }
+
     /// The manager of one of its planes.
     pub fn manager(&self, plane: usize) -> &Manager {
         self.planes.manager(plane)
@@ -210,7 +215,7 @@ impl World {
 
 /// A store that dies has no place here: these planes have none.
 fn died(died: Died) -> String {
-    format!("plane {} came to a stop: {}", died.plane, died.error)
+    died.to_string()
 }
 
 /// One entry of a list in a fleet file, as a script gives it: when it happens need not be said.
@@ -281,16 +286,16 @@ impl Stage for World {
             }
             "add" => {
                 let guest = entry("guests", given.value(0), |plan| plan.guests)?;
-                self.planes.fleet().add(&guest).map(|_| Value::Unit).map_err(|error| error.to_string())
+                self.planes.fleet_mut().add(&guest).map(|_| Value::Unit).map_err(|error| error.to_string())
             }
             "fault" => {
                 let fault = entry("faults", given.value(0), |plan| plan.faults)?;
-                self.planes.fleet().fail(&fault).map(|()| Value::Unit).map_err(|error| error.to_string())
+                self.planes.fleet_mut().fail(&fault).map(|()| Value::Unit).map_err(|error| error.to_string())
             }
             "heat" => {
                 let heat = entry("heats", given.value(0), |plan| plan.heats)?;
                 self.must_match(&heat.guests)?;
-                self.planes.fleet().heat_up(&heat).map(|()| Value::Unit).map_err(|error| error.to_string())
+                self.planes.fleet_mut().heat_up(&heat).map(|()| Value::Unit).map_err(|error| error.to_string())
             }
             "link" => {
                 let other = self.plane(given.text(0)?)?;

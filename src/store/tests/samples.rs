@@ -247,7 +247,13 @@ pub fn report(at: i64) -> HostReport {
     HostReport {
         asked_at: Timestamp(at),
         capacity: Capacity { cpus: 8, memory_mib: 32_768 },
-        load: Some(HostLoad { cpu_cores: 7.5, cpu_wait_cores: 0.5, memory_used_mib: 20_000.0, memory_shared_mib: Some(512.0) }),
+        load: Some(HostLoad {
+            cpu_cores: 7.5,
+            cpu_wait_cores: 0.5,
+            memory_used_mib: 20_000.0,
+            memory_shared_mib: Some(512.0),
+            asleep: Some(false),
+        }),
         domains: vec![domain],
     }
 }

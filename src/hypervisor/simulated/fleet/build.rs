@@ -4,6 +4,7 @@ use super::super::fault::{Fault, Mishap, Strike, Trouble};
 use super::super::fleet_plan::{FaultName, FaultPlan, FleetPlan, GuestPlan, HeatPlan};
 use super::super::load::Signal;
 use super::guest::Signals;
+use super::sleep::Sleep;
 use super::*;
 use crate::error::nearest;
 use crate::model::{Capacity, Description, Span};
@@ -45,6 +46,7 @@ impl Fleet {
             times: plan.times,
             hosts: BTreeMap::new(),
             guests: BTreeMap::new(),
+            copies: BTreeMap::new(),
             orders: BTreeMap::new(),
             fenced: BTreeSet::new(),
             agenda: BTreeMap::new(),
@@ -59,6 +61,8 @@ impl Fleet {
             ended: Vec::new(),
             log: Vec::new(),
             runs: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            meter: None,
         };
         // Guests are dealt out in the order in which the hosts are written down.
         let mut hosts = Vec::new();
@@ -71,10 +75,13 @@ impl Fleet {
                     capacity: Capacity { cpus: entry.cpus, memory_mib: entry.memory_mib },
                     guests: BTreeSet::new(),
                     incoming: BTreeMap::new(),
-                    copies: BTreeMap::new(),
                     moves: BTreeSet::new(),
                     bandwidth_mib_per_s: entry.bandwidth_mib_per_s,
                     shared_mib: entry.shared_mib,
+                    power: entry.power.clone(),
+                    idle: entry.idle,
+                    sleep: Sleep::AWAKE,
+                    shares: None,
                     troubles: Vec::new(),
                     connection: 1,
                     held: Vec::new(),
@@ -97,6 +104,8 @@ impl Fleet {
         for strike in Strike::ALL {
             fleet.plan_strike(strike);
         }
+        hosts.iter().for_each(|host| fleet.touch(host));
+        fleet.settle();
         Ok(fleet)
     }
 

@@ -51,7 +51,7 @@ impl Fleet {
         if let ActionKind::Define { xml, .. } = &order.kind {
             return self.check_define(host, vm, xml);
         }
-        if let Some(copy) = self.hosts.get(host).and_then(|machine| machine.copies.get(&vm)) {
+        if let Some(copy) = self.copies.get(&(vm, host.clone())) {
             return check_seal(&copy.description.name, copy.seal.as_ref());
         }
         let here = self.hosts.get(host).is_some_and(|machine| machine.guests.contains(&vm));

@@ -78,11 +78,13 @@ impl Guest {
         if self.is_active() || self.starting { self.balloon_mib } else { 0 }
     }
 
-    /// Cores it wants to use now.
+    /// Cores it wants to use now, as far as it can want anything.
     pub(super) fn demand(&mut self, now: Timestamp, since_start: Span) -> f64 {
-        if self.state != VmState::Running {
-            return 0.0;
-        }
+        if self.state == VmState::Running { self.wants(now, since_start) } else { 0.0 }
+    }
+
+    /// Cores it wants to use now, or would, did it run.
+    pub(super) fn wants(&mut self, now: Timestamp, since_start: Span) -> f64 {
         let mut share = self.signals.cpu.value(since_start).min(1.0);
         match self.heated {
             Some((until, cpu)) if now < until => share = share.max(cpu),

@@ -26,7 +26,7 @@ impl Fleet {
     /// A guest as one host has it.
     fn found(&self, host: &HostId, vm: VmId, id: Option<&JobId>) -> Option<Found> {
         let machine = self.hosts.get(host)?;
-        if let Some(copy) = machine.copies.get(&vm) {
+        if let Some(copy) = self.copies.get(&(vm, host.clone())) {
             let Copied { state, reason, description, seal, .. } = copy.clone();
             let Description { name, mark, .. } = description;
             return Some(Found { name, state, reason, mark, seal, job: Busy::No });
@@ -110,7 +110,7 @@ impl Fleet {
     fn write(&mut self, host: &HostId, vm: VmId, mark: Mark, seal: Option<Seal>) {
         self.definitions += 1;
         let number = self.definitions;
-        if let Some(copy) = self.hosts.get_mut(host).and_then(|machine| machine.copies.get_mut(&vm)) {
+        if let Some(copy) = self.copies.get_mut(&(vm, host.clone())) {
             (copy.description.mark, copy.seal, copy.definition) = (Some(mark), seal, number);
             let body = NoticeBody::Described(Box::new(copy.description.clone()));
             return self.say(host, vm, body);
@@ -143,9 +143,8 @@ impl Fleet {
             let (definition, description) = (self.definitions, guest.description);
             let body = NoticeBody::Described(Box::new(description.clone()));
             let (state, reason) = (VmState::Off, Reason::Unknown);
-            if let Some(machine) = self.hosts.get_mut(host) {
-                machine.copies.insert(vm, Copied { state, reason, description, seal, autostart_after, definition });
-            }
+            let copy = Copied { state, reason, description, seal, autostart_after, definition };
+            self.copies.insert((vm, host.clone()), copy);
             self.say(host, vm, body);
             return Ok(());
         }
@@ -166,7 +165,7 @@ impl Fleet {
         resume: bool,
         start: bool,
     ) -> Result<(), HypervisorError> {
-        let copy = self.hosts.get_mut(host).and_then(|machine| machine.copies.get_mut(&vm));
+        let copy = self.copies.get_mut(&(vm, host.clone()));
         let noted = match (copy, self.guests.get_mut(&vm)) {
             (Some(copy), _) => Some((&mut copy.description, &mut copy.autostart_after)),
             (None, guest) => guest.map(|guest| (&mut guest.description, &mut guest.autostart_after)),
@@ -182,7 +181,8 @@ impl Fleet {
             return Ok(());
         }
         let (state, reason) = (VmState::Running, if start { Reason::Booted } else { Reason::Migration });
-        if let Some(copy) = self.hosts.get_mut(host).and_then(|machine| machine.copies.get_mut(&vm)) {
+        self.touch(host);
+        if let Some(copy) = self.copies.get_mut(&(vm, host.clone())) {
             (copy.state, copy.reason) = (state, reason);
             self.say(host, vm, NoticeBody::State(state, reason));
             self.note_runs(vm);
@@ -203,7 +203,8 @@ impl Fleet {
         }
         self.say(host, vm, NoticeBody::State(VmState::Off, Reason::Migration));
         self.say(host, vm, NoticeBody::Undefined);
-        if self.hosts.get_mut(host).is_some_and(|machine| machine.copies.remove(&vm).is_some()) {
+        self.touch(host);
+        if self.copies.remove(&(vm, host.clone())).is_some() {
             return self.note_runs(vm);
         }
         self.let_go(host, vm);
@@ -211,11 +212,12 @@ impl Fleet {
 
     /// A host knows a guest no more. Where another has a copy, that is the guest from here on.
     pub(super) fn let_go(&mut self, host: &HostId, vm: VmId) {
-        let elsewhere = self.hosts.iter().find(|(_, machine)| machine.copies.contains_key(&vm)).map(|(host, _)| host.clone());
+        let elsewhere = self.copies_of(vm).next().map(|(target, _)| target.clone());
         let copy = elsewhere.and_then(|target| {
-            let copy = self.hosts.get_mut(&target)?.copies.remove(&vm)?;
+            let copy = self.copies.remove(&(vm, target.clone()))?;
             Some((target, copy))
         });
+        self.touch(host);
         match copy {
             Some((target, copy)) => {
                 if let Some(guest) = self.guests.get_mut(&vm) {
@@ -238,14 +240,13 @@ impl Fleet {
 
     /// A host went down: its copies were in memory only.
     pub(super) fn copies_die(&mut self, host: &HostId) {
-        let copies = self.hosts.get_mut(host).map(|machine| std::mem::take(&mut machine.copies)).unwrap_or_default();
-        for (vm, mut copy) in copies {
-            // What was defined stays, and is off; what only arrived is gone.
-            if copy.state == VmState::Off
-                && let Some(machine) = self.hosts.get_mut(host)
-            {
-                copy.reason = Reason::Unknown;
-                machine.copies.insert(vm, copy);
+        let copied: Vec<VmId> = self.copies_on(host).map(|(vm, _)| *vm).collect();
+        for vm in copied {
+            let key = (vm, host.clone());
+            match self.copies.get_mut(&key) {
+                // What was defined stays, and is off; what only arrived is gone.
+                Some(copy) if copy.state == VmState::Off => copy.reason = Reason::Unknown,
+                _ => drop(self.copies.remove(&key)),
             }
             self.note_runs(vm);
         }

@@ -1,8 +1,9 @@
 //! What always holds of a fleet, whatever is asked of it and whatever goes wrong: tried with random calls.
 
-use super::super::fleet_plan::{FleetPlan, GuestPlan, HostPlan, LoadPlan};
+use super::super::fleet_plan::{FleetPlan, GuestPlan, HostPlan, IdlePlan, LoadPlan};
 use super::super::{Fault, Mishap, Trouble};
 use super::orders::{JobId, Stage};
+use super::sleep::Sleep;
 use super::*;
 use crate::hypervisor::{Destination, HandoverStep, MigrationLimits, Order, Rewriting, Transfer};
 use crate::migration::ResumeBy;
@@ -15,7 +16,12 @@ const HOSTS: [&str; 3] = ["a", "b", "c"];
 const GUESTS: usize = 6;
 
 fn plan(seed: u64) -> FleetPlan {
-    let hosts = HOSTS.map(|name| HostPlan { name: name.to_owned(), cpus: 4, memory_mib: 3_200, ..HostPlan::default() });
+    let idle = IdlePlan { sleeps_after: Span::seconds(4), wakes_in: Span::seconds(2), wake_watts: None, asleep_watts: 0.0 };
+    // One of them never sleeps.
+    let idle = |name: &str| (name != "a").then_some(idle);
+    let host =
+        |name: &str| HostPlan { name: name.to_owned(), cpus: 4, memory_mib: 3_200, idle: idle(name), ..HostPlan::default() };
+    let hosts = HOSTS.map(host);
     let guests = GuestPlan {
         name: "g-{n}".to_owned(),
         count: GUESTS as u32,
@@ -256,7 +262,10 @@ fn audit(fleet: &mut Fleet, log: &[LogLine], seen: &mut String) -> Result<(), Te
     for (id, machine) in &fleet.hosts {
         prop_assert!(machine.guests.iter().all(|vm| fleet.guests.contains_key(vm)));
         prop_assert!(fleet.held_mib(id) <= machine.capacity.memory_mib, "a host holds more memory than it has");
-        for vm in machine.copies.keys() {
+        let runs = |vm: &VmId| fleet.guests.get(vm).is_some_and(Guest::is_active);
+        let sleeps = matches!(machine.sleep, Sleep::Asleep | Sleep::Waking { .. }) && !fleet.touched.contains(id);
+        prop_assert!(!sleeps || !machine.guests.iter().any(runs), "a guest is active on a host that sleeps");
+        for (vm, _) in fleet.copies_on(id) {
             let guest = fleet.guests.get(vm);
             prop_assert!(guest.is_some_and(|guest| guest.host != *id), "a copy is a second appearance, on another host");
             prop_assert!(!machine.incoming.contains_key(vm));

@@ -1,13 +1,16 @@
 //! A host of the fleet.
 
 use super::super::fault::Trouble;
+use super::super::fleet_plan::IdlePlan;
 use super::orders::JobId;
+use super::shares::Shares;
+use super::sleep::Sleep;
 use crate::hypervisor::Seal;
-use crate::model::{Capacity, Description, Notice, Reason, Timestamp, VmId, VmState};
+use crate::model::{Capacity, Description, Notice, PowerCurve, Reason, Timestamp, VmId, VmState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// A guest's second appearance.
+/// A guest's second appearance: defined on a host for a cold handover, or left there when a move broke in its last moment.
 #[derive(Debug, Clone)]
 pub(super) struct Copied {
     pub(super) state: VmState,
@@ -31,12 +34,15 @@ pub struct Machine {
     pub guests: BTreeSet<VmId>,
     /// Copies that arrive by live migration: by which job, and the number of their definition here.
     pub(super) incoming: BTreeMap<VmId, (JobId, u64)>,
-    /// Guests that another host has as well: defined here for a cold handover, or left when a move broke in its last moment.
-    pub(super) copies: BTreeMap<VmId, Copied>,
     /// Live migrations in and out.
     pub(super) moves: BTreeSet<JobId>,
     pub(super) bandwidth_mib_per_s: f64,
     pub(super) shared_mib: u64,
+    pub(super) power: Option<PowerCurve>,
+    pub(super) idle: Option<IdlePlan>,
+    pub(super) sleep: Sleep,
+    /// How its cores are shared out, where that was worked out and nothing has changed since.
+    pub(super) shares: Option<Shares>,
     /// What is wrong with it, and until when.
     pub(super) troubles: Vec<(Trouble, Timestamp)>,
     /// Rises whenever readers have to connect anew.
@@ -46,6 +52,11 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Does it sleep, or is it still on its way to be awake? `None`: it never sleeps.
+    pub fn asleep(&self) -> Option<bool> {
+        self.idle.map(|_| !matches!(self.sleep, Sleep::Awake { .. }))
+    }
+
     /// Is this wrong with it?
     pub fn has(&self, trouble: Trouble) -> bool {
         self.troubles.iter().any(|(present, _)| present.is_like(trouble))

@@ -27,6 +27,8 @@ mod machine;
 mod moves;
 mod orders;
 mod reporting;
+mod shares;
+mod sleep;
 mod troubles;
 
 pub use build::FleetError;
@@ -39,9 +41,11 @@ pub use reporting::Seen;
 use super::effects::{self, Effect, LogLine, Outcome};
 use super::fault::{Chances, Fault, Strike, Trouble};
 use super::fleet_plan::Times;
+use super::meter::Meter;
 use crate::hypervisor::Handover;
 use crate::model::{HostId, Mark, Notice, NoticeBody, Reason, Span, Timestamp, VmId, VmState};
 use guest::Heat;
+use machine::Copied;
 use orders::Run;
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +59,8 @@ pub struct Fleet {
     times: Times,
     hosts: BTreeMap<HostId, Machine>,
     guests: BTreeMap<VmId, Guest>,
+    /// Guests that another host has as well.
+    copies: BTreeMap<(VmId, HostId), Copied>,
     orders: BTreeMap<JobId, Run>,
     /// Orders that are refused when they come.
     fenced: BTreeSet<JobId>,
@@ -73,6 +79,9 @@ pub struct Fleet {
     log: Vec<LogLine>,
     /// Who runs where, as far as it was logged.
     runs: BTreeSet<(VmId, HostId)>,
+    /// Hosts to be looked at before time goes on.
+    touched: BTreeSet<HostId>,
+    meter: Option<Meter>,
 }
 
 /// What happens by itself when its time has come.
@@ -94,6 +103,12 @@ enum Occurrence {
     Strike(Strike),
     /// A heat of the schedule, for the so manieth time.
     Heat(usize, u64),
+    /// A host falls asleep; void where it has had something to do since then.
+    FallsAsleep(HostId, Timestamp),
+    /// A host is awake; void where it has lost its power since.
+    Wakes(HostId, Timestamp),
+    /// All hosts are measured, and again after so long.
+    Measure(Span),
 }
 
 #[derive(Debug, Clone)]
@@ -147,7 +162,7 @@ impl Fleet {
 
     /// When something happens next by itself, or has happened and was not yet fetched by [`Fleet::advance`].
     pub fn next_change_at(&self) -> Option<Timestamp> {
-        if !self.notices.is_empty() || !self.ended.is_empty() {
+        if !self.notices.is_empty() || !self.ended.is_empty() || !self.touched.is_empty() {
             return Some(self.now);
         }
         self.agenda.first_key_value().map(|((at, _), _)| *at)
@@ -157,6 +172,7 @@ impl Fleet {
     /// one changes nothing.
     pub fn advance(&mut self, to: Timestamp) -> Changes {
         self.run_to(to);
+        self.settle();
         Changes { notices: std::mem::take(&mut self.notices), ended: std::mem::take(&mut self.ended) }
     }
 
@@ -175,8 +191,13 @@ impl Fleet {
     }
 
     fn run_to(&mut self, to: Timestamp) {
-        while let Some(entry) = self.agenda.first_entry().filter(|entry| entry.key().0 <= to) {
-            let ((at, _), occurrence) = entry.remove_entry();
+        loop {
+            let next = self.agenda.first_key_value().map(|((at, _), _)| *at).filter(|at| *at <= to);
+            if next.unwrap_or(to) > self.now && !self.touched.is_empty() {
+                self.settle();
+                continue;
+            }
+            let Some(((at, _), occurrence)) = next.and_then(|_| self.agenda.pop_first()) else { break };
             self.now = self.now.max(at);
             self.occur(occurrence);
         }
@@ -193,6 +214,9 @@ impl Fleet {
             Occurrence::Fault(index) => self.scheduled_fault(index),
             Occurrence::Strike(strike) => self.strike(strike),
             Occurrence::Heat(index, time) => self.heat(index, time),
+            Occurrence::FallsAsleep(host, since) => self.falls_asleep(&host, since),
+            Occurrence::Wakes(host, at) => self.wakes(&host, at),
+            Occurrence::Measure(every) => self.measure_all(every),
         }
     }
 
@@ -221,6 +245,8 @@ impl Fleet {
         (guest.state, guest.reason) = (state, reason);
         guest.agent_up &= guest.is_active();
         let host = guest.host.clone();
+        self.touch(&host);
+        let Some(guest) = self.guests.get_mut(&vm) else { return };
         let mut waits = None;
         if !guest.is_active() {
             (guest.goes_off_at, waits) = (None, guest.awaited_by.take());
@@ -238,6 +264,7 @@ impl Fleet {
         let Some(guest) = self.guests.get_mut(&vm) else { return };
         guest.definition = self.definitions;
         let (host, description) = (guest.host.clone(), Box::new(guest.description.clone()));
+        self.touch(&host);
         self.say(&host, vm, NoticeBody::Described(description));
     }
 
@@ -274,6 +301,17 @@ impl Fleet {
         }));
     }
 
+    /// A guest's copies, by host.
+    fn copies_of(&self, vm: VmId) -> impl Iterator<Item = (&HostId, &Copied)> {
+        let range = self.copies.range((vm, HostId::from(""))..);
+        range.take_while(move |((of, _), _)| *of == vm).map(|((_, host), copy)| (host, copy))
+    }
+
+    /// The copies that a host has, by guest. There are few, if any, in all the fleet.
+    fn copies_on(&self, host: &HostId) -> impl Iterator<Item = (&VmId, &Copied)> {
+        self.copies.iter().filter(move |((_, on), _)| on == host).map(|((vm, _), copy)| (vm, copy))
+    }
+
     /// Logs where a guest runs now, as far as that has changed.
     fn note_runs(&mut self, vm: VmId) {
         let guest = self.guests.get(&vm);
@@ -281,10 +319,8 @@ impl Fleet {
         if let Some(guest) = guest.filter(|guest| guest.state == VmState::Running) {
             runs.insert(guest.host.clone(), guest.description.mark.as_ref());
         }
-        for (host, machine) in &self.hosts {
-            if let Some(copy) = machine.copies.get(&vm).filter(|copy| copy.state == VmState::Running) {
-                runs.insert(host.clone(), copy.description.mark.as_ref());
-            }
+        for (host, copy) in self.copies_of(vm).filter(|(_, copy)| copy.state == VmState::Running) {
+            runs.insert(host.clone(), copy.description.mark.as_ref());
         }
         let logged = self.runs.range((vm, HostId::from(""))..).take_while(|(of, _)| *of == vm);
         let before: Vec<HostId> = logged.map(|(_, host)| host.clone()).collect();

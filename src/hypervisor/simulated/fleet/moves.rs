@@ -8,6 +8,7 @@
 //! both hosts have the guest.
 
 use super::super::load::share;
+use super::super::meter::Move;
 use super::super::migration::{Migration, Turn};
 use super::machine::Copied;
 use super::orders::{JobId, OrderState, Run, Stage, error};
@@ -32,13 +33,16 @@ impl Fleet {
             return no(format!("host {target} refused: internal error (a simulated fault)"));
         }
         let mut names = machine.guests.iter().filter_map(|vm| self.guests.get(vm));
-        if machine.copies.contains_key(&guest.id) || names.any(|other| other.description.name == *name) {
+        if self.copies.contains_key(&(guest.id, target.clone())) || names.any(|other| other.description.name == *name) {
             return no(format!("host {target} has another guest of this name"));
         }
         if guest.is_active() { self.check_room(target, guest.balloon_mib, name) } else { Ok(()) }
     }
 
     pub(super) fn start_migration(&mut self, job: &JobId, vm: VmId) {
+        if self.waits_for_host(job) {
+            return;
+        }
         let (Some(run), Some(guest)) = (self.orders.get(job), self.guests.get(&vm)) else { return };
         let Some(target) = run.order.destination.as_ref().map(|destination| destination.host.clone()) else { return };
         let source = run.host.clone();
@@ -67,10 +71,18 @@ impl Fleet {
             run.stage = Stage::Migrating(Box::new(migration));
         }
         if !copies {
+            self.count_move(Move::Begun);
             self.say(&target, vm, NoticeBody::Described(description));
             self.say(&target, vm, NoticeBody::State(VmState::Paused, Reason::Migration));
         }
-        self.share_links();
+        self.share_links(&source, &target);
+    }
+
+    /// The meter counts live migrations.
+    fn count_move(&mut self, came: Move) {
+        if let Some(meter) = &mut self.meter {
+            meter.moved(came);
+        }
     }
 
     pub(super) fn migration_due(&mut self, job: &JobId) {
@@ -124,10 +136,12 @@ impl Fleet {
         let (state, reason) = self.state_on_arrival(job, vm);
         self.definitions += 1;
         let definition = self.definitions;
-        if let (Some(guest), Some(machine)) = (self.guests.get(&vm), self.hosts.get_mut(&target)) {
+        if let Some(guest) = self.guests.get(&vm) {
             let (description, seal, autostart_after) = (guest.description.clone(), guest.seal.clone(), guest.autostart_after);
-            machine.copies.insert(vm, Copied { state, reason, description, seal, autostart_after, definition });
+            let copy = Copied { state, reason, description, seal, autostart_after, definition };
+            self.copies.insert((vm, target.clone()), copy);
         }
+        self.count_move(Move::Failed);
         self.note_runs(vm);
         self.say(&target, vm, NoticeBody::State(state, reason));
         if let Some(run) = self.orders.get_mut(job) {
@@ -166,6 +180,7 @@ impl Fleet {
             return;
         }
         let (state, reason) = self.state_on_arrival(job, vm);
+        self.count_move(Move::Ended);
         self.change_host(vm, &source, &target);
         self.say(&source, vm, NoticeBody::State(VmState::Off, Reason::Migration));
         self.say(&source, vm, NoticeBody::Undefined);
@@ -182,6 +197,7 @@ impl Fleet {
         if copies {
             return;
         }
+        self.count_move(Move::Failed);
         self.say(&target, vm, NoticeBody::State(VmState::Off, Reason::Migration));
         self.say(&target, vm, NoticeBody::Undefined);
         let stopped = |guest: &&Guest| (guest.state, guest.reason) == (VmState::Paused, Reason::Migration);
@@ -202,24 +218,23 @@ impl Fleet {
         if let Some(machine) = self.hosts.get_mut(&target) {
             machine.incoming.remove(&vm);
         }
-        self.share_links();
+        self.share_links(&source, &target);
         Some((source, target))
     }
 
-    /// Deals each host's link out to its migrations: equal parts, the slower end counts.
-    fn share_links(&mut self) {
-        let part = |machine: &Machine| machine.bandwidth_mib_per_s / machine.moves.len().max(1) as f64;
-        let parts: BTreeMap<JobId, f64> = self
-            .hosts
-            .values()
-            .flat_map(|machine| machine.moves.iter().map(move |job| (job.clone(), part(machine))))
-            .fold(BTreeMap::new(), |mut parts, (job, part)| {
-                let least = parts.entry(job).or_insert(f64::INFINITY);
-                *least = least.min(part);
-                parts
-            });
-        for (job, part) in parts {
-            let now = self.now;
+    /// The migrations of these two hosts have changed. Each host's link is dealt out to its migrations: equal parts, the slower
+    /// end counts.
+    fn share_links(&mut self, source: &HostId, target: &HostId) {
+        let (now, both) = (self.now, [source, target]);
+        both.into_iter().for_each(|host| self.touch(host));
+        let machines = both.into_iter().filter_map(|host| self.hosts.get(host));
+        let jobs: BTreeSet<JobId> = machines.flat_map(|machine| machine.moves.iter().cloned()).collect();
+        for job in jobs {
+            let Some(run) = self.orders.get(&job) else { continue };
+            let ends = [Some(&run.host), run.order.destination.as_ref().map(|destination| &destination.host)];
+            let machines = ends.into_iter().flatten().filter_map(|host| self.hosts.get(host));
+            let parts = machines.map(|machine| machine.bandwidth_mib_per_s / machine.moves.len().max(1) as f64);
+            let part = parts.fold(f64::INFINITY, f64::min);
             let Some(Run { stage: Stage::Migrating(migration), .. }) = self.orders.get_mut(&job) else { continue };
             migration.set_rate(now, migration.limit_mib_per_s.map_or(part, |limit| limit.min(part)));
             let next = migration.next_at();
@@ -248,6 +263,7 @@ impl Fleet {
         if let Some(guest) = self.guests.get_mut(&vm) {
             guest.host = target.clone();
         }
+        [source, target].into_iter().for_each(|host| self.touch(host));
         self.note_runs(vm);
     }
 }

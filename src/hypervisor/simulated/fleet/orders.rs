@@ -72,6 +72,8 @@ impl Run {
 pub(super) enum Stage {
     /// The host hangs.
     Waiting,
+    /// The host that it needs is being woken.
+    AwaitsHost,
     /// Takes effect when it is due.
     Working,
     /// The guest was asked to shut down: it goes, is switched off or is given up on, whichever comes first.
@@ -136,7 +138,7 @@ impl Fleet {
         let run = self.orders.get(job)?;
         Some(match &run.stage {
             Stage::Waiting => OrderState::Waiting,
-            Stage::Working | Stage::ShuttingDown { .. } => OrderState::Running(Progress::default()),
+            Stage::Working | Stage::AwaitsHost | Stage::ShuttingDown { .. } => OrderState::Running(Progress::default()),
             Stage::Migrating(migration) => OrderState::Running(migration.progress(self.now)),
             Stage::Ended(state) => state.clone(),
         })
@@ -150,7 +152,7 @@ impl Fleet {
         let possible = match &run.stage {
             // Whoever is asked by a handover does it, so that its plane knows that it is off.
             Stage::ShuttingDown { .. } => run.handover.is_none(),
-            Stage::Waiting | Stage::Migrating(_) => true,
+            Stage::Waiting | Stage::AwaitsHost | Stage::Migrating(_) => true,
             Stage::Working => matches!(run.order.kind, ActionKind::Save { .. } | ActionKind::Migrate { .. }),
             Stage::Ended(_) => false,
         };
@@ -164,7 +166,7 @@ impl Fleet {
     pub fn mark(&self, host: &HostId, vm: VmId) -> Result<Option<Mark>, HypervisorError> {
         self.answers(host)?;
         let machine = self.hosts.get(host);
-        if let Some(copy) = machine.and_then(|machine| machine.copies.get(&vm)) {
+        if let Some(copy) = self.copies.get(&(vm, host.clone())) {
             return Ok(copy.description.mark.clone());
         }
         let known = machine.is_some_and(|machine| machine.guests.contains(&vm) || machine.incoming.contains_key(&vm));
@@ -175,18 +177,30 @@ impl Fleet {
 
     /// Begins an order, or a handover's step, that passed all checks.
     pub(super) fn start(&mut self, run: Run) {
-        let (job, kind, steps) = (run.id(), run.order.kind.clone(), run.handover.is_some());
-        let Some(vm) = kind.vm() else { return };
+        let (job, steps) = (run.id(), run.handover.is_some());
+        let Some(vm) = run.order.kind.vm() else { return };
         self.log(&run, Outcome::Begun);
+        let starts = matches!(run.order.kind, ActionKind::Start { .. } | ActionKind::Restore { .. });
         self.orders.insert(job.clone(), run);
-        let mut lasts = self.times.quick;
         if let Some(guest) = self.guests.get_mut(&vm) {
             // As on libvirt: what was asked of a guest is no job of its host.
             guest.work = Some(job.clone()).filter(|_| !steps);
+            guest.starting |= starts;
+        }
+        if !self.waits_for_host(&job) {
+            self.carry_on(&job);
+        }
+    }
+
+    /// What was begun is worked on, now that nothing has to be waited for.
+    pub(super) fn carry_on(&mut self, job: &JobId) {
+        let Some(kind) = self.orders.get(job).map(|run| run.order.kind.clone()) else { return };
+        let Some(vm) = kind.vm() else { return };
+        let mut lasts = self.times.quick;
+        if let Some(guest) = self.guests.get_mut(&vm) {
             let on_disk = Span((guest.balloon_mib as f64 / self.times.disk_mib_per_s.max(0.001) * 1_000.0).ceil() as u64);
             match &kind {
                 ActionKind::Start { .. } | ActionKind::Restore { .. } => {
-                    guest.starting = true;
                     lasts = if guest.saved { on_disk } else { self.times.start };
                 }
                 ActionKind::Save { .. } => lasts = on_disk,
@@ -199,20 +213,20 @@ impl Fleet {
                     }
                     let forced_at = force_after.map(|after| self.now + after);
                     let given_up_at = self.now + self.times.shutdown_patience;
-                    if let Some(run) = self.orders.get_mut(&job) {
+                    if let Some(run) = self.orders.get_mut(job) {
                         run.stage = Stage::ShuttingDown { forced_at };
                     }
-                    return self.order_at(&job, forced_at.map_or(given_up_at, |at| at.min(given_up_at)));
+                    return self.order_at(job, forced_at.map_or(given_up_at, |at| at.min(given_up_at)));
                 }
-                ActionKind::Migrate { live: true, .. } => return self.start_migration(&job, vm),
+                ActionKind::Migrate { live: true, .. } => return self.start_migration(job, vm),
                 ActionKind::Migrate { .. } => lasts = Span(lasts.0 * 10),
                 _ => {}
             }
         }
-        if let Some(run) = self.orders.get_mut(&job) {
+        if let Some(run) = self.orders.get_mut(job) {
             run.stage = Stage::Working;
         }
-        self.order_at(&job, self.now + lasts);
+        self.order_at(job, self.now + lasts);
     }
 
     /// Puts an order on the agenda; an earlier entry of it becomes void.
@@ -253,6 +267,7 @@ impl Fleet {
                 self.end(job, end);
             }
             Stage::Migrating(_) => self.migration_due(job),
+            Stage::AwaitsHost => self.host_awaited(job),
             Stage::Waiting | Stage::Ended(_) => {}
         }
     }
@@ -352,6 +367,9 @@ impl Fleet {
         let Some(guest) = self.guests.get_mut(&vm) else { return };
         guest.booted_at = booted_at;
         guest.goes_off_at = None;
+        let host = guest.host.clone();
+        self.touch(&host);
+        let Some(guest) = self.guests.get(&vm) else { return };
         if guest.state == VmState::Paused {
             let reason = Reason::Asked;
             self.set_state(vm, VmState::Running, reason);
@@ -387,6 +405,7 @@ impl Fleet {
             && guest.work.as_ref() == Some(job)
         {
             (guest.work, guest.starting) = (None, false);
+            self.touch(&run.host);
         }
         if run.begun {
             let outcome = match state {

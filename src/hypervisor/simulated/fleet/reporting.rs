@@ -1,6 +1,5 @@
 //! What a host says when it is asked, as a hypervisor would.
 
-use super::super::contention::{Claim, share_out};
 use super::machine::Copied;
 use super::*;
 use crate::hypervisor::{ErrorKind, HypervisorError};
@@ -27,7 +26,7 @@ impl Fleet {
     ) -> Result<(HostReport, Seen), HypervisorError> {
         self.answers(host)?;
         let since_start = self.now.since(self.started);
-        let overhead = self.migration_cores(host);
+        let shares = self.take_shares(host);
         let (held_mib, Some(machine)) = (self.held_mib(host), self.hosts.get(host)) else {
             return Err(HypervisorError::new(ErrorKind::Unreachable, format!("there is no host {host}")));
         };
@@ -36,18 +35,9 @@ impl Fleet {
         let known = seen.filter(same).map_or(0, |seen| seen.definition);
         let mute = machine.has(Trouble::StatisticsMissing);
 
-        let mut claims = Vec::with_capacity(machine.guests.len());
-        for vm in &machine.guests {
-            let Some(guest) = self.guests.get_mut(vm) else { continue };
-            let demand = guest.demand(self.now, since_start);
-            claims.push(Claim { weight: f64::from(guest.description.vcpus.max(1)), demand });
-        }
-        let cores = (f64::from(machine.capacity.cpus) - overhead).max(0.0);
-        let given = share_out(cores, &claims);
-
         let mut domains = Vec::with_capacity(machine.guests.len() + machine.incoming.len());
         let guests = machine.guests.iter();
-        for (vm, (claim, given)) in guests.zip(claims.iter().zip(&given)) {
+        for (vm, (claim, given)) in guests.zip(shares.claims.iter().zip(&shares.given)) {
             let Some(guest) = self.guests.get_mut(vm) else { continue };
             domains.push(DomainReport {
                 vm: *vm,
@@ -69,7 +59,7 @@ impl Fleet {
                 description: (*definition > known).then(|| Box::new(guest.description.clone())),
             });
         }
-        for (vm, copy) in &machine.copies {
+        for ((vm, _), copy) in self.copies.iter().filter(|((_, on), _)| on == host) {
             domains.push(DomainReport {
                 vm: *vm,
                 state: copy.state,
@@ -79,15 +69,16 @@ impl Fleet {
                 description: (copy.definition > known).then(|| Box::new(copy.description.clone())),
             });
         }
-        let wanted: f64 = claims.iter().map(|claim| claim.demand).sum();
-        let used: f64 = given.iter().sum();
+        let (wanted, used) = (shares.wanted(), shares.used());
         let load = HostLoad {
-            cpu_cores: (used + overhead).min(f64::from(machine.capacity.cpus)) as f32,
+            cpu_cores: (used + shares.overhead).min(f64::from(machine.capacity.cpus)) as f32,
             cpu_wait_cores: (wanted - used).max(0.0) as f32,
             memory_used_mib: held_mib as f32,
             memory_shared_mib: Some(machine.shared_mib as f32),
+            asleep: machine.asleep(),
         };
         let report = HostReport { asked_at, capacity: machine.capacity, load: (!mute).then_some(load), domains };
+        self.put_shares(host, shares);
         Ok((report, now_seen))
     }
 
@@ -97,15 +88,7 @@ impl Fleet {
         let here = machine.guests.iter().filter_map(|vm| self.guests.get(vm)).map(Guest::held_mib);
         let arriving = machine.incoming.keys().filter_map(|vm| self.guests.get(vm)).map(|guest| guest.balloon_mib);
         let active = |(vm, copy): (&VmId, &Copied)| (copy.state != VmState::Off).then(|| self.guests.get(vm)).flatten();
-        let copies = machine.copies.iter().filter_map(active).map(|guest| guest.balloon_mib);
+        let copies = self.copies_on(host).filter_map(active).map(|guest| guest.balloon_mib);
         here.chain(arriving).chain(copies).sum()
-    }
-
-    /// Cores that a host spends on migrations.
-    fn migration_cores(&self, host: &HostId) -> f64 {
-        let Some(machine) = self.hosts.get(host) else { return 0.0 };
-        let moves = machine.moves.iter().filter_map(|action| self.orders.get(action));
-        let guests = moves.filter_map(|run| self.guests.get(&run.order.kind.vm()?));
-        guests.map(|guest| f64::from(guest.description.vcpus) * self.times.migration_cpu).sum()
     }
 }

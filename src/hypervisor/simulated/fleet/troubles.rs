@@ -3,6 +3,7 @@
 use super::super::fault::Mishap;
 use super::super::load::share;
 use super::orders::{OrderState, error};
+use super::sleep::Sleep;
 use super::*;
 use crate::hypervisor::ErrorKind;
 use crate::model::AgentState;
@@ -32,8 +33,12 @@ impl Fleet {
         machine.troubles.retain(|(present, _)| !present.is_like(trouble));
         machine.troubles.push((trouble, until));
         self.at(until, Occurrence::TroubleEnds(host.clone()));
+        self.touch(host);
         match trouble {
             Trouble::Dies => {
+                if let Some(machine) = self.hosts.get_mut(host) {
+                    machine.sleep = Sleep::AWAKE;
+                }
                 self.give_up_orders(host, "the host went down");
                 let guests = self.hosts.get(host).map(|machine| machine.guests.clone()).unwrap_or_default();
                 for vm in guests {
@@ -68,6 +73,7 @@ impl Fleet {
             }
             !ends
         });
+        self.touch(host);
         for trouble in over {
             match trouble {
                 Trouble::Dies => {
@@ -177,6 +183,7 @@ impl Fleet {
         let until = self.now + what.lasts;
         let host = usize::try_from(time).ok().and_then(|time| what.hosts.get(time % what.hosts.len().max(1)));
         let vms = host.and_then(|host| self.hosts.get(host)).map(|machine| machine.guests.clone()).unwrap_or_default();
+        let heated = host.cloned();
         let mut left = what.count;
         for vm in vms {
             let Some(guest) = self.guests.get_mut(&vm) else { continue };
@@ -185,7 +192,9 @@ impl Fleet {
                 guest.heated = Some((until, what.cpu));
             }
         }
-        if let Some(every) = *every {
+        let every = *every;
+        heated.iter().for_each(|host| self.touch(host));
+        if let Some(every) = every {
             self.at(self.now + every, Occurrence::Heat(index, time + 1));
         }
     }
