@@ -6,9 +6,11 @@
 
 mod api;
 mod audit;
+mod files;
 mod handover;
 mod hosts;
 mod link;
+mod listen;
 mod notify;
 mod observe;
 mod trust;
@@ -382,6 +384,7 @@ impl Config {
         self.check_trust(&mut check);
         self.check_api(&mut check);
         self.check_link(&mut check);
+        self.check_listeners(&mut check);
         self.check_handover(&mut check);
         self.check_observe(&mut check);
         self.check_notify(&mut check);

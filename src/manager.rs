@@ -254,7 +254,7 @@ impl Manager {
             restoration,
             turn,
         };
-        manager.inventory.is_restored = manager.restoration.has_forgotten();
+        manager.inventory.may_have_forgotten = manager.restoration.may_have_forgotten();
         manager.begin_restored(&mut migrations, recovered.last_now);
         manager.restore_handovers(migrations, tombstones);
         for event in pending.into_values() {

@@ -48,6 +48,17 @@ pub struct UncheckedView {
     pub in_force: bool,
 }
 
+/// A channel to admins that cannot be reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AwayView {
+    /// Its name.
+    pub channel: String,
+    /// Why.
+    pub reason: String,
+    /// Notifications that wait for it.
+    pub held: usize,
+}
+
 /// What the loop does.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct FiguresView {
@@ -99,6 +110,9 @@ pub struct StatusView {
     pub open: usize,
     /// Affinity rules that the present placement breaks.
     pub violations: Vec<ViolationView>,
+    /// Channels to admins that cannot be reached.
+    #[serde(default)]
+    pub channels_away: Vec<AwayView>,
     /// What the loop does.
     pub figures: FiguresView,
     /// What the store takes; absent where it cannot be read.
@@ -163,6 +177,7 @@ pub fn status(manager: &Manager, now: Timestamp) -> StatusView {
         advised: count(&|state| matches!(state, ActionState::Advised { .. })),
         open: count(&ActionState::is_open),
         violations: violations(&world),
+        channels_away: Vec::new(),
         figures: FiguresView { so_far: manager.figures(), waiting: manager.waiting() },
         store: None,
     }
@@ -171,5 +186,8 @@ pub fn status(manager: &Manager, now: Timestamp) -> StatusView {
 pub(super) async fn get(State(api): State<Api>) -> Result<Json<StatusView>, ApiError> {
     let now = api.doors.clock.now();
     let status = api.ask(move |manager| status(manager, now)).await?;
-    Ok(Json(StatusView { store: api.doors.journal.sizes().ok(), ..status }))
+    let away = api.doors.notifiers.standings().filter_map(|(channel, standing)| {
+        Some(AwayView { channel: channel.to_string(), reason: standing.away?, held: standing.held })
+    });
+    Ok(Json(StatusView { channels_away: away.collect(), store: api.doors.journal.sizes().ok(), ..status }))
 }

@@ -61,6 +61,9 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// What every command takes stands under a head of its own.
+const GLOBAL: &str = "Global options";
+
 /// A policy-driven autonomic manager for virtual machines.
 #[derive(Debug, Parser)]
 #[command(
@@ -71,16 +74,16 @@ use std::process::ExitCode;
 )]
 pub struct Arguments {
     /// The daemon's socket; without it, the one plane.yaml names.
-    #[arg(long, global = true, env = "EMBOT_SOCKET", value_name = "PATH")]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "EMBOT_SOCKET", value_name = "PATH")]
     socket: Option<PathBuf>,
     #[command(flatten)]
     remote: remote::Options,
     /// The plane's configuration; without it, plane.yaml in this folder, or else the
     /// system's, /etc/embot/plane.yaml.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     config: Option<PathBuf>,
     /// For people, or for scripts.
-    #[arg(long, global = true, value_enum, default_value = "table")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_enum, default_value = "table")]
     output: Output,
     #[command(subcommand)]
     command: Command,
@@ -184,7 +187,9 @@ pub fn main() -> ExitCode {
 impl Command {
     fn run(self, context: &Context) -> Result<(), Failure> {
         if context.output == Output::Html && !matches!(self, Command::Simulate(_)) {
-            return Err(Failure::wrong("only `embot simulate` writes pages").with_hint("choose `--output table` or `--output json`"));
+            return Err(
+                Failure::wrong("only `embot simulate` writes pages").with_hint("choose `--output table` or `--output json`")
+            );
         }
         match self {
             Command::Init(init) => init.run(context),

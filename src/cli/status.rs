@@ -81,6 +81,10 @@ fn render(status: &StatusView, screen: &Screen) -> String {
         let reason = down.reason.as_deref().unwrap_or("not heard of yet");
         attention.push(("host", format!("{} does not answer: {reason}", down.host)));
     }
+    for away in &status.channels_away {
+        let held = count(away.held, "notification");
+        attention.push(("channel", format!("{} cannot be reached: {}; {held} wait for it", away.channel, away.reason)));
+    }
     for violation in &status.violations {
         let hard = if violation.hard { "hard" } else { "soft" };
         let guests = violation.guests.join(", ");
@@ -131,11 +135,14 @@ mod tests {
             since: (testing::NOW - crate::model::Span::minutes(3)).into(),
         };
         status.guests_crashed = vec![guest; CRASHED + 2];
+        let reason = "the webhook does not answer: Connection refused".to_owned();
+        status.channels_away = vec![crate::api::status::AwayView { channel: "chat".to_owned(), reason, held: 3 }];
         let first = render(&status, &plain(80));
         status.guests_crashed.clear();
         status.modules_unchecked.clear();
         status.armed = false;
         status.hosts_down.clear();
+        status.channels_away.clear();
         status.embots_suspended.clear();
         insta::assert_snapshot!(format!("{first}---\n{}", render(&status, &plain(100))));
     }

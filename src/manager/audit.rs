@@ -5,7 +5,7 @@
 use super::Manager;
 use super::modules::digest;
 use crate::model::{
-    Action, ActionId, ActionKind, ActionState, AuditAnswer, AuditEntry, Change, Command, ElementId, Reply, VmId,
+    Action, ActionId, ActionKind, ActionState, AuditAnswer, AuditEntry, Change, Command, Deed, ElementId, Reply, VmId,
 };
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -92,6 +92,14 @@ impl Manager {
                 plain("disarm", format!("disarm the plane{}", if *cancel { " and cancel what runs" } else { "" }))
             }
             Command::Adjust { settings } => plain("adjust", format!("the configuration, read again: {settings}")),
+            Command::Audit { deed } => {
+                let word = match deed {
+                    Deed::CreateToken { .. } => "create_token",
+                    Deed::RevokeToken { .. } => "revoke_token",
+                    Deed::Backup => "backup",
+                };
+                plain(word, deed.to_string())
+            }
             Command::Arm => plain("arm", "arm the plane".to_owned()),
             Command::Approve { action, reason } => settled("approve", *action, reason.as_ref()),
             Command::Reject { action, reason, .. } => settled("reject", *action, reason.as_ref()),

@@ -64,6 +64,7 @@ impl Manager {
                 self.resolve_migration(migration, owner, fenced, by).map(only)
             }
             Command::Adjust { settings } => self.adjust(settings).map(only),
+            Command::Audit { deed } => Ok(only(deed.to_string())),
             Command::Unsuspend { embot } => {
                 let Some(found) = self.roster.embot_mut(embot) else {
                     return Err(format!("there is no embot `{embot}`; `embot modules show {}` lists them", embot.module));

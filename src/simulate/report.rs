@@ -47,7 +47,8 @@ const COLUMNS: [Column; 11] = [
 
 /// The report.
 pub fn html(runs: &[Outcome]) -> String {
-    let mut page = String::from("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>embot simulate</title>");
+    let mut page =
+        String::from("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>embot simulate</title>");
     // Writing to a text never fails.
     let _ = write!(page, "<style>{STYLE}</style></head><body><h1>Simulation</h1>");
     page.push_str("<table><tr><th>run</th>");
@@ -66,14 +67,16 @@ pub fn html(runs: &[Outcome]) -> String {
     for run in runs.iter().filter(|run| !run.unmet.is_empty()) {
         let _ = write!(page, "<h2 class=\"bad\">{}: not as expected</h2>", escaped(&name(run)));
         for unmet in &run.unmet {
-            let _ = write!(page, "<pre>{}\n{}</pre>", escaped(&unmet.failure.error.to_string()), escaped(&unmet.told.join("\n")));
+            let _ =
+                write!(page, "<pre>{}\n{}</pre>", escaped(&unmet.failure.error.to_string()), escaped(&unmet.told.join("\n")));
         }
     }
     for (title, unit, read) in CURVES {
         plot(&mut page, title, unit, runs, read);
     }
     for run in runs.iter().filter(|run| !run.refusals.is_empty()) {
-        let _ = write!(page, "<h2>{}: refused proposals</h2><table><tr><th>guardrail</th><th>times</th></tr>", escaped(&name(run)));
+        let _ =
+            write!(page, "<h2>{}: refused proposals</h2><table><tr><th>guardrail</th><th>times</th></tr>", escaped(&name(run)));
         for (guardrail, count) in &run.refusals {
             let _ = write!(page, "<tr><td>{}</td><td>{count}</td></tr>", escaped(guardrail));
         }
@@ -100,9 +103,11 @@ fn plot(page: &mut String, title: &str, unit: &str, runs: &[Outcome], read: fn(&
     let _ = write!(page, "<figure><figcaption>{title}, up to {top:.1} {unit}; {hours:.1} h</figcaption>");
     let _ = write!(page, "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{title}\">");
     for (curve, colour) in curves.iter().zip(COLOURS.iter().cycle()) {
-        let place = |(hour, value): &(f64, f64)| format!("{:.1},{:.1}", hour / hours * width, height - value / top * (height - 4.0));
+        let place =
+            |(hour, value): &(f64, f64)| format!("{:.1},{:.1}", hour / hours * width, height - value / top * (height - 4.0));
         let points: Vec<String> = curve.iter().map(place).collect();
-        let _ = write!(page, "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\" points=\"{}\"/>", points.join(" "));
+        let _ =
+            write!(page, "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\" points=\"{}\"/>", points.join(" "));
     }
     page.push_str("</svg>");
     if runs.len() > 1 {

@@ -95,6 +95,7 @@ impl Fleet {
             advised: 1,
             open: 1,
             violations: Vec::new(),
+            channels_away: Vec::new(),
             figures,
             store: None,
         }

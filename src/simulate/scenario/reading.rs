@@ -24,7 +24,10 @@ pub const SHAPE: Shape = Shape::Keys(&[
     Key::optional("link", Shape::Keys(&[Key::optional("delay", Shape::Span)])),
     Key::optional(
         "traces",
-        Shape::Keys(&[Key::optional("path", Shape::Text), Key::required("guests", Shape::List(&Shape::Text)).like("[\"vm-{n}\"]")]),
+        Shape::Keys(&[
+            Key::optional("path", Shape::Text),
+            Key::required("guests", Shape::List(&Shape::Text)).like("[\"vm-{n}\"]"),
+        ]),
     ),
     Key::optional("modules", Shape::List(&Shape::Any)),
     Key::optional(
@@ -116,7 +119,8 @@ impl Scenario {
             for (index, name) in traced.guests.iter().enumerate() {
                 if !fleet.guests.iter().any(|entry| entry.name == *name) {
                     let near = nearest(name, fleet.guests.iter().map(|entry| entry.name.as_str()));
-                    let hint = near.map_or("name an entry of the fleet's guests".to_owned(), |near| format!("did you mean `{near}`?"));
+                    let hint =
+                        near.map_or("name an entry of the fleet's guests".to_owned(), |near| format!("did you mean `{near}`?"));
                     let message = format!("the fleet has no entry of guests `{name}`");
                     wrong.push(document.error(&["traces", "guests", &index.to_string()], message).with_hint(hint));
                 }

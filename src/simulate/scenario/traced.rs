@@ -36,7 +36,9 @@ impl Scenario {
         let mut fleet = self.fleet.clone();
         let Some(traced) = &self.traced else { return Ok(fleet) };
         let Some(traces) = traces else {
-            return Err("the guests of this scenario follow recorded traces: name a folder or a file of them (`--trace PATH`)".into());
+            return Err(
+                "the guests of this scenario follow recorded traces: name a folder or a file of them (`--trace PATH`)".into()
+            );
         };
         let block = traces.guests.len().div_ceil(traced.guests.len().max(1)).max(1);
         for entry in &mut fleet.guests {
