@@ -15,6 +15,7 @@ mod trust;
 
 pub use audit::AuditConfig;
 pub use handover::{HandoverConfig, Names};
+pub(crate) use link::PEERS;
 pub use observe::{MetricsConfig, TracesConfig};
 
 use crate::api::NetworkSettings;
@@ -317,7 +318,12 @@ impl Config {
 
     /// Reads a configuration's text; relative paths in it start at `base`.
     pub fn read(file: &str, text: &str, base: &Path) -> Result<Config, Vec<Diagnostic>> {
-        let (mut config, document) = yaml::read::<Config>(file, text, &SHAPE)?;
+        Config::read_source(yaml::Source::parse(file, text)?, base)
+    }
+
+    /// The same of a file, or of a part of one.
+    pub fn read_source(source: yaml::Source, base: &Path) -> Result<Config, Vec<Diagnostic>> {
+        let (mut config, document) = source.read::<Config>(&SHAPE)?;
         let complaints = config.complaints(&document);
         if !complaints.is_empty() {
             return Err(complaints);

@@ -14,7 +14,7 @@ mod shape;
 pub use shape::{Key, Shape};
 
 use crate::error::{Diagnostic, Spot};
-use node::{Kind, Node};
+use node::{Entry, Kind, Node};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 use std::sync::Arc;
@@ -27,33 +27,90 @@ pub const MAX_DEPTH: usize = 32;
 const MAX_DIAGNOSTICS: usize = 50;
 
 /// A file that was read: knows where its keys and values stand.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Document {
     file: Arc<str>,
     root: Node,
 }
 
+/// A file, or a part of one, that is to be read.
+#[derive(Debug, Clone)]
+pub struct Source {
+    document: Document,
+    value: serde_yaml::Value,
+}
+
 /// Reads a file's text into `T`. All keys that `shape` does not know, and all values that do not fit it, are reported, each
 /// with its place and what to write instead. A key without a value counts as absent.
 pub fn read<T: DeserializeOwned>(file: &str, text: &str, shape: &Shape) -> Result<(T, Document), Vec<Diagnostic>> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if text.len() > MAX_BYTES {
-        let message = format!("more than {} KiB of YAML", MAX_BYTES / 1024);
-        let hint = "split it up, or check that it is the right file";
-        return Err(vec![Diagnostic::error(file, 1, 1, 1, message).with_hint(hint)]);
+    Source::parse(file, text)?.read(shape)
+}
+
+impl Source {
+    /// A file's text; complaints are about YAML itself.
+    pub fn parse(file: &str, text: &str) -> Result<Source, Vec<Diagnostic>> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        if text.len() > MAX_BYTES {
+            let message = format!("more than {} KiB of YAML", MAX_BYTES / 1024);
+            let hint = "split it up, or check that it is the right file";
+            return Err(vec![Diagnostic::error(file, 1, 1, 1, message).with_hint(hint)]);
+        }
+        let root = node::parse(file, text).map_err(|complaint| vec![complaint])?;
+        let document = Document { file: file.into(), root };
+        let value = serde_yaml::from_str(text).map_err(|error| vec![document.outer(&error)])?;
+        Ok(Source { document, value })
     }
-    let root = node::parse(file, text).map_err(|complaint| vec![complaint])?;
-    let document = Document { file: file.into(), root };
-    let mut value: serde_yaml::Value = serde_yaml::from_str(text).map_err(|error| vec![document.outer(&error)])?;
-    let mut complaints = Vec::new();
-    shape::check(&document, &mut value, shape, &mut complaints);
-    complaints.truncate(MAX_DIAGNOSTICS);
-    if !complaints.is_empty() {
-        return Err(complaints);
+
+    /// Takes out what stands under a key, to be read by itself; its places stay those in the file.
+    pub fn take(&mut self, key: &str) -> Option<Source> {
+        let value = self.value.as_mapping_mut()?.shift_remove(key)?;
+        let Kind::Map(entries) = &mut self.document.root.kind else { return None };
+        let index = entries.iter().position(|entry| entry.name == key)?;
+        let root = entries.remove(index).node;
+        Some(Source { document: Document { file: self.document.file.clone(), root }, value })
     }
-    match serde_path_to_error::deserialize(value) {
-        Ok(value) => Ok((value, document)),
-        Err(error) => Err(vec![document.misfit(&error)]),
+
+    /// Adds what the file leaves unsaid; a key that is there stays as it is.
+    pub fn add(&mut self, key: &str, text: &str) {
+        if self.value.is_null() {
+            self.value = serde_yaml::Mapping::new().into();
+            self.document.root.kind = Kind::Map(Vec::new());
+        }
+        let (Some(map), Kind::Map(entries)) = (self.value.as_mapping_mut(), &mut self.document.root.kind) else { return };
+        if !map.contains_key(key) {
+            let place = self.document.root.place;
+            map.insert(key.into(), text.into());
+            entries.push(Entry { name: key.to_owned(), place, node: Node { place, kind: Kind::Scalar(text.to_owned()) } });
+        }
+    }
+
+    /// Its keys, where it has keys.
+    pub fn keys(&self) -> Vec<String> {
+        self.document.keys(&[]).into_iter().map(str::to_owned).collect()
+    }
+
+    /// An error about all of it.
+    pub fn error(&self, message: impl Into<String>) -> Diagnostic {
+        self.document.error(&[], message)
+    }
+
+    /// An error about one of its keys.
+    pub fn key_error(&self, key: &str, message: impl Into<String>) -> Diagnostic {
+        self.document.key_error(&[key], message)
+    }
+
+    /// Reads it into `T`.
+    pub fn read<T: DeserializeOwned>(mut self, shape: &Shape) -> Result<(T, Document), Vec<Diagnostic>> {
+        let mut complaints = Vec::new();
+        shape::check(&self.document, &mut self.value, shape, &mut complaints);
+        complaints.truncate(MAX_DIAGNOSTICS);
+        if !complaints.is_empty() {
+            return Err(complaints);
+        }
+        match serde_path_to_error::deserialize(self.value) {
+            Ok(value) => Ok((value, self.document)),
+            Err(error) => Err(vec![self.document.misfit(&error)]),
+        }
     }
 }
 

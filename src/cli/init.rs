@@ -4,31 +4,24 @@ use super::context::Context;
 use super::failure::Failure;
 use crate::api::stamp::Stamp;
 use crate::clock::{Clock, SystemClock};
+use crate::embot::SHIPPED;
 use crate::model::{Mode, Span, Timestamp};
 use crate::pki::{Authority, Certificate, PkiError, Request};
 use std::path::{Path, PathBuf};
 
-/// The modules that ship, their policies, and the tests of these.
-pub(super) const SHIPPED: &[(&str, &str)] = &[
-    ("embots/relieve-hot-host.yaml", include_str!("../../embots/relieve-hot-host.yaml")),
-    ("embots/restart-crashed.yaml", include_str!("../../embots/restart-crashed.yaml")),
-    ("embots/evacuate-maintenance.yaml", include_str!("../../embots/evacuate-maintenance.yaml")),
-    ("embots/keep-apart.yaml", include_str!("../../embots/keep-apart.yaml")),
-    ("embots/admit-offers.yaml", include_str!("../../embots/admit-offers.yaml")),
-    ("embots/share-load.yaml", include_str!("../../embots/share-load.yaml")),
-    ("policies/relieve-hot-host.rhai", include_str!("../../policies/relieve-hot-host.rhai")),
-    ("policies/relieve-hot-host_test.rhai", include_str!("../../policies/relieve-hot-host_test.rhai")),
-    ("policies/restart-crashed.rhai", include_str!("../../policies/restart-crashed.rhai")),
-    ("policies/restart-crashed_test.rhai", include_str!("../../policies/restart-crashed_test.rhai")),
-    ("policies/evacuate-maintenance.rhai", include_str!("../../policies/evacuate-maintenance.rhai")),
-    ("policies/evacuate-maintenance_test.rhai", include_str!("../../policies/evacuate-maintenance_test.rhai")),
-    ("policies/keep-apart.rhai", include_str!("../../policies/keep-apart.rhai")),
-    ("policies/keep-apart_test.rhai", include_str!("../../policies/keep-apart_test.rhai")),
-    ("policies/admit-offers.rhai", include_str!("../../policies/admit-offers.rhai")),
-    ("policies/admit-offers_test.rhai", include_str!("../../policies/admit-offers_test.rhai")),
-    ("policies/share-load.rhai", include_str!("../../policies/share-load.rhai")),
-    ("policies/share-load_test.rhai", include_str!("../../policies/share-load_test.rhai")),
-];
+/// The modules that a new plane begins with, each of one policy of the same name.
+const MODULES: [&str; 6] =
+    ["relieve-hot-host", "restart-crashed", "evacuate-maintenance", "keep-apart", "admit-offers", "share-load"];
+
+/// Their manifests, their policies, and the tests of these: path and text.
+pub(super) fn first_files() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    let is_first = |path: &str| {
+        let (_, name) = path.split_once('/').unwrap_or(("", path));
+        let stem = name.trim_end_matches(".yaml").trim_end_matches(".rhai").trim_end_matches("_test");
+        MODULES.contains(&stem)
+    };
+    SHIPPED.iter().filter(move |(path, _)| is_first(path))
+}
 
 const REAL: &str = include_str!("init/plane.yaml");
 const DEMO: &str = include_str!("init/demo.yaml");
@@ -115,7 +108,7 @@ impl Init {
         let mut files = Vec::new();
         for (folder, plane) in self.planes() {
             files.push((format!("{folder}plane.yaml"), plane.replace("new_modules: advise", &new_modules)));
-            files.extend(SHIPPED.iter().map(|(name, text)| (format!("{folder}{name}"), changed(text))));
+            files.extend(first_files().map(|(name, text)| (format!("{folder}{name}"), changed(text))));
         }
         files
     }

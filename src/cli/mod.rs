@@ -40,6 +40,7 @@ pub mod reload;
 pub mod remote;
 pub mod run;
 pub mod screen;
+pub mod simulate;
 pub mod status;
 pub mod store;
 pub mod table;
@@ -91,6 +92,7 @@ enum Command {
     Run(run::Run),
     Check(check::Check),
     Test(test::Test),
+    Simulate(simulate::Simulate),
     Reference(reference::Reference),
     Hypervisor(hypervisor::Hypervisor),
     Status(status::Status),
@@ -186,6 +188,7 @@ impl Command {
             Command::Run(run) => run.run(context),
             Command::Check(check) => check.run(context),
             Command::Test(test) => test.run(context),
+            Command::Simulate(simulate) => simulate.run(context),
             Command::Reference(reference) => reference.run(context),
             Command::Hypervisor(hypervisor) => hypervisor.run(),
             Command::Store(store) => store.run(context),
@@ -243,6 +246,7 @@ impl Command {
             | Command::Run(_)
             | Command::Check(_)
             | Command::Test(_)
+            | Command::Simulate(_)
             | Command::Reference(_)
             | Command::Hypervisor(_)
             | Command::Module(_)

@@ -6,7 +6,8 @@ use super::screen::{Screen, Tone};
 use crate::config::Config;
 use crate::error::{Severity, Style, count, render};
 use crate::model::Span;
-use crate::testing::{Library, Plan, Report, SUFFIX, TestReport, files, junit, run};
+use crate::simulate::world::{Library, files};
+use crate::testing::{Plan, Report, SUFFIX, TestReport, junit, run};
 use std::fs::File;
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -181,20 +182,7 @@ fn summary(report: &Report, plan: &Plan, wanted: &Test, screen: &Screen) -> Stri
     for test in &report.tests {
         let Some(failure) = &test.failure else { continue };
         text += &format!("\n{}\n", screen.paint(Tone::Strong, &format!("{}::{}", test.file, test.name)));
-        text += &format!("{}\n", render(&failure.error, source(&failure.error.file), style));
-        for (name, value) in [("expected", &failure.expected), ("actual", &failure.actual)] {
-            if let Some(value) = value {
-                text += &format!("  {name:>8}: {value}\n");
-            }
-        }
-        if !test.printed.is_empty() {
-            text += "  it printed:\n";
-            text += &test.printed.iter().map(|line| format!("    {line}\n")).collect::<String>();
-        }
-        if !test.told.is_empty() {
-            text += "  what happened last, by the time of the world:\n";
-            text += &test.told.iter().map(|line| format!("    {line}\n")).collect::<String>();
-        }
+        text += &failure_text(failure, &test.printed, &test.told, source(&failure.error.file), screen);
     }
     if wanted.coverage || wanted.all_lines {
         text += "\n";
@@ -211,6 +199,30 @@ fn summary(report: &Report, plan: &Plan, wanted: &Test, screen: &Screen) -> Stri
     };
     let ran = count(report.tests.len(), "test");
     format!("{text}\n{ran}{left_out}: {verdict} ({:.1} s)\n", report.seconds)
+}
+
+/// Why something failed: the place, what was expected and what was, what was printed, and what had happened.
+pub(super) fn failure_text(
+    failure: &crate::policy::suite::Failure,
+    printed: &[String],
+    told: &[String],
+    source: Option<&str>,
+    screen: &Screen,
+) -> String {
+    let style = if screen.color { Style::Colour } else { Style::Plain };
+    let mut text = format!("{}\n", render(&failure.error, source, style));
+    for (name, value) in [("expected", &failure.expected), ("actual", &failure.actual)] {
+        if let Some(value) = value {
+            text += &format!("  {name:>8}: {value}\n");
+        }
+    }
+    for (heading, lines) in [("it printed", printed), ("what happened last, by the time of the world", told)] {
+        if !lines.is_empty() {
+            text += &format!("  {heading}:\n");
+            text += &lines.iter().map(|line| format!("    {line}\n")).collect::<String>();
+        }
+    }
+    text
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub(super) const LINK: Shape = Shape::Keys(&[
 ]);
 
 /// What `peers` may contain.
-pub(super) const PEERS: Shape = Shape::List(&Shape::Keys(&[
+pub const PEERS: Shape = Shape::List(&Shape::Keys(&[
     Key::required("name", Shape::Name).like("site-b"),
     Key::optional("address", Shape::Text).like("\"b.example:7401\""),
     Key::optional("allow", Shape::List(&Shape::OneOf(&["send", "receive"]))).like("[send, receive]"),

@@ -10,6 +10,7 @@ mod module;
 pub mod package;
 mod reading;
 mod roster;
+mod shipped;
 mod step;
 
 pub use effective::effective;
@@ -17,4 +18,5 @@ pub use manifest::{Cover, Manifest};
 pub use module::Module;
 pub use reading::{SHAPE, VERBS};
 pub use roster::Roster;
+pub use shipped::SHIPPED;
 pub use step::{Embot, FAULTS, FORGIVEN_AFTER, Stepped};

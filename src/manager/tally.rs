@@ -16,6 +16,10 @@ const STEP_SECONDS: [f64; 10] = [2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 5e-4, 1e-3,
 pub struct ModuleTally {
     /// How long their steps took, in seconds.
     pub steps: Histogram,
+    /// How many there were.
+    pub count: u64,
+    /// What they took together.
+    pub took: Duration,
     /// Policies that failed in a step.
     pub faults: u64,
 }
@@ -54,10 +58,15 @@ impl Tally {
     /// An embot of this module has stepped: how long that took, and how many of its policies failed.
     pub(super) fn step(&mut self, module: &Arc<str>, took: Duration, faults: usize) {
         if !self.modules.contains_key(module) {
-            self.modules.insert(module.clone(), ModuleTally { steps: Histogram::new(STEP_SECONDS), faults: 0 });
+            self.modules.insert(
+                module.clone(),
+                ModuleTally { steps: Histogram::new(STEP_SECONDS), count: 0, took: Duration::ZERO, faults: 0 },
+            );
         }
         let Some(tally) = self.modules.get_mut(module) else { return };
         tally.steps.observe(took.as_secs_f64());
+        tally.count += 1;
+        tally.took += took;
         tally.faults += faults as u64;
     }
 

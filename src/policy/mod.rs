@@ -23,6 +23,7 @@ mod error;
 mod functions;
 mod limits;
 mod runtime;
+pub mod scene;
 mod script;
 mod state;
 mod step;

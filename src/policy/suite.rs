@@ -189,9 +189,9 @@ pub const TEST_FUNCTIONS: &[Function] = &[
 
 /// A world in a script's hands.
 #[derive(Clone)]
-struct WorldView {
-    stage: SharedStage,
-    plane: usize,
+pub(super) struct WorldView {
+    pub(super) stage: SharedStage,
+    pub(super) plane: usize,
 }
 
 /// What an assertion says when it fails.
@@ -236,7 +236,7 @@ pub struct Suite {
 }
 
 /// When the running test must have ended.
-type Deadline = Rc<Cell<Option<Instant>>>;
+pub(super) type Deadline = Rc<Cell<Option<Instant>>>;
 
 impl std::fmt::Debug for Suite {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -306,18 +306,8 @@ impl Suite {
         if found.line == 0 {
             found.line = test.line;
         }
-        let mut inner = error;
-        while let EvalAltResult::ErrorInFunctionCall(_, _, deeper, _) = inner {
-            inner = deeper;
-        }
-        match inner {
-            EvalAltResult::ErrorRuntime(thrown, _) => match thrown.clone().try_cast::<Unmet>() {
-                Some(unmet) => {
-                    let error = Diagnostic { message: unmet.message, hint: None, ..found };
-                    Failure { error, expected: unmet.expected, actual: unmet.actual }
-                }
-                None => Failure { error: found, expected: None, actual: None },
-            },
+        match innermost(error) {
+            EvalAltResult::ErrorRuntime(..) => unmet_or(error, found),
             EvalAltResult::ErrorTerminated(..) => {
                 let message = format!("the test took longer than {} s", self.patience.as_secs_f64());
                 let error = Diagnostic { message, ..found };
@@ -337,6 +327,27 @@ impl Suite {
             }
             _ => Failure { error: found, expected: None, actual: None },
         }
+    }
+}
+
+fn innermost(error: &EvalAltResult) -> &EvalAltResult {
+    match error {
+        EvalAltResult::ErrorInFunctionCall(_, _, inner, _) => innermost(inner),
+        _ => error,
+    }
+}
+
+/// An assertion that failed, with its two values; any other error as it was found.
+pub(super) fn unmet_or(error: &EvalAltResult, found: Diagnostic) -> Failure {
+    let EvalAltResult::ErrorRuntime(thrown, _) = innermost(error) else {
+        return Failure { error: found, expected: None, actual: None };
+    };
+    match thrown.clone().try_cast::<Unmet>() {
+        Some(unmet) => {
+            let error = Diagnostic { message: unmet.message, hint: None, ..found };
+            Failure { error, expected: unmet.expected, actual: unmet.actual }
+        }
+        None => Failure { error: found, expected: None, actual: None },
     }
 }
 
@@ -360,7 +371,7 @@ fn plain(context: &NativeCallContext, value: &Dynamic) -> Outcome<Value> {
 }
 
 /// An engine in which tests can run.
-fn furnished(builder: Builder, printed: &Rc<RefCell<Vec<String>>>, deadline: &Deadline) -> Engine {
+pub(super) fn furnished(builder: Builder, printed: &Rc<RefCell<Vec<String>>>, deadline: &Deadline) -> Engine {
     let mut engine = Engine::new();
     engine
         .set_max_operations(0)

@@ -17,7 +17,9 @@
 
 mod at_host;
 mod plane;
+pub mod scenario;
 mod simulation;
+pub mod world;
 
 pub use plane::Plane;
 pub use simulation::{Died, Simulation};

@@ -8,21 +8,16 @@
 //! Each test runs alone: in an engine and in worlds of its own. So tests cannot disturb each other, and run on all processors
 //! at once; the report is in the order of files and lines all the same.
 
-mod describe;
-mod library;
-mod looking;
-mod plain;
 mod report;
-mod world;
 
 pub use crate::policy::suite::SUFFIX;
-pub use library::{Library, files};
 pub use report::{Coverage, Report, TestReport, junit};
 
 use crate::error::Diagnostic;
 use crate::model::World as Model;
 use crate::policy::suite::{Builder, Failure, PREFIX, SharedStage, Suite, Test};
 use crate::policy::{Engine, Limits, Lines};
+use crate::simulate::world::{Library, World};
 use crate::usage::Usage;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -33,7 +28,6 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use world::World;
 
 /// The stack of a thread that runs tests.
 const STACK_BYTES: usize = 64 << 20;
@@ -128,7 +122,7 @@ fn run_one(plan: &Plan, job: &Job) -> (TestReport, Lines) {
     let worlds: Rc<RefCell<Vec<Rc<RefCell<World>>>>> = Rc::default();
     let (library, built, lines) = (plan.library.clone(), worlds.clone(), plan.lines);
     let builder: Builder = Rc::new(move |description| {
-        let world = Rc::new(RefCell::new(World::new(description, library.clone(), lines)?));
+        let world = Rc::new(RefCell::new(World::read(description, library.clone(), lines)?));
         built.borrow_mut().push(world.clone());
         let shared: SharedStage = world;
         Ok(shared)

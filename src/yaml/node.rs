@@ -6,14 +6,14 @@ use saphyr_parser::{Event, Marker, Parser, ScanError, Span};
 use std::collections::BTreeSet;
 
 /// A value and where it stands.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Node {
     pub place: Spot,
     pub kind: Kind,
 }
 
 /// What a value is. The scalars' meaning is left to `serde_yaml`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Kind {
     Scalar(String),
     List(Vec<Node>),
@@ -21,7 +21,7 @@ pub(super) enum Kind {
 }
 
 /// One line of a mapping.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub name: String,
     pub place: Spot,

@@ -1,6 +1,7 @@
 //! The tests of the shipped policies, as `embot test` runs them: all pass, and every line of every policy runs in them.
 
-use embot::testing::{Library, Plan, SUFFIX, files, junit, run};
+use embot::simulate::world::{Library, files};
+use embot::testing::{Plan, SUFFIX, junit, run};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

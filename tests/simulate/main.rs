@@ -7,4 +7,5 @@ mod modules;
 mod restart;
 mod restored;
 mod same;
+mod scenarios;
 mod walk;

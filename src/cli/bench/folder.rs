@@ -1,6 +1,6 @@
 //! A folder for the time of a measurement, and the modules that run in it.
 
-use crate::cli::init::SHIPPED;
+use crate::cli::init::first_files;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,8 +58,8 @@ impl Module {
     /// The modules that ship, in mode act.
     pub fn shipped() -> Vec<Module> {
         let name = |path: &'static str| Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or(path);
-        let policies: Vec<_> = SHIPPED.iter().filter(|(path, _)| path.ends_with(".rhai")).collect();
-        let manifests = SHIPPED.iter().filter(|(path, _)| path.ends_with(".yaml"));
+        let policies: Vec<_> = first_files().filter(|(path, _)| path.ends_with(".rhai")).collect();
+        let manifests = first_files().filter(|(path, _)| path.ends_with(".yaml"));
         manifests
             .map(|(path, manifest)| {
                 let named = policies.iter().filter(|(path, _)| manifest.contains(name(path)));
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn every_shipped_module_has_its_policy() {
         let shipped = Module::shipped();
-        assert_eq!(shipped.len(), SHIPPED.iter().filter(|(path, _)| path.starts_with("embots/")).count());
+        assert_eq!(shipped.len(), first_files().filter(|(path, _)| path.starts_with("embots/")).count());
         assert!(shipped.iter().all(|module| !module.policies.is_empty()), "{shipped:?}");
     }
 

@@ -162,7 +162,12 @@ impl FleetPlan {
     /// Reads a description; `file` is what complaints call it. All complaints about the form are told, or else the first one
     /// about the content.
     pub fn parse_all(file: &str, text: &str) -> Result<FleetPlan, Vec<Diagnostic>> {
-        let (plan, document): (FleetPlan, _) = yaml::read(file, text, &SHAPE)?;
+        FleetPlan::read_source(yaml::Source::parse(file, text)?)
+    }
+
+    /// The same of a file, or of a part of one.
+    pub fn read_source(source: yaml::Source) -> Result<FleetPlan, Vec<Diagnostic>> {
+        let (plan, document): (FleetPlan, _) = source.read(&SHAPE)?;
         match plan.complaint() {
             None => Ok(plan),
             Some(Complaint { place: (list, number), what }) => {

@@ -1,8 +1,15 @@
-//! The world of a test: a simulated fleet and its planes in virtual time, and what a script may do to them. What it sees of
-//! them is in [`looking`](super::looking).
+//! A world that scripts see: a simulated fleet and its planes in virtual time, and what tests and scenarios may do to them.
+//! What they see of them is in [`looking`].
 
-use super::library::Library;
-use super::{describe, plain};
+mod describe;
+mod library;
+mod looking;
+mod plain;
+
+pub use describe::{DELAY, Described};
+pub use library::{Library, files};
+pub use plain::{seen, value as written};
+
 use crate::api::names::{find_host, find_vm};
 use crate::api::recent::{RecordView, Scribe};
 use crate::error::nearest;
@@ -18,13 +25,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Where the time of each world begins: a Monday, at midnight UTC.
-const START: Timestamp = Timestamp(1_767_571_200_000);
+pub const START: Timestamp = Timestamp(1_767_571_200_000);
 
 /// So long its planes take to know their hosts and guests.
 const BEGINNING: Span = Span::seconds(1);
 
 /// A world.
-pub(super) struct World {
+pub struct World {
     planes: Simulation,
     tellers: Vec<Teller>,
     library: Arc<Library>,
@@ -44,8 +51,12 @@ struct Teller {
 
 impl World {
     /// The world that a script describes; with `watch_lines`, it is known later which lines of policies ran.
-    pub(super) fn new(description: &Value, library: Arc<Library>, watch_lines: bool) -> Result<World, String> {
-        let described = describe::read(description, START)?;
+    pub fn read(description: &Value, library: Arc<Library>, watch_lines: bool) -> Result<World, String> {
+        World::new(describe::read(description, START)?, library, watch_lines)
+    }
+
+    /// The world so described.
+    pub fn new(described: Described, library: Arc<Library>, watch_lines: bool) -> Result<World, String> {
         let mut planes = Vec::new();
         for described in described.planes {
             let mut manager = Manager::new(described.settings, Recovered::nothing());
@@ -67,7 +78,7 @@ impl World {
     }
 
     /// The lines of policies that ran on any of its planes.
-    pub(super) fn lines_run(&self) -> Lines {
+    pub fn lines_run(&self) -> Lines {
         let mut all = Lines::new();
         for plane in 0..self.tellers.len() {
             for (file, lines) in self.planes.manager(plane).lines_run() {
@@ -78,7 +89,7 @@ impl World {
     }
 
     /// The policies that came with modules on any of its planes.
-    pub(super) fn deployed(&self) -> &BTreeSet<Arc<str>> {
+    pub fn deployed(&self) -> &BTreeSet<Arc<str>> {
         &self.deployed
     }
 
@@ -97,7 +108,7 @@ impl World {
     }
 
     /// Policies that failed, where the test did not ask for them.
-    pub(super) fn unexpected_faults(&self) -> Vec<String> {
+    pub fn unexpected_faults(&self) -> Vec<String> {
         let records = (0..self.tellers.len()).filter(|_| !self.asked_for_faults).flat_map(|plane| self.records(plane));
         let fault = |record: (Timestamp, &Record)| match record.1 {
             Record::Fault { embot, error, .. } => Some(format!("policy of module {} failed: {error}", embot.module)),
@@ -107,7 +118,7 @@ impl World {
     }
 
     /// The last of what happened, in words, with the time since the world began.
-    pub(super) fn last_told(&mut self, most: usize) -> Vec<String> {
+    pub fn last_told(&mut self, most: usize) -> Vec<String> {
         let several = self.tellers.len() > 1;
         let mut all = Vec::new();
         for plane in 0..self.tellers.len() {
@@ -124,12 +135,14 @@ impl World {
         all.into_iter().skip(skip).map(|(_, line)| line).chain([end]).collect()
     }
 
-    pub(super) fn records(&self, plane: usize) -> impl Iterator<Item = (Timestamp, &Record)> {
+    /// What one of its planes recorded, and when.
+    pub fn records(&self, plane: usize) -> impl Iterator<Item = (Timestamp, &Record)> {
         let batches = self.planes.plane(plane).batches().iter();
         batches.flat_map(|batch| batch.records.iter().map(|record| (batch.now, record)))
     }
 
-    pub(super) fn told(&mut self, plane: usize) -> &[RecordView] {
+    /// The same in words.
+    pub fn told(&mut self, plane: usize) -> &[RecordView] {
         let teller = &mut self.tellers[plane];
         let manager = self.planes.manager(plane);
         for batch in &self.planes.plane(plane).batches()[teller.read..] {
@@ -145,7 +158,13 @@ impl World {
         &teller.told
     }
 
-    pub(super) fn manager(&self, plane: usize) -> &Manager {
+    /// How many planes it has.
+    pub fn planes(&self) -> usize {
+        self.tellers.len()
+    }
+
+    /// The manager of one of its planes.
+    pub fn manager(&self, plane: usize) -> &Manager {
         self.planes.manager(plane)
     }
 

@@ -1,13 +1,15 @@
 //! The modules that tests can deploy: manifests, the policies they name, and how a test may change a manifest.
 
 use super::plain;
-use crate::embot::{Manifest, SHAPE};
+use crate::embot::{Manifest, SHAPE, SHIPPED};
 use crate::error::{Diagnostic, nearest};
 use crate::model::{Command, Value};
 use crate::policy::suite::SUFFIX;
-use std::collections::BTreeMap;
+use crate::policy::{Engine, Limits};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// The files of a folder with this ending, by name; none where there is no such folder. Hidden ones are somebody else's.
@@ -59,6 +61,38 @@ impl Library {
             library.add_policy(&name, &text(&path)?);
         }
         Ok(library)
+    }
+
+    /// The modules and policies that the program carries.
+    pub fn shipped() -> Library {
+        let mut library = Library::new("the program");
+        for (path, text) in SHIPPED.iter().filter(|(path, _)| !path.ends_with(SUFFIX)) {
+            let name = path.rsplit_once('/').map_or(*path, |(_, name)| name);
+            if path.ends_with(".yaml") { library.add_manifest(path, text) } else { library.add_policy(name, text) }
+        }
+        library
+    }
+
+    /// The same, and what it lacks from another.
+    pub fn or(mut self, other: Library) -> Library {
+        for (name, manifest) in other.manifests {
+            self.manifests.entry(name).or_insert(manifest);
+        }
+        for (name, policy) in other.policies {
+            self.policies.entry(name).or_insert(policy);
+        }
+        self
+    }
+
+    /// The settings of a module: those of its manifest, and those that its policies declare.
+    pub fn settings(&self, module: &str) -> BTreeSet<String> {
+        let Some((_, text)) = self.manifests.get(module) else { return BTreeSet::new() };
+        let Ok(written) = serde_yaml::from_str::<serde_json::Value>(text) else { return BTreeSet::new() };
+        let own = written["settings"].as_object().into_iter().flatten().map(|(name, _)| name.clone());
+        let policies = written["policies"].as_array().into_iter().flatten().filter_map(|name| name.as_str());
+        let engine = Engine::new(Rc::default(), Rc::default(), Limits::default());
+        let declared = policies.filter_map(|name| engine.compile_unchecked(name, self.policies.get(name)?).ok());
+        own.chain(declared.flat_map(|policy| policy.defaults().keys().cloned().collect::<Vec<_>>())).collect()
     }
 
     /// Adds a manifest. One that cannot be read, or whose module is there already, is told of where a module is missed.

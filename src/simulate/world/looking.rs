@@ -1,7 +1,7 @@
 //! What a test sees of its world: the API's views as plain data.
 
+use super::World;
 use super::plain;
-use super::world::World;
 use crate::api::actions::{ActionView, RefusalView};
 use crate::api::elements::{HostView, VmView};
 use crate::api::migrations::MigrationView;

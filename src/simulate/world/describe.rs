@@ -1,7 +1,8 @@
-//! From what a script says of a world to a fleet and the settings of its planes.
+//! From what is said of a world to a fleet and the settings of its planes.
 
 use super::plain;
-use crate::config::{self, Config};
+use crate::config::{self, Config, PEERS};
+use crate::embot::VERBS;
 use crate::embot::package::{SigningKey, TrustStore, TrustedKey};
 use crate::error::Diagnostic;
 use crate::hypervisor::simulated::{Fleet, FleetPlan, Machine, reading};
@@ -10,23 +11,45 @@ use crate::manager::{HandoverSettings, HostSettings, Settings};
 use crate::migration::link::PeerSettings;
 use crate::model::{HostId, Mode, Peer, Span, Timestamp, Value, Verb};
 use crate::policy::Limits;
-use crate::yaml::Shape;
+use crate::yaml::{Key, Shape, Source};
 use globset::Glob;
-use std::collections::BTreeMap;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The name of a world's only plane.
 const PLANE: &str = "home";
-/// What a message takes from one plane to another.
-const DELAY: Span = Span(20);
+/// What a message takes from one plane to another, where nothing else is said.
+pub const DELAY: Span = Span(20);
 
 /// Keys of plane.yaml that say where something is, or who somebody is.
 const UNSAID: [&str; 8] = ["plane", "fleet", "store", "socket", "modules", "policies", "journal", "link"];
 
+/// Whose modules a plane trusts: the other planes' by name, for their keys are the world's business.
+const TRUST: Shape = Shape::List(&Shape::Keys(&[
+    Key::required("name", Shape::Name).like("north"),
+    Key::optional("permits", Shape::List(&Shape::OneOf(VERBS))).like("[migrate, notify]"),
+    Key::optional("mode", Shape::OneOf(&["observe", "advise", "act"])),
+]));
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Trusted {
+    name: Arc<str>,
+    #[serde(default)]
+    permits: BTreeSet<Verb>,
+    #[serde(default = "advise")]
+    mode: Mode,
+}
+
+fn advise() -> Mode {
+    Mode::Advise
+}
+
 /// A world before it is built.
-pub(super) struct Described {
+pub struct Described {
     pub(super) fleet: Fleet,
     pub(super) planes: Vec<PlaneDescribed>,
     /// How often hosts are polled.
@@ -53,16 +76,17 @@ fn keys(shape: &Shape) -> impl Iterator<Item = &'static str> {
     keys.iter().map(|key| key.name)
 }
 
-/// Reads the map that `world(...)` was given, as it is at `start`: keys of a fleet file, and beside them those of the plane or `planes`.
+/// Reads the map that `world(...)` was given, as it is at `start`: keys of a fleet file, and beside them those of the plane or
+/// `planes`.
 pub(super) fn read(description: &Value, start: Timestamp) -> Result<Described, String> {
     let Value::Map(given) = description else { return Err("a world is described by a map".to_owned()) };
     let is_fleet = |key: &str| keys(&reading::SHAPE).any(|known| known == key);
     let part = |wanted: bool| {
         given.iter().filter(move |(key, _)| is_fleet(key) == wanted).map(|(key, value)| (key.clone(), value.clone()))
     };
-    let fleet = plain::written(&Value::Map(part(true).collect()), &reading::SHAPE);
-    let fleet = FleetPlan::parse("world", &fleet.to_string()).map_err(|found| words(&found))?;
-    let fleet = Fleet::new(&fleet, start).map_err(|error| error.to_string())?;
+    let first = |found: Vec<Diagnostic>| found.first().map_or_else(String::new, words);
+    let source = |value: &Value, shape| Source::parse("world", &plain::written(value, shape).to_string()).map_err(first);
+    let fleet = FleetPlan::read_source(source(&Value::Map(part(true).collect()), &reading::SHAPE)?).map_err(first)?;
     let mut own: BTreeMap<String, Value> = part(false).collect();
     let named = match own.remove("planes") {
         None => BTreeMap::from([(PLANE.to_owned(), own)]),
@@ -79,26 +103,45 @@ pub(super) fn read(description: &Value, start: Timestamp) -> Result<Described, S
             .collect::<Result<_, _>>()?,
         Some(_) => return Err("`planes` is a map: each plane's name, and what is said of it".to_owned()),
     };
-    let names: Vec<Arc<str>> = named.keys().map(|name| Arc::from(name.as_str())).collect();
-    let mut planes = Vec::new();
-    let mut poll = None;
-    for (name, own) in named {
-        let (plane, every) = plane(&name, own, &fleet, &names)?;
-        planes.push(plane);
-        poll = poll.or(Some(every));
-    }
-    let mut owners = BTreeMap::new();
-    for plane in &planes {
-        for host in &plane.settings.hosts {
-            if let Some(other) = owners.insert(&host.id, &plane.settings.plane) {
-                let (host, plane) = (&host.id, &plane.settings.plane);
-                return Err(format!(
-                    "host {host} would belong to planes {other} and {plane}: say of each which `hosts` it has"
-                ));
+    let planes: Result<_, String> =
+        named.into_iter().map(|(name, plane)| Ok((name, source(&Value::Map(plane), &config::SHAPE)?))).collect();
+    Described::new(&fleet, planes?, start, DELAY).map_err(first)
+}
+
+impl Described {
+    /// A fleet, and the planes that have its hosts: each by its name, as plane.yaml would describe it. Without any, one plane
+    /// has all hosts. Messages take `delay` from one to another.
+    pub fn new(
+        fleet: &FleetPlan,
+        mut planes: BTreeMap<String, Source>,
+        start: Timestamp,
+        delay: Span,
+    ) -> Result<Described, Vec<Diagnostic>> {
+        let nowhere = |why: String| vec![Diagnostic::error("world", 0, 0, 1, why)];
+        let fleet = Fleet::new(fleet, start).map_err(|error| nowhere(error.to_string()))?;
+        if planes.is_empty() {
+            planes.insert(PLANE.to_owned(), Source::parse("world", "{}")?);
+        }
+        let names: Vec<Arc<str>> = planes.keys().map(|name| Arc::from(name.as_str())).collect();
+        let (mut described, mut poll) = (Vec::new(), None);
+        for (name, source) in planes {
+            let (plane, every) = plane(&name, source, &fleet, &names)?;
+            described.push(plane);
+            poll = poll.or(Some(every));
+        }
+        let mut owners = BTreeMap::new();
+        for plane in &described {
+            for host in &plane.settings.hosts {
+                if let Some(other) = owners.insert(&host.id, &plane.settings.plane) {
+                    let (host, plane) = (&host.id, &plane.settings.plane);
+                    let why =
+                        format!("host {host} would belong to planes {other} and {plane}: say of each which `hosts` it has");
+                    return Err(nowhere(why));
+                }
             }
         }
+        Ok(Described { fleet, planes: described, poll: poll.unwrap_or(Span::seconds(5)), delay })
     }
-    Ok(Described { fleet, planes, poll: poll.unwrap_or(Span::seconds(5)), delay: DELAY })
 }
 
 /// The key that a plane of the world signs its modules with.
@@ -111,57 +154,36 @@ fn key(plane: &str, names: &[Arc<str>]) -> Result<SigningKey, String> {
     SigningKey::from_seed(&seed).map_err(|error| error.to_string())
 }
 
-fn plane(
-    name: &str,
-    mut own: BTreeMap<String, Value>,
-    fleet: &Fleet,
-    names: &[Arc<str>],
-) -> Result<(PlaneDescribed, Span), String> {
-    let patterns = match own.remove("hosts") {
+fn plane(name: &str, mut source: Source, fleet: &Fleet, names: &[Arc<str>]) -> Result<(PlaneDescribed, Span), Vec<Diagnostic>> {
+    if let Some(key) = source.keys().iter().find(|key| UNSAID.contains(&key.as_str())) {
+        return Err(vec![source.key_error(key, format!("`{key}` has no meaning for a plane of a simulated world"))]);
+    }
+    let of_all = |why: String| vec![Diagnostic::error("world", 0, 0, 1, why)];
+    let patterns: Vec<String> = match source.take("hosts") {
         None => vec!["*".to_owned()],
-        Some(Value::Array(patterns)) => {
-            let text = |pattern| match pattern {
-                Value::Text(text) => Ok(text),
-                _ => Err(format!("the `hosts` of plane {name} are names or patterns of the fleet's hosts")),
-            };
-            patterns.into_iter().map(text).collect::<Result<_, _>>()?
-        }
-        Some(_) => return Err(format!("the `hosts` of plane {name} are a list")),
+        Some(patterns) => patterns.read(&Shape::List(&Shape::Pattern))?.0,
     };
     let mut matchers = Vec::new();
     for pattern in &patterns {
-        matchers.push(Glob::new(pattern).map_err(|error| error.to_string())?.compile_matcher());
-    }
-    if let Some(key) = UNSAID.iter().find(|key| own.contains_key(**key)) {
-        return Err(format!("`{key}` has no meaning for a plane of a test"));
+        matchers.push(Glob::new(pattern).map_err(|error| of_all(error.to_string()))?.compile_matcher());
     }
     // A plane's configuration has peers only where it has a link, and these planes have none.
-    let said_of_peers: Option<Vec<PeerSettings>> = own
-        .remove("peers")
-        .map(|peers| serde_json::from_value(peers.to_json()).map_err(|error| format!("`peers` of plane {name}: {error}")))
-        .transpose()?;
-    let says_trust = own.contains_key("trust");
+    let said_of_peers: Option<Vec<PeerSettings>> =
+        source.take("peers").map(|peers| peers.read(&PEERS)).transpose()?.map(|(peers, _)| peers);
     // Each plane signs its modules, unless it is said to have no key.
-    let signs = !matches!(own.remove("module_key"), Some(Value::Text(path)) if path.is_empty());
-    if let Some(Value::Array(trusted)) = own.get_mut("trust") {
-        for one in trusted {
-            // Who is trusted is said by the plane's name; its key is the world's business.
-            let Value::Map(one) = one else { continue };
-            if let Some(Value::Text(plane)) = one.get("name") {
-                let public = key(plane, names)?.public().to_string();
-                one.insert("key".to_owned(), Value::Text(public));
-            }
-        }
-    }
-    own.insert("plane".to_owned(), Value::Text(name.to_owned()));
+    let signs = match source.take("module_key") {
+        None => true,
+        Some(path) => !path.read::<String>(&Shape::Text)?.0.is_empty(),
+    };
+    let said_of_trust: Option<Vec<Trusted>> =
+        source.take("trust").map(|trust| trust.read(&TRUST)).transpose()?.map(|(trusted, _)| trusted);
+    source.add("plane", name);
     // Its hosts are those of the world's fleet; a plane without any would be refused.
-    own.insert("fleet".to_owned(), Value::Text(FleetPlan::DEMO_NAME.to_owned()));
+    source.add("fleet", FleetPlan::DEMO_NAME);
     for mode in ["adopt", "new_modules"] {
-        own.entry(mode.to_owned()).or_insert_with(|| Value::Text("act".to_owned()));
+        source.add(mode, "act");
     }
-    let written = plain::written(&Value::Map(own), &config::SHAPE);
-    let config = Config::read("world", &written.to_string(), Path::new(""));
-    let config = config.map_err(|found| found.first().map_or_else(String::new, words))?;
+    let config = Config::read_source(source, Path::new(""))?;
     let own = fleet.hosts().filter(|(id, _)| matchers.iter().any(|matcher| matcher.is_match(id.as_str())));
     let host = |(id, machine): (&HostId, &Machine)| HostSettings {
         id: id.clone(),
@@ -170,7 +192,8 @@ fn plane(
     };
     let settings: Vec<HostSettings> = own.map(host).collect();
     if settings.is_empty() {
-        return Err(format!("plane {name} has no hosts: none of the fleet is called {}", patterns.join(" or ")));
+        let why = format!("plane {name} has no hosts: none of the fleet is called {}", patterns.join(" or "));
+        return Err(of_all(why));
     }
     // Where nothing else is said every plane is the others' peer, and trusts their modules with everything.
     let others = || names.iter().filter(|other| ***other != *name);
@@ -178,13 +201,14 @@ fn plane(
         Some(peers) => peers.iter().map(PeerSettings::peer).collect(),
         None => others().map(|other| Peer::new(other, true, true)).collect(),
     };
-    let mut trusted = config.trust.clone();
-    if !says_trust {
-        for other in others() {
-            let permits = Verb::ALL.iter().map(|(verb, ..)| *verb).collect();
-            trusted.push(TrustedKey { name: other.clone(), key: key(other, names)?.public(), permits, mode: Mode::Act });
-        }
-    }
+    let everything = || Verb::ALL.iter().map(|(verb, ..)| *verb).collect();
+    let trusted = said_of_trust.unwrap_or_else(|| {
+        others().map(|other| Trusted { name: other.clone(), permits: everything(), mode: Mode::Act }).collect()
+    });
+    let trusted = trusted.into_iter().map(|Trusted { name, permits, mode }| {
+        Ok(TrustedKey { key: key(&name, names).map_err(of_all)?.public(), name, permits, mode })
+    });
+    let trusted: Vec<TrustedKey> = trusted.collect::<Result<_, Vec<Diagnostic>>>()?;
     let handover = HandoverSettings {
         peers,
         timing: config.handover.timing(),
@@ -193,7 +217,7 @@ fn plane(
         rewrites: config.handover.names.rewrites(),
         destinations: settings.iter().map(|host| (host.id.clone(), (EMBEDDED.into(), "".into()))).collect(),
         trust: TrustStore::new(trusted),
-        module_key: if signs { Some(Arc::new(key(name, names)?)) } else { None },
+        module_key: if signs { Some(Arc::new(key(name, names).map_err(of_all)?)) } else { None },
     };
     // The same test must end the same on a slow machine: operations bound a policy, the clock does not.
     let policy = Limits { deadline: Duration::from_secs(3_600), ..config.policy_limits() };

@@ -19,13 +19,14 @@ pub(super) fn written(value: &Value, shape: &Shape) -> serde_json::Value {
 }
 
 /// What the API would answer, as a script's value. Instants, which the API writes as texts, are milliseconds here.
-pub(super) fn seen(view: &impl Serialize) -> Result<Value, String> {
+pub fn seen(view: &impl Serialize) -> Result<Value, String> {
     // Through its text: that has numbers as they are meant, 0.1 and not what is nearest to it in fewer bits.
     let text = serde_json::to_string(view).map_err(|error| error.to_string())?;
     serde_json::from_str(&text).map(value).map_err(|error| error.to_string())
 }
 
-fn value(json: serde_json::Value) -> Value {
+/// JSON as a script's value.
+pub fn value(json: serde_json::Value) -> Value {
     match json {
         serde_json::Value::Null => Value::Unit,
         serde_json::Value::Bool(is) => Value::Bool(is),

@@ -1,0 +1,50 @@
+//! What came of a run.
+
+use crate::policy::suite::Failure;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The figures of one run, in the form in which they are written as JSON.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Outcome {
+    /// The scenario.
+    pub scenario: Arc<str>,
+    /// What decided: the modules that were loaded, joined by `+`; `none` where there were none.
+    pub module: String,
+    /// Settings that a sweep had changed.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, f64>,
+    /// The seed of all chance.
+    pub seed: u64,
+    /// Migrations that were done.
+    pub migrations: u64,
+    /// Actions that were decided, advice included.
+    pub decisions: u64,
+    /// Proposals that the planner refused.
+    pub refused: u64,
+    /// The same by the guardrail that refused.
+    pub refusals: BTreeMap<String, u64>,
+    /// Policies that failed in a step.
+    pub faults: u64,
+    /// Steps of embots.
+    pub steps: u64,
+    /// What a step took in the mean, in microseconds.
+    pub step_us: f64,
+    /// How long the run took on the wall, in seconds.
+    pub wall_s: f64,
+    /// The most memory that this process has had, in bytes; 0 where it cannot be known.
+    pub peak_rss_bytes: u64,
+    /// Expectations that were not met.
+    pub unmet: Vec<Unmet>,
+}
+
+/// An expectation that was not met, or a step that failed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Unmet {
+    /// What and where.
+    #[serde(flatten)]
+    pub failure: Failure,
+    /// The last of what had happened by then, in words.
+    pub told: Vec<String>,
+}
