@@ -212,16 +212,22 @@ fn shown(runs: &[Outcome], texts: &[Text], wanted: &Simulate, screen: &Screen) -
     let settings: Vec<&str> = wanted.sweep.iter().map(|sweep| sweep.setting.as_str()).collect();
     let mut columns = vec![("SCENARIO", Fit::Cut), ("MODULE", Fit::Cut)];
     columns.extend(settings.iter().map(|setting| (*setting, Fit::Right)));
-    columns.extend(["DECISIONS", "REFUSED", "MIGRATIONS", "STEP us", "TIME s"].map(|title| (title, Fit::Right)));
+    let figures = ["kWh", "MIGRATIONS", "SLATAH %", "PDM %", "SHUTDOWNS", "DECISIONS", "REFUSED", "STEP us", "TIME s"];
+    columns.extend(figures.map(|title| (title, Fit::Right)));
     let row = |run: &Outcome| {
         let mut row = vec![run.scenario.to_string(), run.module.clone()];
         row.extend(
             settings.iter().map(|setting| run.settings.get(*setting).map_or_else(String::new, |value| value.to_string())),
         );
+        let figures = &run.figures;
         row.extend([
+            format!("{:.3}", figures.energy_kwh),
+            figures.migrations.to_string(),
+            format!("{:.3}", figures.slatah * 100.0),
+            format!("{:.4}", figures.pdm * 100.0),
+            figures.host_shutdowns.to_string(),
             run.decisions.to_string(),
             run.refused.to_string(),
-            run.migrations.to_string(),
             format!("{:.1}", run.step_us),
             format!("{:.2}", run.wall_s),
         ]);

@@ -54,11 +54,15 @@ impl PowerCurve {
     }
 
     /// Watts at this utilisation, from 0 to 1; what lies outside counts as the nearer end.
+    ///
+    /// The order of operations is that of CloudSim's `PowerModelSpecPower`, so that both give the same figure to the last bit:
+    /// placements compare such figures, and most of them differ by rounding only.
     pub fn watts(&self, utilisation: f64) -> f64 {
-        let place = utilisation.clamp(0.0, 1.0) * (PowerCurve::POINTS - 1) as f64;
-        let low = (place.floor() as usize).min(PowerCurve::POINTS - 2);
-        let (below, above) = (self.0[low], self.0[low + 1]);
-        below + (above - below) * (place - low as f64)
+        let utilisation = utilisation.clamp(0.0, 1.0);
+        let pieces = (PowerCurve::POINTS - 1) as f64;
+        let low = (utilisation * pieces) as usize;
+        let (from, to) = (self.0[low], self.0[(low + 1).min(PowerCurve::POINTS - 1)]);
+        from + (to - from) / pieces * (utilisation - low as f64 / pieces) * (pieces * pieces)
     }
 
     /// Watts when it is as busy as can be.

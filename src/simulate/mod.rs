@@ -16,9 +16,12 @@
 //! single plane is the simple case.
 
 mod at_host;
+pub mod cloudsim;
+pub mod figures;
 mod plane;
 pub mod scenario;
 mod simulation;
+pub mod traces;
 pub mod world;
 
 pub use plane::Plane;

@@ -5,6 +5,7 @@
 //! minute means beyond; so a percentile over ten minutes of one-second samples is partly a percentile of minute means.
 
 mod series;
+pub mod statistics;
 mod window;
 
 pub use series::{MINUTES, NATIVE, Series, Values};

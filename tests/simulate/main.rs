@@ -1,6 +1,7 @@
 //! The plane in virtual time: the daemon's own manager, embots, planner, journal and store over a simulated fleet.
 
 mod crash;
+mod fidelity;
 mod kit;
 mod manage;
 mod modules;

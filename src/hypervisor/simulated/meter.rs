@@ -216,7 +216,8 @@ impl Meter {
                 energy_kwh_by_host.insert(host.clone(), joules / JOULES_A_KWH);
             }
         }
-        let energy_kwh = energy_kwh_by_host.values().sum();
+        // (An empty sum would be -0.)
+        let energy_kwh = energy_kwh_by_host.values().fold(0.0, |all, kwh| all + kwh);
         let slatah = share(sums.short_ms as f64, sums.active_ms as f64);
         let pdm = share(sums.lost_to_moves, sums.wanted);
         let slav = slatah * pdm;

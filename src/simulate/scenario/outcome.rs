@@ -1,6 +1,7 @@
 //! What came of a run.
 
 use crate::policy::suite::Failure;
+use crate::simulate::figures::Figures;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,8 +18,9 @@ pub struct Outcome {
     pub settings: BTreeMap<String, f64>,
     /// The seed of all chance.
     pub seed: u64,
-    /// Migrations that were done.
-    pub migrations: u64,
+    /// Energy, moves, and how far guests got what they wanted.
+    #[serde(flatten)]
+    pub figures: Figures,
     /// Actions that were decided, advice included.
     pub decisions: u64,
     /// Proposals that the planner refused.

@@ -5,6 +5,7 @@ use crate::model::{Span, Timestamp, Value, Verb};
 use crate::policy::scene::Snippet;
 use crate::policy::suite::{Failure, SharedStage, Stage};
 use crate::process::Process;
+use crate::simulate::figures::Figures;
 use crate::simulate::world::{Described, Library, START, World, seen};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,7 +70,7 @@ impl<'a> Run<'a> {
         let described = Described::new(&fleet, scenario.planes.clone(), START, scenario.delay);
         let described =
             described.map_err(|found| Stopped::Failed(found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
-        let mut world = World::new(described, library.clone(), false).map_err(Stopped::Failed)?;
+        let mut world = World::new(described.measured(), library.clone(), false).map_err(Stopped::Failed)?;
         let mut modules = Vec::new();
         for deployment in variant.modules.as_ref().unwrap_or(&scenario.modules) {
             let changes = with_settings(&deployment.changes, &variant.settings, library, &deployment.module);
@@ -151,7 +152,7 @@ impl<'a> Run<'a> {
     fn figures(&self) -> Outcome {
         let world = self.world.borrow();
         let managers = || (0..world.planes()).map(|plane| world.manager(plane));
-        let (mut refusals, mut decisions, mut migrations): (BTreeMap<String, u64>, u64, u64) = Default::default();
+        let (mut refusals, mut decisions): (BTreeMap<String, u64>, u64) = Default::default();
         let (mut steps, mut seconds) = (0, 0.0);
         for manager in managers() {
             let tally = manager.tally();
@@ -161,7 +162,6 @@ impl<'a> Run<'a> {
             for ((verb, result), count) in &tally.actions {
                 // Each guest is adopted once, when the world begins: no policy's doing.
                 decisions += if *verb != Verb::Adopt && matches!(*result, "planned" | "advised") { *count } else { 0 };
-                migrations += if *verb == Verb::Migrate && *result == "done" { *count } else { 0 };
             }
             for module in tally.modules.values() {
                 steps += module.count;
@@ -174,7 +174,7 @@ impl<'a> Run<'a> {
             module: if names.is_empty() { "none".to_owned() } else { names.into_iter().collect::<Vec<_>>().join("+") },
             settings: self.variant.settings.clone(),
             seed: self.variant.seed.unwrap_or(self.scenario.seed),
-            migrations,
+            figures: world.fleet().meter().map(|meter| Figures::of_fleet(meter, self.end)).unwrap_or_default(),
             decisions,
             refused: refusals.values().sum(),
             refusals,

@@ -144,6 +144,14 @@ impl Described {
     }
 }
 
+impl Described {
+    /// The same with its energy and service measured.
+    pub fn measured(mut self) -> Described {
+        self.fleet.measure(self.poll);
+        self
+    }
+}
+
 /// The key that a plane of the world signs its modules with.
 fn key(plane: &str, names: &[Arc<str>]) -> Result<SigningKey, String> {
     let number = names.iter().position(|name| **name == *plane);

@@ -13,7 +13,7 @@ pub use plain::{seen, value as written};
 use crate::api::names::{find_host, find_vm};
 use crate::api::recent::{RecordView, Scribe};
 use crate::error::nearest;
-use crate::hypervisor::simulated::{FleetPlan, reading};
+use crate::hypervisor::simulated::{Fleet, FleetPlan, reading};
 use crate::manager::Manager;
 use crate::model::{ActionId, ActionKind, Command, HostId, Mode, Record, Reply, Span, Timestamp, Value, Verb, VmId};
 use crate::policy::Lines;
@@ -161,6 +161,11 @@ impl World {
     /// How many planes it has.
     pub fn planes(&self) -> usize {
         self.tellers.len()
+    }
+
+    /// The fleet.
+    pub fn fleet(&self) -> &Fleet {
+        self.planes.fleet()
     }
 
     /// The manager of one of its planes.
