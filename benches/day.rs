@@ -54,7 +54,7 @@ fn plan() -> FleetPlan {
     let guest = GuestPlan {
         name: "guest-{n}".to_owned(),
         count: hosts() * GUESTS_A_HOST,
-        vcpus: 4,
+        vcpus: 3,
         memory_mib: 2_048,
         mark: Some(Mark { plane: "bench".into(), epoch: 1 }),
         load: LoadPlan { cpu: Shape::Trace(trace), ..LoadPlan::default() },
