@@ -2,7 +2,7 @@
 
 mod sweep;
 
-use super::context::Context;
+use super::context::{Context, Output};
 use super::failure::Failure;
 use super::progress::Progress;
 use super::screen::{Screen, Tone, percent};
@@ -10,9 +10,11 @@ use super::table::{Fit, table};
 use super::test::failure_text;
 use crate::config::Config;
 use crate::embot::Manifest;
-use crate::error::count;
+use crate::error::{Diagnostic, count};
 use crate::model::{Span, Value};
+use crate::simulate::report::html;
 use crate::simulate::scenario::{Deployment, Outcome, Run, Scenario, Variant};
+use crate::simulate::traces::Traces;
 use crate::simulate::world::Library;
 use serde::Serialize;
 use std::num::NonZeroUsize;
@@ -25,12 +27,16 @@ use sweep::Sweep;
 /// Run scenarios in virtual time, without a daemon, and say what came of them.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Examples:\n  embot simulate scenarios/maintenance.yaml                     one scenario, as it is\n  embot simulate scenarios/*.yaml                               all of them; exit code 1 if an expectation is not met\n  embot simulate hot.yaml --module embots/relieve-hot-host.yaml --module embots/mine.yaml\n                                                                the same world under each module, side by side\n  embot simulate hot.yaml --sweep hot=0.7..0.95:0.05            one setting, several values; the best ones are marked\n  embot simulate hot.yaml --seed 8 --output json\n\nModules act in simulations, unless the scenario gives them another mode.\n\nExit codes: 0 done, 1 an expectation was not met, 2 nothing could be run."
+    after_help = "Examples:\n  embot simulate scenarios/maintenance.yaml                     one scenario, as it is\n  embot simulate scenarios/*.yaml                               all of them; exit code 1 if an expectation is not met\n  embot simulate hot.yaml --module embots/relieve-hot-host.yaml --module embots/mine.yaml\n                                                                the same world under each module, side by side\n  embot simulate hot.yaml --sweep hot=0.7..0.95:0.05            one setting, several values; the best ones are marked\n  embot simulate hot.yaml --seed 8 --output json\n  embot simulate planetlab --trace day/ --module relieve-hot-host --output html > report.html\n\nModules act in simulations, unless the scenario gives them another mode.\n\nExit codes: 0 done, 1 an expectation was not met, 2 nothing could be run."
 )]
 pub struct Simulate {
     /// Scenarios: files.
     #[arg(required = true, value_name = "SCENARIO")]
     scenarios: Vec<String>,
+    /// Recorded CPU use that guests follow, where the scenario says that they do: a PlanetLab day (a folder or one file), or CSV
+    /// (`vm,second,cpu`).
+    #[arg(long, value_name = "PATH")]
+    trace: Option<PathBuf>,
     /// In place of the scenario's modules: a manifest's file, or the name of a module. Given several times: a run for each.
     #[arg(long, value_name = "FILE")]
     module: Vec<String>,
@@ -48,10 +54,18 @@ pub struct Simulate {
     timeout: Span,
 }
 
-/// One scenario's text.
+/// One scenario's text, and what its guests follow.
 struct Text {
     file: String,
     text: String,
+    traces: Option<Traces>,
+}
+
+impl Text {
+    /// Complaints about it; a built-in scenario's text is in no file.
+    fn complaints(&self, found: Vec<Diagnostic>) -> Failure {
+        Failure::Complaints(found.into_iter().map(|one| (one, Some(self.text.clone()))).collect())
+    }
 }
 
 /// What is shown.
@@ -63,10 +77,13 @@ struct Report {
 impl Simulate {
     /// Runs and shows.
     pub fn run(self, context: &Context) -> Result<(), Failure> {
-        let texts = self.scenarios.iter().map(|file| read(file)).collect::<Result<Vec<_>, _>>()?;
+        let mut texts = self.scenarios.iter().map(|file| read(file)).collect::<Result<Vec<_>, _>>()?;
         let patience = self.timeout.as_duration();
-        for text in &texts {
-            Scenario::read(&text.file, &text.text, patience).map_err(Failure::complaints)?;
+        for text in &mut texts {
+            let scenario = Scenario::read(&text.file, &text.text, patience).map_err(|found| text.complaints(found))?;
+            if let Some(path) = self.trace.as_ref().or(scenario.traces()).filter(|_| scenario.wants_traces()) {
+                text.traces = Some(Traces::read(path).map_err(|found| Failure::complaints(vec![found]))?);
+            }
         }
         let (library, modules) = self.library(context)?;
         let library = Arc::new(library);
@@ -76,7 +93,10 @@ impl Simulate {
         let runs = self.all(&jobs, &library)?;
         let unmet: usize = runs.iter().map(|run| run.unmet.len()).sum();
         let report = Report { runs };
-        context.show(&report, |screen| shown(&report.runs, &texts, &self, screen))?;
+        match context.output {
+            Output::Html => context.print(&html(&report.runs))?,
+            _ => context.show(&report, |screen| shown(&report.runs, &texts, &self, screen))?,
+        }
         if unmet > 0 { Err(Failure::Said(1)) } else { Ok(()) }
     }
 
@@ -98,9 +118,9 @@ impl Simulate {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 let Some((text, variant)) = jobs.get(number).filter(|_| !stop.load(Ordering::Relaxed)) else { return };
                 // What runs scripts stays within its thread, so each run reads its scenario anew.
-                let outcome = Scenario::read(&text.file, &text.text, patience).map_err(Failure::complaints);
+                let outcome = Scenario::read(&text.file, &text.text, patience).map_err(|found| text.complaints(found));
                 let outcome = outcome.and_then(|scenario| {
-                    let run = Run::begin(&scenario, (*variant).clone(), library);
+                    let run = Run::begin(&scenario, (*variant).clone(), library, text.traces.as_ref());
                     let ended = run.and_then(|run| {
                         run.finish(|progress| {
                             tell(number, progress.passed.as_seconds() / progress.of.as_seconds());
@@ -199,12 +219,19 @@ fn act() -> Value {
     Value::Map([("mode".to_owned(), Value::Text("act".to_owned()))].into())
 }
 
+/// Scenarios that the program carries, by their names.
+const BUILT_IN: [(&str, &str); 1] = [("planetlab", include_str!("simulate/planetlab.yaml"))];
+
 fn read(file: &str) -> Result<Text, Failure> {
+    if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| *name == file) {
+        return Ok(Text { file: format!("{name}.yaml"), text: (*text).to_owned(), traces: None });
+    }
     let text = std::fs::read_to_string(file).map_err(|error| {
-        let hint = "a scenario is a YAML file with `lasts` and `fleet`";
+        let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+        let hint = format!("a scenario is a YAML file with `lasts` and `fleet`, or a built-in one: {}", names.join(", "));
         Failure::wrong(format!("cannot read the scenario {file}: {error}")).with_hint(hint)
     })?;
-    Ok(Text { file: file.to_owned(), text })
+    Ok(Text { file: file.to_owned(), text, traces: None })
 }
 
 /// The runs as a table, and below it what was not as expected.

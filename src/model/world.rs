@@ -22,6 +22,8 @@ pub struct World {
     pub armed: bool,
     /// What is being done to which guest: actions planned or started.
     pub open: BTreeMap<VmId, (ActionId, Verb)>,
+    /// Guests for which advice waits for an admin.
+    pub advised: BTreeSet<VmId>,
     /// The other planes, by name.
     pub peers: BTreeMap<Arc<str>, Peer>,
     /// Room kept for guests that are to come from other planes.

@@ -66,6 +66,8 @@ pub struct Guardrails {
     pub overcommit: Overcommit,
     /// Unanswered advice expires after this.
     pub advice_expires: Span,
+    /// Advised actions of one module that may wait for an answer at a time.
+    pub module_advice: u32,
 }
 
 impl Default for Guardrails {
@@ -87,6 +89,7 @@ impl Default for Guardrails {
             target_max_memory: 0.9,
             overcommit: Overcommit::default(),
             advice_expires: Span::hours(24),
+            module_advice: 50,
         }
     }
 }

@@ -21,7 +21,7 @@ fn run(path: &Path) -> Outcome {
     let file = path.file_name().unwrap().to_string_lossy();
     let text = std::fs::read_to_string(path).unwrap();
     let scenario = Scenario::read(&file, &text, Duration::from_secs(600)).unwrap_or_else(|found| panic!("{found:?}"));
-    let run = Run::begin(&scenario, Variant::default(), &Arc::new(Library::shipped())).unwrap();
+    let run = Run::begin(&scenario, Variant::default(), &Arc::new(Library::shipped()), None).unwrap();
     let mut outcome = run.finish(|_| ControlFlow::Continue(())).unwrap();
     // What depends on the machine.
     (outcome.step_us, outcome.wall_s, outcome.peak_rss_bytes) = (0.0, 0.0, 0);

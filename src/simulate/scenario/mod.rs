@@ -22,6 +22,7 @@
 mod outcome;
 mod reading;
 mod run;
+mod traced;
 
 pub use outcome::{Outcome, Unmet};
 pub use run::{Progress, Run, Stopped, Variant};
@@ -47,6 +48,7 @@ pub struct Scenario {
     fleet: FleetPlan,
     planes: BTreeMap<String, Source>,
     delay: Span,
+    traced: Option<traced::Traced>,
     modules: Vec<Deployment>,
     steps: Vec<Step>,
     expectations: Vec<Snippet>,

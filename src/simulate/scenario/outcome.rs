@@ -1,5 +1,6 @@
 //! What came of a run.
 
+use crate::hypervisor::simulated::Point;
 use crate::policy::suite::Failure;
 use crate::simulate::figures::Figures;
 use serde::Serialize;
@@ -37,6 +38,9 @@ pub struct Outcome {
     pub wall_s: f64,
     /// The most memory that this process has had, in bytes; 0 where it cannot be known.
     pub peak_rss_bytes: u64,
+    /// The world over time, for plots.
+    #[serde(skip)]
+    pub series: Vec<Point>,
     /// Expectations that were not met.
     pub unmet: Vec<Unmet>,
 }

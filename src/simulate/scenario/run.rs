@@ -6,6 +6,7 @@ use crate::policy::scene::Snippet;
 use crate::policy::suite::{Failure, SharedStage, Stage};
 use crate::process::Process;
 use crate::simulate::figures::Figures;
+use crate::simulate::traces::Traces;
 use crate::simulate::world::{Described, Library, START, World, seen};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,10 +63,15 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Makes the world and loads the modules.
-    pub fn begin(scenario: &'a Scenario, variant: Variant, library: &Arc<Library>) -> Result<Run<'a>, Stopped> {
+    /// Makes the world and loads the modules; with recorded traces, where guests follow them.
+    pub fn begin(
+        scenario: &'a Scenario,
+        variant: Variant,
+        library: &Arc<Library>,
+        traces: Option<&Traces>,
+    ) -> Result<Run<'a>, Stopped> {
         let started = Instant::now();
-        let mut fleet = scenario.fleet.clone();
+        let mut fleet = scenario.with_traces(traces).map_err(Stopped::Failed)?;
         fleet.seed = variant.seed.unwrap_or(scenario.seed);
         let described = Described::new(&fleet, scenario.planes.clone(), START, scenario.delay);
         let described =
@@ -183,6 +189,7 @@ impl<'a> Run<'a> {
             step_us: if steps == 0 { 0.0 } else { seconds * 1e6 / steps as f64 },
             wall_s: 0.0,
             peak_rss_bytes: 0,
+            series: world.fleet().meter().map(|meter| meter.points().to_vec()).unwrap_or_default(),
             unmet: Vec::new(),
         }
     }
