@@ -44,7 +44,7 @@ fn scenarios_come_out_as_they_expect() {
             for unmet in &outcome.unmet {
                 wrong.push(format!("{} {:?}\n{}", unmet.failure.error, unmet.failure.actual, unmet.told.join("\n")));
             }
-            if number % TWICE == 0 && run(path) != outcome {
+            if number.is_multiple_of(TWICE) && run(path) != outcome {
                 wrong.push(format!("{}: the second run came out differently", path.display()));
             }
         }
