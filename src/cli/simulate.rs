@@ -276,3 +276,141 @@ fn shown(runs: &[Outcome], texts: &[Text], wanted: &Simulate, screen: &Screen) -
     };
     format!("{text}\n{}: {verdict}\n", count(runs.len(), "run"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::context::Out;
+    use crate::cli::screen::plain;
+    use crate::error::Style;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        simulate: Simulate,
+    }
+
+    const WORLD: &str = "lasts: 10m
+fleet:
+  hosts:
+    - { name: \"host-{n}\", count: 2, cpus: 8, power: hp-ml110-g5 }
+  guests:
+    - { name: \"web-{n}\", count: 4, vcpus: 4, on: [host-1], load: { cpu: 0.5 } }
+modules: [relieve-hot-host]
+expect:
+  - result.migrations == 1
+";
+
+    /// A folder with scenarios.
+    fn site() -> tempfile::TempDir {
+        let site = tempfile::tempdir().unwrap();
+        let traced = "lasts: 10m\nfleet: { hosts: [{ name: a }], guests: [{ name: \"g-{n}\" }] }\ntraces: { guests: [\"g-{n}\"] }\n\
+                      expect:\n  - assert_eq(w.vm(\"g-2\").host, \"a\")\n";
+        for (path, text) in [
+            ("hot.yaml", WORLD.to_owned()),
+            ("wrong.yaml", WORLD.replace("migrations == 1", "migrations == 7")),
+            ("broken.yaml", WORLD.replace("lasts: 10m", "lasts: soon")),
+            ("unknown.yaml", WORLD.replace("relieve-hot-host", "relief")),
+            ("traced.yaml", traced.to_owned()),
+            ("day.csv", "vm,second,cpu\nx,0,10\ny,0,20\nx,300,10\ny,300,20\n".to_owned()),
+            ("bad.csv", "vm,second,cpu\nx,0,10\nx,300,many\n".to_owned()),
+        ] {
+            std::fs::write(site.path().join(path), text).unwrap();
+        }
+        site
+    }
+
+    /// The exit code of a run, and what people see of it. Words that begin with `@` are paths below the site.
+    fn outcome(site: &Path, words: &[&str], output: Output) -> (u8, String) {
+        let words = words.iter().map(|word| match word.strip_prefix('@') {
+            Some(path) => site.join(path).display().to_string(),
+            None => (*word).to_owned(),
+        });
+        let line = Line::parse_from(std::iter::once("simulate".to_owned()).chain(words));
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let context = Context {
+            socket: None,
+            remote: Default::default(),
+            config: None,
+            output,
+            screen: plain(160),
+            out: Out::kept(&kept),
+        };
+        let (code, more) = match line.simulate.run(&context) {
+            Ok(()) => (0, String::new()),
+            Err(Failure::Said(code)) => (code, String::new()),
+            Err(failure) => (2, failure.text(Style::Plain)),
+        };
+        let text = String::from_utf8(kept.lock().unwrap().clone()).unwrap();
+        (code, format!("{text}{more}").replace(&site.display().to_string(), "SITE"))
+    }
+
+    #[test]
+    fn runs_end_with_what_is_true_of_them() {
+        let site = site();
+        for (words, code, said) in [
+            (&["@hot.yaml"][..], 0, "1 run: all as expected"),
+            (&["@hot.yaml", "@wrong.yaml"], 1, "2 runs: 1 expectation not met"),
+            (&["@wrong.yaml"], 1, "this is not so: result.migrations == 7"),
+            (&["@wrong.yaml"], 1, "what happened last"),
+            (&["@broken.yaml"], 2, "`lasts` must be a length of time"),
+            (&["@unknown.yaml"], 2, "there is no manifest of a module `relief`"),
+            (&["@nowhere.yaml"], 2, "a scenario is a YAML file"),
+            (&["@hot.yaml", "--module", "restart-crashed"], 1, "restart-crashed"),
+            (&["@hot.yaml", "--module", "relieve-hot-host", "--sweep", "warm=1,2"], 2, "has no setting `warm`"),
+            (&["@traced.yaml"], 2, "name a folder or a file of them (`--trace PATH`)"),
+            (&["@traced.yaml", "--trace", "@day.csv"], 0, "all as expected"),
+            (&["@traced.yaml", "--trace", "@bad.csv"], 2, "SITE/bad.csv:3"),
+        ] {
+            let (found, text) = outcome(site.path(), words, Output::Table);
+            assert!(found == code && text.contains(said), "{words:?}: {found}\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_sweep_compares_settings_and_seeds_are_kept() {
+        let site = site();
+        let words = ["@hot.yaml", "--module", "relieve-hot-host", "--sweep", "hot=0.5,1.5", "--seed", "9"];
+        let (code, text) = outcome(site.path(), &words, Output::Json);
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let runs = report["runs"].as_array().unwrap();
+        assert_eq!((code, runs.len()), (1, 2), "nothing is hotter than 1: then nobody moves");
+        assert_eq!((&runs[0]["settings"]["hot"], &runs[1]["settings"]["hot"]), (&0.5.into(), &1.5.into()));
+        assert_eq!((&runs[0]["migrations"], &runs[1]["migrations"], &runs[0]["seed"]), (&1.into(), &0.into(), &9.into()));
+        for key in [
+            "scenario",
+            "module",
+            "energy_kwh",
+            "slatah",
+            "pdm",
+            "slav",
+            "esv",
+            "overall_sla",
+            "host_shutdowns",
+            "mean_time_before_shutdown_s",
+            "decisions",
+            "refused",
+            "wall_s",
+            "peak_rss_bytes",
+        ] {
+            assert!(!runs[0][key].is_null(), "{key}");
+        }
+        assert!(runs[0]["energy_kwh"].as_f64().unwrap() > 0.01);
+    }
+
+    #[test]
+    fn a_page_shows_all_runs_and_needs_nothing_else() {
+        let site = site();
+        let (code, page) = outcome(site.path(), &["@hot.yaml", "@wrong.yaml"], Output::Html);
+        assert_eq!(code, 1);
+        assert!(page.starts_with("<!DOCTYPE html>") && page.trim_end().ends_with("</html>"), "{page}");
+        assert_eq!(
+            (page.matches("<svg").count(), page.matches("<polyline").count()),
+            (4, 8),
+            "four plots, a curve for each run"
+        );
+        assert!(page.contains("wrong: relieve-hot-host, seed 0: not as expected"));
+        assert!(!page.contains("src=") && !page.contains("href="));
+    }
+}

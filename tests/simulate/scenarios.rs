@@ -1,5 +1,5 @@
-//! The scenarios beside this file: each is run as `embot simulate` runs it, and comes out as it expects; twice with the same
-//! figures.
+//! The scenarios beside this file: each is run as `embot simulate` runs it, and comes out as it expects; some twice, with
+//! the same figures.
 
 use embot::simulate::scenario::{Outcome, Run, Scenario, Variant};
 use embot::simulate::world::Library;
@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
+/// One in so many is run twice.
+const TWICE: usize = 4;
 
 fn scenarios() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/simulate/scenarios");
@@ -34,12 +37,14 @@ fn scenarios_come_out_as_they_expect() {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut wrong = Vec::new();
-        while let Some(path) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(path) = files.get(number) else { break };
             let outcome = run(path);
             for unmet in &outcome.unmet {
                 wrong.push(format!("{} {:?}\n{}", unmet.failure.error, unmet.failure.actual, unmet.told.join("\n")));
             }
-            if run(path) != outcome {
+            if number.is_multiple_of(TWICE) && run(path) != outcome {
                 wrong.push(format!("{}: the second run came out differently", path.display()));
             }
         }
