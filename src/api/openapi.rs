@@ -59,6 +59,29 @@ const REFUSALS: [(u16, &str); 10] = [
 
 /// The document.
 pub fn document() -> Value {
+    let mut document = written();
+    widen(&mut document);
+    document
+}
+
+/// Unsigned numbers that do not fit the signed format that they are said to have get a wider one, or none.
+fn widen(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            let maximum = map.get("maximum").and_then(Value::as_u64).unwrap_or(0);
+            if maximum > i64::MAX as u64 {
+                map.remove("format");
+            } else if maximum > i32::MAX as u64 {
+                map.insert("format".to_owned(), "int64".into());
+            }
+            map.values_mut().for_each(widen);
+        }
+        Value::Array(list) => list.iter_mut().for_each(widen),
+        _ => {}
+    }
+}
+
+fn written() -> Value {
     let mut schemas = Map::new();
     let problem = Wire::of::<Problem>();
     problem.describe(&mut schemas);
@@ -237,5 +260,14 @@ mod tests {
             .collect();
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
         insta::assert_snapshot!(names.join("\n"));
+    }
+
+    #[test]
+    fn unsigned_numbers_fit_their_format() {
+        let document = document();
+        let parameters = document["paths"]["/v1/audit"]["get"]["parameters"].as_array().unwrap();
+        let limit = parameters.iter().find(|one| one["name"] == "limit").unwrap();
+        assert_eq!((&limit["schema"]["format"], &limit["schema"]["maximum"]), (&json!("int64"), &json!(u32::MAX)));
+        assert!(!document.to_string().contains("18446744073709551615,\"format\":\"int64\""));
     }
 }
