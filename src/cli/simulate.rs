@@ -12,7 +12,10 @@ use crate::config::Config;
 use crate::embot::Manifest;
 use crate::error::count;
 use crate::model::{Span, Value};
-use crate::simulate::scenario::{Deployment, Outcome, Run, Scenario, Variant};
+use crate::simulate::cloudsim::Experiment;
+use crate::simulate::cloudsim::native::Reference;
+use crate::simulate::scenario::{self, Deployment, Outcome, Run, Scenario, Variant};
+use crate::simulate::traces::Traces;
 use crate::simulate::world::Library;
 use serde::Serialize;
 use std::num::NonZeroUsize;
@@ -25,15 +28,18 @@ use sweep::Sweep;
 /// Run scenarios in virtual time, without a daemon, and say what came of them.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Examples:\n  embot simulate scenarios/maintenance.yaml                     one scenario, as it is\n  embot simulate scenarios/*.yaml                               all of them; exit code 1 if an expectation is not met\n  embot simulate hot.yaml --module embots/relieve-hot-host.yaml --module embots/mine.yaml\n                                                                the same world under each module, side by side\n  embot simulate hot.yaml --sweep hot=0.7..0.95:0.05            one setting, several values; the best ones are marked\n  embot simulate hot.yaml --seed 8 --output json\n\nModules act in simulations, unless the scenario gives them another mode.\n\nExit codes: 0 done, 1 an expectation was not met, 2 nothing could be run."
+    after_help = "Examples:\n  embot simulate scenarios/maintenance.yaml                     one scenario, as it is\n  embot simulate scenarios/*.yaml                               all of them; exit code 1 if an expectation is not met\n  embot simulate hot.yaml --module embots/relieve-hot-host.yaml --module embots/mine.yaml\n                                                                the same world under each module, side by side\n  embot simulate hot.yaml --sweep hot=0.7..0.95:0.05            one setting, several values; the best ones are marked\n  embot simulate hot.yaml --seed 8 --output json\n  embot simulate cloudsim-planetlab --trace 20110303            a day of the literature, under each of its policies\n  embot simulate cloudsim-planetlab-32gib --trace 20110303 --module lr-mmt --module consolidate\n\nBuilt in: cloudsim-planetlab, the model of 800 hosts that the literature compares policies in, and\ncloudsim-planetlab-32gib, where memory binds as well. Both need a day of recorded CPU use (--trace).\n\nModules act in simulations, unless the scenario gives them another mode.\n\nExit codes: 0 done, 1 an expectation was not met, 2 nothing could be run."
 )]
 pub struct Simulate {
-    /// Scenarios: files.
+    /// Scenarios: files, or the names of built-in ones.
     #[arg(required = true, value_name = "SCENARIO")]
     scenarios: Vec<String>,
     /// In place of the scenario's modules: a manifest's file, or the name of a module. Given several times: a run for each.
     #[arg(long, value_name = "FILE")]
     module: Vec<String>,
+    /// For built-in scenarios, the recorded CPU use of guests: a folder with a file for each, or one file.
+    #[arg(long, value_name = "PATH")]
+    trace: Option<PathBuf>,
     /// Another seed of all chance.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -54,6 +60,17 @@ struct Text {
     text: String,
 }
 
+/// A scenario.
+enum Case {
+    File(Text),
+    BuiltIn(Experiment, Arc<Traces>),
+}
+
+/// Where traces come from.
+const NO_TRACE: &str = "give it with `--trace PATH`: a folder with a file for each guest, or one file with a line for each. The \
+                        days of PlanetLab that the literature uses come with CloudSim (examples/workload/planetlab), and your own \
+                        guests' use as CSV will do as well: a header `vm,second,cpu`, 288 samples five minutes apart";
+
 /// What is shown.
 #[derive(Serialize)]
 struct Report {
@@ -63,25 +80,51 @@ struct Report {
 impl Simulate {
     /// Runs and shows.
     pub fn run(self, context: &Context) -> Result<(), Failure> {
-        let texts = self.scenarios.iter().map(|file| read(file)).collect::<Result<Vec<_>, _>>()?;
-        let patience = self.timeout.as_duration();
-        for text in &texts {
-            Scenario::read(&text.file, &text.text, patience).map_err(Failure::complaints)?;
-        }
+        let cases = self.cases()?;
         let (library, modules) = self.library(context)?;
         let library = Arc::new(library);
         let variants = self.variants(&modules, &library)?;
-        let jobs: Vec<(&Text, &Variant)> =
-            texts.iter().flat_map(|text| variants.iter().map(move |variant| (text, variant))).collect();
+        let of_literature: Vec<Arc<str>> = Reference::MODULES.map(Arc::from).into();
+        let comparing = if modules.is_empty() { self.variants(&of_literature, &library)? } else { variants.clone() };
+        let variants = |case: &Case| if matches!(case, Case::File(_)) { &variants } else { &comparing };
+        let jobs: Vec<(&Case, &Variant)> =
+            cases.iter().flat_map(|case| variants(case).iter().map(move |variant| (case, variant))).collect();
         let runs = self.all(&jobs, &library)?;
         let unmet: usize = runs.iter().map(|run| run.unmet.len()).sum();
         let report = Report { runs };
-        context.show(&report, |screen| shown(&report.runs, &texts, &self, screen))?;
+        context.show(&report, |screen| shown(&report.runs, &cases, &self, screen))?;
         if unmet > 0 { Err(Failure::Said(1)) } else { Ok(()) }
     }
 
+    /// The scenarios, each read or found built in.
+    fn cases(&self) -> Result<Vec<Case>, Failure> {
+        let built_in = |name: &String| Experiment::named(name);
+        let traces = match (self.scenarios.iter().find_map(built_in), &self.trace) {
+            (Some(_), Some(path)) => Some(Arc::new(Traces::read(path).map_err(|wrong| Failure::complaints(vec![wrong]))?)),
+            (Some(experiment), None) => {
+                let why = format!("{} needs a day of recorded CPU use", experiment.name);
+                return Err(Failure::wrong(why).with_hint(NO_TRACE));
+            }
+            (None, Some(_)) => {
+                let hint = "a scenario in a file has its guests' load under `fleet`; leave `--trace` out";
+                return Err(Failure::wrong("`--trace` is for built-in scenarios, of which none is named").with_hint(hint));
+            }
+            (None, None) => None,
+        };
+        let patience = self.timeout.as_duration();
+        let case = |name: &String| match (built_in(name), &traces) {
+            (Some(experiment), Some(traces)) => Ok(Case::BuiltIn(experiment, traces.clone())),
+            _ => {
+                let text = read(name)?;
+                Scenario::read(&text.file, &text.text, patience).map_err(Failure::complaints)?;
+                Ok(Case::File(text))
+            }
+        };
+        self.scenarios.iter().map(case).collect()
+    }
+
     /// Runs all, several at a time; the answers are in the order of the jobs.
-    fn all(&self, jobs: &[(&Text, &Variant)], library: &Arc<Library>) -> Result<Vec<Outcome>, Failure> {
+    fn all(&self, jobs: &[(&Case, &Variant)], library: &Arc<Library>) -> Result<Vec<Outcome>, Failure> {
         let patience = self.timeout.as_duration();
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let progress = Mutex::new((Progress::new(), vec![0.0; jobs.len()]));
@@ -96,19 +139,25 @@ impl Simulate {
         let work = || {
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
-                let Some((text, variant)) = jobs.get(number).filter(|_| !stop.load(Ordering::Relaxed)) else { return };
-                // What runs scripts stays within its thread, so each run reads its scenario anew.
-                let outcome = Scenario::read(&text.file, &text.text, patience).map_err(Failure::complaints);
-                let outcome = outcome.and_then(|scenario| {
-                    let run = Run::begin(&scenario, (*variant).clone(), library);
-                    let ended = run.and_then(|run| {
-                        run.finish(|progress| {
-                            tell(number, progress.passed.as_seconds() / progress.of.as_seconds());
-                            if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                let Some((case, variant)) = jobs.get(number).filter(|_| !stop.load(Ordering::Relaxed)) else { return };
+                let hear = |progress: scenario::Progress| {
+                    tell(number, progress.passed.as_seconds() / progress.of.as_seconds());
+                    if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                };
+                let outcome = match case {
+                    // What runs scripts stays within its thread, so each run reads its scenario anew.
+                    Case::File(text) => {
+                        let read = Scenario::read(&text.file, &text.text, patience).map_err(Failure::complaints);
+                        read.and_then(|scenario| {
+                            let run = Run::begin(&scenario, (*variant).clone(), library);
+                            let ended = run.and_then(|run| run.finish(hear));
+                            ended.map_err(|why| Failure::wrong(format!("{}: {why}", text.file)))
                         })
-                    });
-                    ended.map_err(|why| Failure::wrong(format!("{}: {why}", text.file)))
-                });
+                    }
+                    Case::BuiltIn(experiment, traces) => experiment
+                        .run(traces, variant, library, hear)
+                        .map_err(|why| Failure::wrong(format!("{}: {why}", experiment.name))),
+                };
                 if outcome.is_err() {
                     stop.store(true, Ordering::Relaxed);
                 }
@@ -201,14 +250,15 @@ fn act() -> Value {
 
 fn read(file: &str) -> Result<Text, Failure> {
     let text = std::fs::read_to_string(file).map_err(|error| {
-        let hint = "a scenario is a YAML file with `lasts` and `fleet`";
+        let names = Experiment::ALL.map(|experiment| experiment.name).join(" and ");
+        let hint = format!("a scenario is a YAML file with `lasts` and `fleet`; {names} are built in");
         Failure::wrong(format!("cannot read the scenario {file}: {error}")).with_hint(hint)
     })?;
     Ok(Text { file: file.to_owned(), text })
 }
 
 /// The runs as a table, and below it what was not as expected.
-fn shown(runs: &[Outcome], texts: &[Text], wanted: &Simulate, screen: &Screen) -> String {
+fn shown(runs: &[Outcome], cases: &[Case], wanted: &Simulate, screen: &Screen) -> String {
     let settings: Vec<&str> = wanted.sweep.iter().map(|sweep| sweep.setting.as_str()).collect();
     let mut columns = vec![("SCENARIO", Fit::Cut), ("MODULE", Fit::Cut)];
     columns.extend(settings.iter().map(|setting| (*setting, Fit::Right)));
@@ -237,7 +287,10 @@ fn shown(runs: &[Outcome], texts: &[Text], wanted: &Simulate, screen: &Screen) -
     for run in runs {
         for unmet in &run.unmet {
             let file = &unmet.failure.error.file;
-            let source = texts.iter().find(|text| text.file == **file).map(|text| text.text.as_str());
+            let source = cases.iter().find_map(|case| match case {
+                Case::File(text) if text.file == **file => Some(text.text.as_str()),
+                _ => None,
+            });
             text += &format!("\n{}\n", screen.paint(Tone::Strong, &format!("{} ({})", run.scenario, run.module)));
             text += &failure_text(&unmet.failure, &[], &unmet.told, source, screen);
         }

@@ -22,6 +22,8 @@ pub struct World {
     pub armed: bool,
     /// What is being done to which guest: actions planned or started.
     pub open: BTreeMap<VmId, (ActionId, Verb)>,
+    /// Guests that are being moved between hosts of the plane, and where to.
+    pub moving: BTreeMap<VmId, HostId>,
     /// The other planes, by name.
     pub peers: BTreeMap<Arc<str>, Peer>,
     /// Room kept for guests that are to come from other planes.
@@ -99,7 +101,7 @@ impl World {
     }
 
     /// Hosts, by name.
-    pub fn hosts(&self) -> impl Iterator<Item = &Host> {
+    pub fn hosts(&self) -> impl ExactSizeIterator<Item = &Host> {
         self.hosts.values()
     }
 

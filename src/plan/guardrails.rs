@@ -66,6 +66,10 @@ pub struct Guardrails {
     pub overcommit: Overcommit,
     /// Unanswered advice expires after this.
     pub advice_expires: Span,
+    /// Whatever is proposed by who may act, and for a guest that can be moved, is done, several moves of a guest included. No
+    /// configuration says so: it is for the compatibility world of the simulator, whose moves others have published.
+    #[serde(skip)]
+    pub off: bool,
 }
 
 impl Default for Guardrails {
@@ -87,6 +91,7 @@ impl Default for Guardrails {
             target_max_memory: 0.9,
             overcommit: Overcommit::default(),
             advice_expires: Span::hours(24),
+            off: false,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! soon or too much (`memory`), is there a place for it and does it pay (`target`, `affinity`, `gain`, `placement`). All is
 //! pure: the same situation, memory and proposals lead to the same plan, refusals and their words included.
 //!
+//! [`trial`] is where policies try moves before they propose any.
 //! Guests of other planes are no proposals of this one: where they would sit says `arrival`.
 //! [`balance()`] makes a plan of its own for the whole plane out of the same checks.
 
@@ -21,6 +22,7 @@ mod planner;
 mod standing;
 mod target;
 mod terms;
+pub mod trial;
 #[cfg(test)]
 mod tests;
 

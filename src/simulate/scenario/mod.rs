@@ -24,6 +24,7 @@ mod reading;
 mod run;
 
 pub use outcome::{Outcome, Unmet};
+pub(in crate::simulate) use run::with_settings;
 pub use run::{Progress, Run, Stopped, Variant};
 
 use crate::hypervisor::simulated::FleetPlan;
