@@ -42,8 +42,8 @@ pub use views::{EmbotView, Figures, Idle, IdleModule, ModuleView, RefusalView};
 
 use crate::embot::Roster;
 use crate::model::{
-    Action, ActionId, ActionKind, Batch, Capacity, Change, ElementId, EmbotId, Event, EventBody, Host, HostId, HostLoad, Input, Level,
-    Link, Maintenance, MigrationId, Mode, PlaneRow, Proposal, Record, Span, Timestamp, World,
+    Action, ActionId, ActionKind, Batch, Capacity, Change, ElementId, EmbotId, Event, EventBody, Host, HostId, HostLoad, Input,
+    Level, Link, Maintenance, MigrationId, Mode, PlaneRow, Proposal, Record, Span, Timestamp, World,
 };
 use crate::plan::trial::{PlaneTrials, Trials};
 use crate::plan::{Guardrails, Planner, Situation, Terms};
@@ -206,9 +206,7 @@ impl Manager {
             }
         }
         // What becomes of a handover its own machine finds out.
-        let asks = |action: &&Action| {
-            action.state.is_open() && !matches!(action.proposal.kind, ActionKind::Handover { .. })
-        };
+        let asks = |action: &&Action| action.state.is_open() && !matches!(action.proposal.kind, ActionKind::Handover { .. });
         let unreconciled = open.values().filter(asks).map(|action| action.id).collect();
         let mut timers = Timers::default();
         for (number, timer) in recovered.timers {

@@ -22,9 +22,9 @@ mod planner;
 mod standing;
 mod target;
 mod terms;
-pub mod trial;
 #[cfg(test)]
 mod tests;
+pub mod trial;
 
 pub use arrival::Arrival;
 pub use balance::{BalanceMove, BalanceOptions, BalancePlan, balance};

@@ -3,8 +3,8 @@
 use super::limits::{Limits, Meter, Stop};
 use super::state::to_dynamic;
 use super::step::{Sheet, What};
-use crate::plan::trial::Trials;
 use crate::model::{ElementId, Host, HostId, Span, Timestamp, Value, Vm, VmId, World};
+use crate::plan::trial::Trials;
 use crate::usage::Usage;
 use rhai::{Dynamic, EvalAltResult, Position};
 use std::cell::RefCell;

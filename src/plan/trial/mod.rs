@@ -7,6 +7,8 @@
 
 mod overload;
 mod plane;
+#[cfg(test)]
+mod tests;
 
 pub use overload::{Load, MOVED_MB_PER_S, Overload, SLOT, SLOTS};
 pub use plane::PlaneTrials;

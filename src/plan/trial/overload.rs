@@ -111,13 +111,13 @@ impl Overload {
 
     /// What guests are expected to want of a host with such a load, as a share: what they want now, and by [`Overload::Spread`]
     /// what they come to want as they vary. As long as too little is known for that, as much more than now that the host is
-    /// overloaded by it at the same share as by the other tests.
+    /// not filled more than by the other tests.
     pub fn expected(self, load: &Load) -> f64 {
         let Overload::Spread { deviations, cap, slots } = self else { return load.share() };
         let known = load.known();
         let known = &known[..known.len().min(slots)];
         if known.len() < LEAST_FOR_SPREAD {
-            return load.share() * cap / LIMIT_AT_FIRST;
+            return load.share() * (cap / LIMIT_AT_FIRST).max(1.0);
         }
         let count = known.len() as f64;
         let mean = known.iter().sum::<f64>() / count;

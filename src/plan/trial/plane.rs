@@ -7,9 +7,7 @@
 //! be together are moved only to each other.
 
 use super::{HostSet, Load, Overload, SLOT, SLOTS, Trial, Trials};
-use crate::model::{
-    Affinity, ElementId, Host, HostId, Lookup, Mode, PowerCurve, Span, Timestamp, Vm, VmId, VmState, World,
-};
+use crate::model::{Affinity, ElementId, Host, HostId, Lookup, Mode, PowerCurve, Span, Timestamp, Vm, VmId, VmState, World};
 use crate::plan::Guardrails;
 use crate::usage::{Metric, Usage};
 use std::cell::{OnceCell, RefCell};

@@ -137,7 +137,7 @@ mod tests {
             Type::Text | Type::Any => "\"text\"".to_owned(),
             Type::Int | Type::Number => "2".to_owned(),
             Type::Float => "0.5".to_owned(),
-            Type::Span => "minutes(1)".to_owned(),
+            Type::Span => "minutes(10)".to_owned(),
             Type::Map => "#{}".to_owned(),
             Type::HostOrText => "host".to_owned(),
             Type::Peer => "peer(\"b\")".to_owned(),

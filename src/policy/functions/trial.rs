@@ -48,9 +48,7 @@ pub(super) fn register_view(engine: &mut Engine) {
     engine.register_type_with_name::<TestView>("load test");
     engine.register_type_with_name::<MoveView>("move");
     for name in ["to_string", "to_debug"] {
-        engine.register_fn(name, |trial: &mut TrialView| {
-            format!("a trial with {} hosts", trial.hosts.len())
-        });
+        engine.register_fn(name, |trial: &mut TrialView| format!("a trial with {} hosts", trial.hosts.len()));
         engine.register_fn(name, |hosts: &mut HostsView| {
             let names: Vec<&str> = hosts.set.iter().map(|host| hosts.hosts[host].as_str()).take(NAMED).collect();
             let more = hosts.set.len() - names.len();
@@ -95,7 +93,9 @@ fn looks(engine: &mut Engine, context: &Rc<Context>) {
         here.charge(moves.len() as u64)?;
         if moves.len() > here.limits.array {
             let (count, limit) = (moves.len(), here.limits.array);
-            return complaint(format!("the trial has {count} moves, more than the {limit} a list may hold; try fewer at a time"));
+            return complaint(format!(
+                "the trial has {count} moves, more than the {limit} a list may hold; try fewer at a time"
+            ));
         }
         let view = |(vm, to): (VmId, usize)| Dynamic::from(MoveView(vm, trial.hosts[to].clone()));
         Ok(moves.into_iter().map(view).collect())
@@ -110,7 +110,8 @@ fn looks(engine: &mut Engine, context: &Rc<Context>) {
         let host = trial.number(&host)?;
         here.vms(trial.trial.borrow().guests(host))
     });
-    engine.register_fn("fixed", |trial: &mut TrialView, host: HostView| trial.of_host(&host, |trial, host| trial.is_fixed(host)));
+    engine
+        .register_fn("fixed", |trial: &mut TrialView, host: HostView| trial.of_host(&host, |trial, host| trial.is_fixed(host)));
     engine.register_fn("load", |trial: &mut TrialView, host: HostView| trial.of_host(&host, |trial, host| trial.load(host)));
     engine.register_fn("used", |trial: &mut TrialView, host: HostView| trial.of_host(&host, |trial, host| trial.used(host)));
     engine.register_fn("wanted", |trial: &mut TrialView, vm: VmView| -> Outcome<f64> {
@@ -225,13 +226,18 @@ fn tests(engine: &mut Engine) {
         ("regression", |safety| Overload::Regression { safety }),
     ];
     for (name, make) in tests {
-        engine.register_fn(name, move |parameter: Dynamic| -> Outcome<TestView> { Ok(TestView(make(number(name, &parameter)?))) });
+        engine.register_fn(name, move |parameter: Dynamic| -> Outcome<TestView> {
+            Ok(TestView(make(number(name, &parameter)?)))
+        });
     }
     engine.register_fn("spread", |deviations: Dynamic, cap: Dynamic, ms: i64| -> Outcome<TestView> {
         let slots = usize::try_from(span(ms)?.0 / SLOT.0).unwrap_or(SLOTS);
         if !(1..=SLOTS).contains(&slots) {
             let longest = crate::model::Span(SLOT.0 * SLOTS as u64);
-            return complaint(format!("`spread` looks back over {SLOT} at least and {longest} at most, not over {}", span(ms)?));
+            return complaint(format!(
+                "`spread` looks back over {SLOT} at least and {longest} at most, not over {}",
+                span(ms)?
+            ));
         }
         let (deviations, cap) = (number("spread", &deviations)?, number("spread", &cap)?);
         Ok(TestView(Overload::Spread { deviations, cap, slots }))
@@ -261,7 +267,11 @@ impl TrialView {
     }
 
     fn known(&self, vm: VmView) -> Outcome<()> {
-        if self.trial.borrow().has(vm.0) { Ok(()) } else { complaint(format!("the trial has no guest {}: it is off, or gone", vm.0)) }
+        if self.trial.borrow().has(vm.0) {
+            Ok(())
+        } else {
+            complaint(format!("the trial has no guest {}: it is off, or gone", vm.0))
+        }
     }
 
     fn of_host<T>(&self, host: &HostView, look: impl FnOnce(&dyn Trial, usize) -> T) -> Outcome<T> {

@@ -42,8 +42,8 @@ mod draft;
 mod host;
 mod metrics;
 pub mod native;
-mod plane;
 mod placement;
+mod plane;
 #[cfg(test)]
 mod tests;
 mod trial;
@@ -52,8 +52,8 @@ pub use cluster::{Cluster, Guest, Host};
 pub use day::{Day, Illegal, Move, SAMPLE_S, SAMPLES, Unfit};
 pub use draft::Draft;
 pub use host::HostKind;
-pub use plane::Experiment;
 pub use placement::Placement;
+pub use plane::Experiment;
 
 /// The hosts of a day.
 const HOSTS: usize = 800;

@@ -70,7 +70,9 @@ impl Reference {
 
     /// The experiment that a module such as `lr-mmt` or `non-power-aware` stands for.
     pub fn of_module(module: &str) -> Option<Reference> {
-        let word = |word: &str| word.chars().take(1).map(|first| first.to_ascii_uppercase()).chain(word.chars().skip(1)).collect::<String>();
+        let word = |word: &str| {
+            word.chars().take(1).map(|first| first.to_ascii_uppercase()).chain(word.chars().skip(1)).collect::<String>()
+        };
         Reference::named(&module.split('-').map(word).collect::<String>())
     }
 

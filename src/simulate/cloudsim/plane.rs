@@ -205,7 +205,10 @@ impl ManagedDay {
                 Output::Dispatch(action) => {
                     let ActionKind::Migrate { vm, to: Some(to), .. } = &action.proposal.kind else {
                         let verb = action.proposal.kind.verb();
-                        self.news.push(Input::Update(action.id, ActionUpdate::Failed(format!("{verb}: guests only move here").into())));
+                        self.news.push(Input::Update(
+                            action.id,
+                            ActionUpdate::Failed(format!("{verb}: guests only move here").into()),
+                        ));
                         continue;
                     };
                     self.start(action.id, *vm, to);
@@ -233,7 +236,8 @@ impl ManagedDay {
         let cluster = self.day.cluster().clone();
         for (guest, (now_on, told)) in cluster.guests.iter().map(|guest| guest.host).zip(&mut self.told).enumerate() {
             if let (Some(host), None) = (*told, now_on) {
-                let notice = |body| Input::Notice(self.trials.hosts[host].clone(), Notice { vm: guest_id(guest), at: now, body });
+                let notice =
+                    |body| Input::Notice(self.trials.hosts[host].clone(), Notice { vm: guest_id(guest), at: now, body });
                 self.news.push(notice(NoticeBody::State(VmState::Off, Reason::Shutdown)));
                 self.news.push(notice(NoticeBody::Undefined));
             }
@@ -242,7 +246,9 @@ impl ManagedDay {
         for (index, host) in cluster.hosts.iter().enumerate() {
             let is_used = host.guests().next().is_some();
             if std::mem::replace(&mut self.in_use[index], is_used) || is_used {
-                let domains = host.guests().map(|guest| domain(&cluster.guests[guest], guest, host, first.then(|| &*self.traces.guests[guest].name)));
+                let domains = host
+                    .guests()
+                    .map(|guest| domain(&cluster.guests[guest], guest, host, first.then(|| &*self.traces.guests[guest].name)));
                 let domains = domains.collect();
                 let report = HostReport { asked_at: now, capacity: CAPACITY, load: Some(load(&cluster, host)), domains };
                 self.news.push(Input::Report(self.trials.hosts[index].clone(), report));
@@ -272,9 +278,10 @@ fn limits() -> Limits {
 }
 
 fn load(cluster: &Cluster, host: &Host) -> HostLoad {
-    let (wanted, memory_mb) = host.guests().map(|guest| &cluster.guests[guest]).fold((0.0, 0.0), |(wanted, memory_mb), guest| {
-        (wanted + guest.demand_mips, memory_mb + guest.memory_mb)
-    });
+    let (wanted, memory_mb) = host
+        .guests()
+        .map(|guest| &cluster.guests[guest])
+        .fold((0.0, 0.0), |(wanted, memory_mb), guest| (wanted + guest.demand_mips, memory_mb + guest.memory_mb));
     HostLoad {
         cpu_cores: (host.utilisation * f64::from(PROCESSORS)) as f32,
         cpu_wait_cores: ((wanted - host.granted_mips).max(0.0) / host.kind.processor_mips) as f32,

@@ -164,7 +164,12 @@ impl<'a> Run<'a> {
 }
 
 /// The changes of a manifest, and over them the settings of a sweep that the module has.
-pub(in crate::simulate) fn with_settings(changes: &Value, swept: &BTreeMap<String, f64>, library: &Library, module: &str) -> Value {
+pub(in crate::simulate) fn with_settings(
+    changes: &Value,
+    swept: &BTreeMap<String, f64>,
+    library: &Library,
+    module: &str,
+) -> Value {
     let mut changes = changes.clone();
     let Value::Map(map) = &mut changes else { return changes };
     let known = library.settings(module);
