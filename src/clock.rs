@@ -26,14 +26,27 @@ impl SystemClock {
     /// A clock that starts now, but not before `floor` (the last instant the journal knows), so that time never runs backwards
     /// across a restart.
     pub fn start(floor: Timestamp) -> Arc<SystemClock> {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        SystemClock::beginning(Timestamp(i64::try_from(wall.as_millis()).unwrap_or(i64::MAX)), floor)
+        SystemClock::beginning(wall(), floor)
     }
 
     /// The same where the wall clock shows this.
     pub fn beginning(wall: Timestamp, floor: Timestamp) -> Arc<SystemClock> {
         Arc::new(SystemClock { wall: wall.max(floor).0, started: Instant::now() })
     }
+}
+
+impl SystemClock {
+    /// How far the machine's clock is ahead of this one, in milliseconds; below zero: behind it. Both run at the same pace, so
+    /// what changes here are jumps of the machine's clock.
+    pub fn machine_ahead_ms(&self) -> i64 {
+        wall().0.saturating_sub(self.now().0)
+    }
+}
+
+/// The machine's clock.
+fn wall() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 impl Clock for SystemClock {

@@ -6,9 +6,11 @@
 
 mod api;
 mod audit;
+mod files;
 mod handover;
 mod hosts;
 mod link;
+mod listen;
 mod notify;
 mod observe;
 mod trust;
@@ -257,6 +259,7 @@ const GUARDRAILS: Shape = Shape::Keys(&[
     Key::optional("target_max_memory", Shape::Number),
     Key::optional("overcommit", Shape::Keys(&[Key::optional("cpu", Shape::Number), Key::optional("memory", Shape::Number)])),
     Key::optional("advice_expires", Shape::Span),
+    Key::optional("module_advice", Shape::Whole),
 ]);
 
 const MIGRATION: Shape = Shape::Keys(&[
@@ -381,6 +384,7 @@ impl Config {
         self.check_trust(&mut check);
         self.check_api(&mut check);
         self.check_link(&mut check);
+        self.check_listeners(&mut check);
         self.check_handover(&mut check);
         self.check_observe(&mut check);
         self.check_notify(&mut check);

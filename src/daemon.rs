@@ -5,6 +5,7 @@
 
 mod folder;
 mod hosts;
+mod jumps;
 mod neighbours;
 mod notices;
 mod reload;
@@ -124,29 +125,28 @@ pub fn run(path: &Path, config: &Config, on_ready: impl FnOnce(&Handle) + Send +
     runtime.block_on(async {
         let (folders, places) = watch::channel(Folders::of(config));
         let mut tasks = JoinSet::new();
-        tasks.spawn(Folder::new(Folders::of(config)).watch(handle.clone(), places));
         let (reloader, wishes) = Reloader::new();
         tasks.spawn(hear_hang_ups(hang_up, reloader.clone()));
         let reload = Reload { path: path.to_owned(), config: config.clone(), handle: handle.clone(), folders };
         tasks.spawn(reload.serve(wishes));
         tasks.spawn(supervisor::watch(handle.clone()));
+        tasks.spawn(jumps::watch(daemon.clock.clone()));
         let doors = daemon.doors(Some(store), reloader, tokens);
         if let Some(scraped) = scraped {
             let (handle, doors) = (handle.clone(), doors.clone());
-            tasks.spawn(async move {
-                if let Err(error) = api::metrics::serve(scraped, handle, doors).await {
-                    tracing::error!("metrics are on the API's socket only: {error}");
-                }
-            });
+            tasks.spawn(api::metrics::serve(scraped, handle, doors));
         }
         if let Some(authority) = config.traces.as_ref().and_then(TracesConfig::authority) {
             let collector = Collector { authority: authority.into() };
             let (metrics, clock) = (doors.metrics.clone(), doors.clock.clone());
             tasks.spawn(traces::keep(handle.clone(), collector, metrics, clock));
         }
+        let serving = api::serve(listener, network, handle.clone(), doors, stop);
+        // Whoever follows what becomes durable does so by now: nothing of what modules do is missed.
+        tasks.spawn(Folder::new(Folders::of(config)).watch(handle.clone(), places));
         on_ready(&handle);
         supervisor::ready();
-        api::serve(listener, network, handle, doors, stop).await;
+        serving.await;
         supervisor::stopping();
         tasks.shutdown().await;
     });
@@ -193,6 +193,7 @@ pub struct Daemon {
     clock: Arc<SystemClock>,
     fleet: Option<Arc<LiveFleet>>,
     link: Option<Link>,
+    notifiers: Arc<Notifiers>,
     sensors: Sensors,
     manager: JoinHandle<Result<(), RunError>>,
     /// Its other end is dropped when the manager ends, by itself too.
@@ -213,7 +214,7 @@ impl Daemon {
         runtime: Option<&tokio::runtime::Handle>,
     ) -> Result<Daemon, DaemonError> {
         let clock: Arc<SystemClock> = SystemClock::start(recovered.last_now);
-        let journal = store.journal();
+        let (journal, path) = (store.journal(), PathBuf::from(store.name()));
         let mut hosts = hosts::open(config, clock.clone()).map_err(DaemonError::Hosts)?;
         hosts.connections = hosts.connections.into_iter().map(|(id, host)| (id.clone(), between(&id, host))).collect();
         let (handle, inbox) = Handle::new(INBOX);
@@ -233,14 +234,14 @@ impl Daemon {
         });
         let lanes = Lanes::new(hosts.connections.clone(), hosts.catalog.clone(), sink);
         let told_time: Arc<dyn Clock> = clock.clone();
-        let notifiers = Arc::new(Notifiers::start(&config.plane, &config.notify, &told_time)?);
+        let notifiers = Arc::new(Notifiers::start(&config.plane, &config.notify, &told_time, Some(&path))?);
         notices::pass_on(&handle, notifiers.clone())?;
         let updates = handle.clone();
         let effectors = Effectors::new(
             hosts.connections.clone(),
             hosts.catalog,
             Workers::default(),
-            notifiers,
+            notifiers.clone(),
             clock.clone(),
             Arc::new(move |action, update| {
                 updates.send(Input::Update(action, update));
@@ -270,7 +271,7 @@ impl Daemon {
             let (send, try_send) = (move |input| send.send(input), move |input| try_send.try_send(input));
             Sensors::start(hosts.connections, Polling::every(config.poll), clock.clone(), send, try_send)?
         };
-        Ok(Daemon { handle, journal, clock, fleet: hosts.fleet, link, sensors, manager, ended, writer })
+        Ok(Daemon { handle, journal, clock, fleet: hosts.fleet, link, notifiers, sensors, manager, ended, writer })
     }
 
     /// The door to its manager.
@@ -292,7 +293,7 @@ impl Daemon {
     pub fn doors(&self, store: Option<PathBuf>, reloader: Reloader, tokens: Option<Arc<api::Tokens>>) -> api::Doors {
         let metrics = Metrics::new(self.clock.now(), store, self.writer.commits().clone());
         let (journal, clock, link) = (self.journal.clone(), self.clock.clone(), self.link.clone());
-        api::Doors { journal, clock, link, metrics, reloader, tokens }
+        api::Doors { journal, clock, link, notifiers: self.notifiers.clone(), metrics, reloader, tokens }
     }
 
     /// Stops everything, in order: what comes in, what decides, what is written.

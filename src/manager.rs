@@ -26,6 +26,7 @@ mod history;
 mod leftovers;
 mod mobile;
 mod modules;
+mod notices;
 mod output;
 mod restored;
 mod run;
@@ -113,6 +114,8 @@ pub struct Manager {
     engine: Engine,
     planner: Planner,
     open: BTreeMap<ActionId, Action>,
+    waiting: advice::Waiting,
+    notices: notices::Notices,
     ended: BTreeMap<ActionId, Action>,
     refusals: VecDeque<RefusalView>,
     timers: Timers,
@@ -236,7 +239,9 @@ impl Manager {
             queue: Queue::default(),
             engine,
             planner,
+            notices: notices::Notices::restored(open.values(), recovered.last_now),
             open,
+            waiting: advice::Waiting::default(),
             ended,
             refusals: VecDeque::new(),
             row,
@@ -252,7 +257,7 @@ impl Manager {
             restoration,
             turn,
         };
-        manager.inventory.is_restored = manager.restoration.has_forgotten();
+        manager.inventory.may_have_forgotten = manager.restoration.may_have_forgotten();
         manager.begin_restored(&mut migrations, recovered.last_now);
         manager.restore_handovers(migrations, tombstones);
         for event in pending.into_values() {
@@ -264,7 +269,6 @@ impl Manager {
         }
         manager.sweep_packages();
         manager.clear_leftovers(hosts);
-        manager.withdraw_groundless();
         manager.world.borrow_mut().take_dirty();
         manager
     }
@@ -296,7 +300,7 @@ impl Manager {
         });
         let patience = self.patience_ends.or_else(|| (!self.is_settled()).then_some(self.now));
         let migrations = self.handovers.next_due(self.now);
-        self.timers.next_due().into_iter().chain(advice).chain(patience).chain(migrations).min()
+        self.timers.next_due().into_iter().chain(advice).chain(patience).chain(migrations).chain(self.notices.next_due()).min()
     }
 
     /// Takes inputs in, lets embots step, decides. The outputs may leave when the batch is durable; `None`: nothing happened.
@@ -310,6 +314,9 @@ impl Manager {
         self.due_handovers();
         self.due_timers();
         self.expire_advice();
+        self.withdraw_groundless();
+        self.tell_of_advice();
+        self.tell_of_troubles();
         if self.is_settled() {
             self.adopt_unmarked();
             self.dispatch();
@@ -371,12 +378,7 @@ impl Manager {
                 self.world.borrow_mut().abilities.insert(host.clone(), abilities.clone());
             }
         }
-        let alarms = self.inventory.take_alarms();
-        if !alarms.is_empty() {
-            // Guests may only be observed now.
-            self.withdraw_groundless();
-        }
-        for alarm in alarms {
+        for alarm in self.inventory.take_alarms() {
             self.notice(Level::Alarm, alarm);
         }
     }
@@ -426,9 +428,6 @@ impl Manager {
     }
 
     fn embots_changed(&mut self, made: Vec<EmbotId>, dropped: Vec<EmbotId>) {
-        if !dropped.is_empty() {
-            self.withdraw_groundless();
-        }
         for id in dropped {
             self.drop_timers(&id);
             self.messages.remove(&id);
@@ -445,6 +444,7 @@ impl Manager {
     /// Every event that was there when the turn began reaches its embots; then the planner decides on all that they want.
     fn dispatch(&mut self) {
         let before = self.row.next_event;
+        self.note_advice();
         let mut wanted: Vec<(Proposal, Arc<Terms>)> = Vec::new();
         let mut hearers: Vec<usize> = Vec::new();
         for _ in 0..EVENTS_A_TURN {
@@ -460,6 +460,7 @@ impl Manager {
             if event.body.class() == crate::model::EventClass::Fact && !self.turn.facts.remove(&event.seq) {
                 self.turn.handled.push(event.seq);
             }
+            self.note_trouble(&event);
             if event.body == EventBody::Gone {
                 self.retire(event.element);
             }
@@ -497,10 +498,14 @@ impl Manager {
         self.figures.steps += 1;
         self.tally.step(&module.manifest.module, self.engine.take_time(), stepped.faults.len());
         self.planner.considered(&embot.id, event, stepped.proposals.iter().map(|proposal| &proposal.kind));
-        if stepped.is_quiet() {
+        let is_heard = stepped.faults.is_empty() && self.waiting.is_said_by(&embot.id, event);
+        if stepped.is_quiet() && !is_heard {
             return Vec::new();
         }
         let (id, suspended, terms) = (embot.id.clone(), embot.suspended.is_some(), module.terms_for(&event.element));
+        if is_heard {
+            self.hear(&id, event, &stepped.proposals);
+        }
         wanted.extend(stepped.proposals.into_iter().map(|proposal| (proposal, terms.clone())));
         for text in stepped.logs {
             self.turn.records.push(Record::Log { embot: id.clone(), text });

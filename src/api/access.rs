@@ -1,9 +1,10 @@
 //! Who may come in: whoever opens the socket, and on the network whoever shows a token.
 
+use super::admitted::Admitted;
 use super::caller::{Caller, Role};
 use super::error::ApiError;
 use super::state::Api;
-use super::tokens::Denied;
+use super::tokens::{self, Denied};
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::http::StatusCode;
@@ -23,21 +24,27 @@ pub(super) enum Origin {
 
 /// Lets those in who are known, and remembers who they are.
 pub(super) async fn admit(State(api): State<Api>, mut request: Request, next: Next) -> Result<Response, ApiError> {
-    let caller = match request.extensions_mut().remove::<Origin>() {
-        Some(Origin::Socket(caller)) => Ok(caller),
-        Some(Origin::Network(address)) => known(&api, address, request.headers()),
+    match request.extensions_mut().remove::<Origin>() {
+        Some(Origin::Socket(caller)) => {
+            request.extensions_mut().insert(caller);
+            Ok(next.run(request).await)
+        }
+        Some(Origin::Network(address)) => {
+            let admitted = known(&api, address, request.headers())?;
+            request.extensions_mut().insert(admitted.caller.clone());
+            Ok(admitted.watch(next.run(request).await))
+        }
         None => Err(ApiError::unauthorized("it is not known where this request comes from")),
-    };
-    request.extensions_mut().insert(caller?);
-    Ok(next.run(request).await)
+    }
 }
 
-fn known(api: &Api, address: IpAddr, headers: &HeaderMap) -> Result<Caller, ApiError> {
+fn known(api: &Api, address: IpAddr, headers: &HeaderMap) -> Result<Admitted, ApiError> {
     let Some(tokens) = &api.doors.tokens else {
         return Err(ApiError::unauthorized("this plane has no tokens"));
     };
-    let denied = match tokens.check(bearer(headers)?) {
-        Ok(caller) => return Ok(caller),
+    let hash = tokens::hash(bearer(headers)?);
+    let denied = match tokens.holder(&hash) {
+        Ok(caller) => return Ok(Admitted { caller, hash, tokens: tokens.clone() }),
         Err(denied) => denied,
     };
     if !api.attempts.note(address, &denied, api.doors.clock.now()) {
@@ -68,7 +75,7 @@ pub(super) async fn allow(needed: Role, caller: Caller, request: Request, next: 
     if caller.role >= needed {
         return Ok(next.run(request).await);
     }
-    let error = format!("this takes the role {needed}, and the token `{}` has the role {}", caller.name, caller.role);
+    let error = format!("this takes the role {needed}, and {} has the role {}", caller.name, caller.role);
     let hint = format!("ask an admin for a token with it: `embot token create NAME --role {needed}`");
     Err(ApiError::new(StatusCode::FORBIDDEN, error).with_hint(hint))
 }

@@ -1,4 +1,5 @@
-//! `GET /v1/actions`, `/v1/plan`: what is being done, what waits for an admin, what was refused.
+//! `GET /v1/actions`, `/v1/plan`, `/v1/rejections`: what is being done, what waits for an admin, what was refused, what admins
+//! rejected.
 
 use super::error::ApiError;
 use super::names::find_element;
@@ -7,7 +8,7 @@ use super::stamp::Stamp;
 use super::state::Api;
 use super::words;
 use crate::manager::Manager;
-use crate::model::{Action, ActionState, Refusal, Timestamp, World};
+use crate::model::{Action, ActionState, Refusal, Timestamp, VmId, World};
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -179,6 +180,48 @@ pub(super) fn newest_first(manager: &Manager) -> Vec<&Action> {
     all
 }
 
+/// Advice that an admin rejected: until then its module does not advise the same for the same guest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RejectionView {
+    /// The action that was rejected.
+    pub action: u64,
+    /// The module that advised it.
+    pub module: String,
+    /// What is not advised again: `migrate`, `start`, ...
+    pub verb: String,
+    /// For this guest, by UUID.
+    pub vm: String,
+    /// The guest's name.
+    pub vm_name: String,
+    /// Who rejected it.
+    pub by: String,
+    /// Why, where it was said.
+    pub reason: Option<String>,
+    /// When.
+    pub at: Stamp,
+    /// The same may be advised again from here on.
+    pub until: Stamp,
+}
+
+/// The rejections that stand, those that end first before the others.
+pub fn rejections(manager: &Manager) -> Vec<RejectionView> {
+    let world = manager.world();
+    let view = |(vm, one): (VmId, &crate::plan::Rejection)| RejectionView {
+        action: one.action.0,
+        module: one.module.to_string(),
+        verb: one.verb.to_string(),
+        vm: vm.to_string(),
+        vm_name: world.label(&crate::model::ElementId::Vm(vm)),
+        by: one.by.to_string(),
+        reason: one.reason.as_ref().map(ToString::to_string),
+        at: one.at.into(),
+        until: one.until.into(),
+    };
+    let mut all: Vec<RejectionView> = manager.rejections().map(view).collect();
+    all.sort_by_key(|one| one.until.0);
+    all
+}
+
 /// An affinity rule that the present placement breaks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ViolationView {
@@ -298,4 +341,8 @@ pub(super) async fn get_list(
 
 pub(super) async fn get_plan(State(api): State<Api>) -> Result<Json<PlanView>, ApiError> {
     api.ask(plan).await.map(Json)
+}
+
+pub(super) async fn get_rejections(State(api): State<Api>) -> Result<Json<Vec<RejectionView>>, ApiError> {
+    api.ask(rejections).await.map(Json)
 }

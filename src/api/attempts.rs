@@ -1,5 +1,6 @@
 //! Attempts with tokens that are not accepted: each address may make a few a second, and the log is told now and then.
 
+use super::locality::place_of;
 use super::tokens::Denied;
 use crate::migration::link::rate::Rate;
 use crate::model::Timestamp;
@@ -44,6 +45,7 @@ impl Attempts {
             let more = std::mem::take(unlogged);
             tracing::warn!(%address, reason = %denied, not_shown = more, "a token is not accepted");
         }
+        let address = place_of(address);
         if by.len() >= ADDRESSES && !by.contains_key(&address) {
             by.retain(|_, rate| !rate.is_full(now));
         }

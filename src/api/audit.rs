@@ -1,6 +1,7 @@
 //! `GET /v1/audit`: who asked what of the plane, and what became of it; `/v1/audit/head`: the newest entry's number and hash, to
 //! be kept elsewhere; `/v1/audit/export`: all of it, to be verified.
 
+use super::caller::Caller;
 use super::error::ApiError;
 use super::journal::{JSON_LINES, streamed};
 use super::names::find_element;
@@ -122,7 +123,7 @@ pub(super) async fn get_head(State(api): State<Api>) -> Result<Json<AuditHead>, 
     api.doors.journal.audit().head().map(Json).map_err(|error| unread(&error))
 }
 
-pub(super) async fn export(State(api): State<Api>) -> Response {
+pub(super) async fn export(State(api): State<Api>, by: Caller) -> Result<Response, ApiError> {
     let audit = api.doors.journal.audit();
-    streamed(&api, "the export", JSON_LINES, None, move |out| audit.export(out))
+    streamed(&api, &by, "the export", JSON_LINES, None, move |out| audit.export(out))
 }

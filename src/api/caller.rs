@@ -30,7 +30,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// Who asks: the user at the other end of the socket, as the kernel tells it, or the name of a token.
+/// Who asks: the user at the other end of the socket, as the kernel tells it, or who shows a token: `token:NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The name that stands in the journal.
@@ -40,6 +40,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Whoever shows a token. No user of the machine has a colon in their name, so that none is taken for another.
+    pub(super) fn of_token(name: &str, role: Role) -> Caller {
+        Caller { name: format!("token:{name}").into(), role }
+    }
+
     /// The user at the other end of the socket, who may do everything.
     pub(super) fn of_socket(stream: &UnixStream) -> Caller {
         let name = stream.peer_cred().ok().map(|credentials| {

@@ -129,7 +129,7 @@ pub struct Disarm {
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
-/// Approve or cancel an action.
+/// Approve or cancel an action, or lift its rejection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settle {
@@ -153,7 +153,7 @@ pub struct Reject {
     /// Why; kept with the decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The same is not advised for its guest again for so long; without it, an hour.
+    /// Its module does not advise the same for its guest again for so long; without it, an hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rest: Option<Span>,
 }
@@ -467,6 +467,12 @@ pub(super) fn routes() -> Vec<Route> {
             settle(|action, reason| Command::Approve { action, reason }),
         ),
         command::<Reject>("reject", Operator, "Reject an advised action."),
+        Route::command::<Settle>(
+            "lift",
+            Operator,
+            "Take back that advice was rejected.",
+            settle(|action, reason| Command::Lift { action, reason }),
+        ),
         Route::command::<Settle>(
             "cancel",
             Operator,

@@ -2,7 +2,7 @@
 //!
 //! | limit | value | what happens beyond |
 //! |---|---|---|
-//! | connections, by the socket or from the network, and from one address | [`CONNECTIONS`], [`PER_ADDRESS`] | a few more are told so (503); still more are closed |
+//! | connections, by the socket, from the network or to the metrics, and from one address (IPv6: a /64) | [`CONNECTIONS`], [`PER_ADDRESS`] | a few more are told so (503); still more are closed |
 //! | the TLS handshake | [`HANDSHAKE`] | closed |
 //! | until the head of a request is there, also between two requests | [`HEAD`] | closed |
 //! | the body of a request | [`super::request::BODY_TIME`], [`super::request::BODY_LIMIT_BYTES`] | 408, 413 |
@@ -14,6 +14,7 @@
 use super::access::Origin;
 use super::caller::Caller;
 use super::error::ApiError;
+use super::locality::place_of;
 use super::network::Network;
 use axum::Router;
 use axum::body::Body;
@@ -33,7 +34,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
@@ -96,12 +97,25 @@ impl Server {
         }
     }
 
+    /// Accepts whoever can connect, without TLS, for ever.
+    pub(super) async fn accept_plain(self, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, from)) => drop(tokio::spawn(self.clone().plain(stream, from.ip().to_canonical()))),
+                Err(error) => refused(&error).await,
+            }
+        }
+    }
+
+    async fn plain(self, stream: TcpStream, address: IpAddr) {
+        let Some(seat) = self.seats.take(Some(address)) else { return };
+        slim(&stream);
+        self.converse(patient(stream), Origin::Network(address), &seat).await;
+    }
+
     async fn remote(self, network: Arc<Network>, stream: TcpStream, address: IpAddr) {
         let Some(seat) = self.seats.take(Some(address)) else { return };
-        // Without it, small messages may wait for each other; nothing else depends on it.
-        stream.set_nodelay(true).ok();
-        // Else the kernel keeps some MiB for each client that does not read, and it is long before that shows.
-        setsockopt(&stream, sockopt::SndBuf, &KERNEL_BYTES).ok();
+        slim(&stream);
         match tokio::time::timeout(HANDSHAKE, network.acceptor.accept(patient(stream))).await {
             Ok(Ok(stream)) => self.converse(stream, Origin::Network(address), &seat).await,
             // Scanners and clients that hang up; those who mean it are told by their own side.
@@ -140,6 +154,14 @@ impl Server {
 async fn refused(error: &std::io::Error) {
     tracing::warn!(%error, "the API cannot accept a connection");
     tokio::time::sleep(AGAIN).await;
+}
+
+/// A connection that is quick, and takes little room in the kernel.
+fn slim(stream: &TcpStream) {
+    // Without it, small messages may wait for each other; nothing else depends on it.
+    stream.set_nodelay(true).ok();
+    // Else the kernel keeps some MiB for each client that does not read, and it is long before that shows.
+    setsockopt(stream, sockopt::SndBuf, &KERNEL_BYTES).ok();
 }
 
 /// A stream that gives up when nothing of what is written is taken.
@@ -189,6 +211,7 @@ impl Seats {
     /// `None`: there is not even room to say that there is none.
     fn take(self: &Arc<Seats>, address: Option<IpAddr>) -> Option<Seat> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = address.map(place_of);
         let from_there = address.and_then(|address| taken.by.get(&address)).copied().unwrap_or(0);
         if taken.all >= CONNECTIONS + TOLD || from_there >= PER_ADDRESS + TOLD {
             return None;

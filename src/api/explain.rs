@@ -217,7 +217,7 @@ fn timeline(action: &ActionView, recent: &[RecordView]) -> Vec<Milestone> {
         let step = record.milestone.as_deref().filter(|step| !step.starts_with("progress"));
         timeline.extend(step.map(|step| Milestone { at: record.at, text: step.to_owned() }));
     }
-    let told = timeline.last().is_some_and(|told| told.text.split([' ', ':', ',']).next() == Some(action.state.as_str()));
+    let told = timeline.iter().any(|told| told.text.split([' ', ':', ',']).next() == Some(action.state.as_str()));
     if !told && !matches!(action.state.as_str(), "planned" | "advised") {
         timeline.push(last);
     }

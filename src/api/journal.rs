@@ -3,6 +3,7 @@
 //! The export runs on a thread that may block, and stops as soon as its reader goes away or the daemon stops. A failure in
 //! the middle ends the stream with a line `{"error": ...}`.
 
+use super::caller::Caller;
 use super::error::{ApiError, Problem};
 use super::request::Query;
 use super::state::Api;
@@ -79,15 +80,17 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 }
 
 /// An answer that is written bit by bit, by a thread that may block, and ends when its reader goes away, or takes nothing for
-/// longer than `patience`, or the daemon stops. A
-/// failure in the middle ends it with a line `{"error": ...}`.
+/// longer than `patience`, or the daemon stops. Only so many are written at once, by one caller and in all. A failure in the
+/// middle ends it with a line `{"error": ...}`.
 pub(super) fn streamed(
     api: &Api,
+    by: &Caller,
     what: &'static str,
     content_type: &'static str,
     patience: Option<Duration>,
     write: impl FnOnce(&mut dyn Write) -> Result<(), StoreError> + Send + 'static,
-) -> Response {
+) -> Result<Response, ApiError> {
+    let room = api.exports.take(by)?;
     let (sender, receiver) = mpsc::channel(4);
     let mut pipe = Pipe { piece: Vec::with_capacity(PIECE), sender, stopping: api.stop.subscribe(), patience };
     tokio::task::spawn_blocking(move || {
@@ -97,12 +100,17 @@ pub(super) fn streamed(
             writeln!(pipe, "{line}").ok();
         }
         pipe.flush().ok();
+        drop(room);
     });
     let body = Body::from_stream(ReceiverStream::new(receiver));
-    ([(CONTENT_TYPE, content_type)], body).into_response()
+    Ok(([(CONTENT_TYPE, content_type)], body).into_response())
 }
 
-pub(super) async fn export(State(api): State<Api>, Query(filter): Query<JournalFilter>) -> Result<Response, ApiError> {
+pub(super) async fn export(
+    State(api): State<Api>,
+    by: Caller,
+    Query(filter): Query<JournalFilter>,
+) -> Result<Response, ApiError> {
     let journal = api.doors.journal.clone();
-    Ok(streamed(&api, "the export", JSON_LINES, None, move |out| journal.export(filter.from, u64::MAX, out).map(drop)))
+    streamed(&api, &by, "the export", JSON_LINES, None, move |out| journal.export(filter.from, u64::MAX, out).map(drop))
 }

@@ -13,6 +13,7 @@
 
 mod access;
 pub mod actions;
+mod admitted;
 mod attempts;
 pub mod audit;
 pub mod backup;
@@ -24,7 +25,9 @@ pub mod embots;
 pub mod error;
 pub mod events;
 pub mod explain;
+mod exports;
 pub mod journal;
+mod locality;
 pub mod metrics;
 pub mod migrations;
 pub mod modules;
@@ -77,20 +80,31 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// How the API names itself in its answers.
 pub const SERVER: &str = concat!("embot/", env!("CARGO_PKG_VERSION"));
 
-/// Serves the API until `shutdown` comes, then ends streams, lets answers under way finish, and returns.
-pub async fn serve(
+/// Serves the API until `shutdown` comes, then ends streams, lets answers under way finish, and returns. Of what becomes
+/// durable from this call on, nothing is missing among recent events.
+pub fn serve(
     listener: UnixListener,
     network: Option<Network>,
     handle: Handle,
     doors: Doors,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) {
-    let clock = doors.clock.clone();
+) -> impl Future<Output = ()> + Send {
     let api = Api::new(handle, doors);
+    let recent = recent::keep(api.handle.clone(), api.recent.clone());
+    run(listener, network, api, recent, shutdown)
+}
+
+async fn run(
+    listener: UnixListener,
+    network: Option<Network>,
+    api: Api,
+    recent: impl Future<Output = ()> + Send + 'static,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) {
+    let clock = api.doors.clock.clone();
     let (stop, stopping) = (api.stop.clone(), api.stop.subscribe());
     let (alive, mut gone) = mpsc::channel(1);
-    let observe = metrics::observe(api.handle.clone(), api.doors.metrics.clone(), clock.clone());
-    let mut tasks = vec![tokio::spawn(recent::keep(api.handle.clone(), api.recent.clone())), tokio::spawn(observe)];
+    let mut tasks = vec![tokio::spawn(recent)];
     let server = Server { router: router(api), seats: Arc::new(Seats::default()), stopping, _alive: alive };
     if let Some(network) = network.map(Arc::new) {
         tasks.push(tokio::spawn(network.clone().keep_identity(move || clock.now())));

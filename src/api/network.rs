@@ -43,7 +43,7 @@ pub enum NetworkError {
     #[error("the API's certificate (`api.certificate`): {0}")]
     Pki(#[from] PkiError),
     /// The address.
-    #[error("cannot listen at {address} (`api.listen`): {source}")]
+    #[error("cannot listen on {address} for the API: {source}; set another `api.listen`, or end who listens there")]
     Listen {
         /// Which.
         address: Arc<str>,

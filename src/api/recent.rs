@@ -369,9 +369,13 @@ impl Recent {
     }
 }
 
-/// Follows the manager and fills `recent` until the manager is gone.
-pub(super) async fn keep(handle: Handle, recent: Arc<Recent>) {
-    let mut batches = handle.follow();
+/// Follows the manager, from this call on, and fills `recent` until the manager is gone.
+pub(super) fn keep(handle: Handle, recent: Arc<Recent>) -> impl Future<Output = ()> + Send {
+    let batches = handle.follow();
+    fill(handle, batches, recent)
+}
+
+async fn fill(handle: Handle, mut batches: broadcast::Receiver<Arc<Batch>>, recent: Arc<Recent>) {
     // Asked after subscribing: what changes in between is asked for again when its batch comes.
     let known = handle.ask(|manager| Scribe::new(&manager.world(), manager.actions()));
     let Ok(mut scribe) = known.await else { return };

@@ -142,6 +142,12 @@ pub(super) fn all() -> Vec<Route> {
             actions::get_plan,
         ),
         Route::get(
+            "/rejections",
+            "Advice that admins rejected and modules may not give again yet.",
+            list::<actions::RejectionView>(),
+            actions::get_rejections,
+        ),
+        Route::get(
             "/migrations",
             "Guests that go to other planes and come from them.",
             list::<migrations::MigrationView>(),

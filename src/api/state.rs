@@ -2,9 +2,11 @@
 
 use super::attempts::Attempts;
 use super::error::ApiError;
+use super::exports::Exports;
 use super::recent::Recent;
 use super::tokens::Tokens;
 use crate::clock::Clock;
+use crate::effectors::Notifiers;
 use crate::manager::{Handle, Manager};
 use crate::model::{Command, Reply};
 use crate::store::Journal;
@@ -30,6 +32,8 @@ pub struct Doors {
     pub clock: Arc<dyn Clock>,
     /// The link to other planes, where there is one.
     pub link: Option<crate::migration::link::Link>,
+    /// The channels to admins.
+    pub notifiers: Arc<Notifiers>,
     /// What is measured as it happens.
     pub metrics: super::metrics::Metrics,
     /// The way to have the configuration read again.
@@ -57,6 +61,8 @@ pub(super) struct Api {
     pub(super) attempts: Arc<Attempts>,
     /// Room for event streams.
     pub(super) streams: Arc<Semaphore>,
+    /// Exports and backups that are being read.
+    pub(super) exports: Arc<Exports>,
     /// Becomes `true` when the daemon stops: streams end then, so that the stop need not wait for their readers.
     pub(super) stop: watch::Sender<bool>,
 }
@@ -65,7 +71,8 @@ impl Api {
     pub(super) fn new(handle: Handle, doors: Doors) -> Api {
         let attempts = Arc::new(Attempts::new(doors.clock.now()));
         let streams = Arc::new(Semaphore::new(EVENT_STREAMS));
-        Api { handle, recent: Arc::default(), doors, attempts, streams, stop: watch::Sender::new(false) }
+        let (recent, exports, stop) = (Arc::default(), Arc::default(), watch::Sender::new(false));
+        Api { handle, recent, doors, attempts, streams, exports, stop }
     }
 
     /// Has the manager look something up.

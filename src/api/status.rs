@@ -5,7 +5,7 @@ use super::error::ApiError;
 use super::stamp::Stamp;
 use super::state::Api;
 use crate::manager::{Figures, Manager};
-use crate::model::{ActionState, Link, Timestamp};
+use crate::model::{ActionState, Link, Reason, Timestamp, Vm, VmState, World};
 use crate::store::Sizes;
 use axum::Json;
 use axum::extract::State;
@@ -20,6 +20,43 @@ pub struct DownView {
     pub host: String,
     /// Why; absent where it was not heard of yet.
     pub reason: Option<String>,
+}
+
+/// A guest that died, and is still down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CrashedView {
+    /// The guest, by UUID.
+    pub vm: String,
+    /// Its name.
+    pub name: String,
+    /// Where it is defined.
+    pub host: String,
+    /// `crashed`, or `failed` where the hypervisor could not run it.
+    pub reason: String,
+    /// Since when.
+    pub since: Stamp,
+}
+
+/// A module whose file in the folder of modules does not check as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UncheckedView {
+    /// Its name, or what its file is called.
+    pub module: String,
+    /// The file.
+    pub file: String,
+    /// Is the last version that checked in force?
+    pub in_force: bool,
+}
+
+/// A channel to admins that cannot be reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AwayView {
+    /// Its name.
+    pub channel: String,
+    /// Why.
+    pub reason: String,
+    /// Notifications that wait for it.
+    pub held: usize,
 }
 
 /// What the loop does.
@@ -55,8 +92,14 @@ pub struct StatusView {
     pub guests: BTreeMap<String, usize>,
     /// Guests by mode.
     pub guests_by_mode: BTreeMap<String, usize>,
+    /// Guests that died and are still down.
+    #[serde(default)]
+    pub guests_crashed: Vec<CrashedView>,
     /// Modules loaded.
     pub modules: usize,
+    /// Modules whose files do not check as they are now.
+    #[serde(default)]
+    pub modules_unchecked: Vec<UncheckedView>,
     /// Embots.
     pub embots: usize,
     /// Embots that are suspended.
@@ -67,11 +110,32 @@ pub struct StatusView {
     pub open: usize,
     /// Affinity rules that the present placement breaks.
     pub violations: Vec<ViolationView>,
+    /// Channels to admins that cannot be reached.
+    #[serde(default)]
+    pub channels_away: Vec<AwayView>,
     /// What the loop does.
     pub figures: FiguresView,
     /// What the store takes; absent where it cannot be read.
     #[serde(default)]
     pub store: Option<Sizes>,
+}
+
+/// The guests that died and are still down, by name.
+pub fn crashed(world: &World) -> Vec<CrashedView> {
+    let has_died = |vm: &&Vm| {
+        let died = vm.state == VmState::Crashed || matches!(vm.reason, Reason::Crashed | Reason::Failed);
+        died && !vm.is_active()
+    };
+    let view = |vm: &Vm| CrashedView {
+        vm: vm.id.to_string(),
+        name: vm.name.to_string(),
+        host: vm.host.to_string(),
+        reason: if vm.reason == Reason::Failed { vm.reason } else { Reason::Crashed }.to_string(),
+        since: vm.since.into(),
+    };
+    let mut all: Vec<CrashedView> = world.vms().filter(has_died).map(view).collect();
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all
 }
 
 /// The plane at a glance.
@@ -83,6 +147,11 @@ pub fn status(manager: &Manager, now: Timestamp) -> StatusView {
         *guests.entry(vm.state.to_string()).or_default() += 1;
         *guests_by_mode.entry(vm.mode.to_string()).or_default() += 1;
     }
+    let unchecked = |(module, file, in_force): (&std::sync::Arc<str>, &std::sync::Arc<str>, bool)| UncheckedView {
+        module: module.to_string(),
+        file: file.to_string(),
+        in_force,
+    };
     let down = |host: &crate::model::Host| match &host.link {
         Link::Up => None,
         Link::Unknown => Some(DownView { host: host.id.to_string(), reason: None }),
@@ -100,12 +169,15 @@ pub fn status(manager: &Manager, now: Timestamp) -> StatusView {
         hosts_in_maintenance: world.hosts().filter(|host| host.in_maintenance()).map(|host| host.id.to_string()).collect(),
         guests,
         guests_by_mode,
+        guests_crashed: crashed(&world),
         modules: manager.module_count(),
+        modules_unchecked: manager.unchecked_modules().map(unchecked).collect(),
         embots: manager.embot_count(),
         embots_suspended: manager.suspended().map(ToString::to_string).collect(),
         advised: count(&|state| matches!(state, ActionState::Advised { .. })),
         open: count(&ActionState::is_open),
         violations: violations(&world),
+        channels_away: Vec::new(),
         figures: FiguresView { so_far: manager.figures(), waiting: manager.waiting() },
         store: None,
     }
@@ -114,5 +186,8 @@ pub fn status(manager: &Manager, now: Timestamp) -> StatusView {
 pub(super) async fn get(State(api): State<Api>) -> Result<Json<StatusView>, ApiError> {
     let now = api.doors.clock.now();
     let status = api.ask(move |manager| status(manager, now)).await?;
-    Ok(Json(StatusView { store: api.doors.journal.sizes().ok(), ..status }))
+    let away = api.doors.notifiers.standings().filter_map(|(channel, standing)| {
+        Some(AwayView { channel: channel.to_string(), reason: standing.away?, held: standing.held })
+    });
+    Ok(Json(StatusView { channels_away: away.collect(), store: api.doors.journal.sizes().ok(), ..status }))
 }

@@ -289,7 +289,8 @@ pub fn plane() -> (Handle, Doors) {
     let metrics = Metrics::new(NOW, None, writer.commits().clone());
     // Nobody reads a configuration again here.
     let (reloader, _) = Reloader::new();
-    let doors = Doors { journal, clock: clock.clone(), link: None, metrics, reloader, tokens: None };
+    let (clock_of, notifiers) = (clock.clone(), Default::default());
+    let doors = Doors { journal, clock: clock_of, link: None, notifiers, metrics, reloader, tokens: None };
     let door = handle.clone();
     std::thread::spawn(move || {
         let manager = manager_with(vec![failure(), advice()]);

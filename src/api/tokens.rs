@@ -18,7 +18,7 @@ use super::caller::{Caller, Role};
 use super::stamp::Stamp;
 use crate::clock::Clock;
 use crate::model::{ContentHash, Span, Timestamp, hex};
-use crate::pki::files::Stamp as FileStamp;
+use crate::pki::files::FileState;
 use crate::pki::{PkiError, is_plane_name};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::fmt;
@@ -96,7 +96,7 @@ pub enum TokenError {
 
 #[derive(Debug)]
 struct Known {
-    stamp: FileStamp,
+    state: FileState,
     tokens: Vec<Token>,
     /// Why the file as it is now could not be read; what was known before stays in force.
     unread: Option<String>,
@@ -119,14 +119,18 @@ impl Tokens {
     /// Reads the file; without one, there are no tokens yet.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Tokens, TokensError> {
         let path = path.to_owned();
-        let stamp = FileStamp::of([&path]);
+        let state = FileState::of([&path]);
         let tokens = file::read(&path)?;
-        Ok(Tokens { path, clock, known: Mutex::new(Known { stamp, tokens, unread: None }) })
+        Ok(Tokens { path, clock, known: Mutex::new(Known { state, tokens, unread: None }) })
     }
 
     /// Whose token is it?
     pub fn check(&self, secret: &str) -> Result<Caller, Denied> {
-        let hash = hash(secret);
+        self.holder(&hash(secret))
+    }
+
+    /// Who holds the token with this hash, as of now?
+    pub(super) fn holder(&self, hash: &str) -> Result<Caller, Denied> {
         let now = self.clock.now();
         let known = self.known();
         // All are compared: how long it takes says nothing.
@@ -142,7 +146,7 @@ impl Tokens {
         }
         match token.expires {
             Some(at) if at.0 <= now => Err(Denied::Expired { name: token.name.clone(), at }),
-            _ => Ok(Caller { name: token.name.as_str().into(), role: token.role }),
+            _ => Ok(Caller::of_token(&token.name, token.role)),
         }
     }
 
@@ -210,16 +214,16 @@ impl Tokens {
             return Err(TokenError::Unread(why.clone()));
         }
         file::write(&self.path, &tokens)?;
-        *known = Known { stamp: FileStamp::of([&self.path]), tokens, unread: None };
+        *known = Known { state: FileState::of([&self.path]), tokens, unread: None };
         Ok(())
     }
 
     /// What the file holds now.
     fn known(&self) -> MutexGuard<'_, Known> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = FileStamp::of([&self.path]);
-        if stamp != known.stamp {
-            known.stamp = stamp;
+        let state = FileState::of([&self.path]);
+        if state != known.state {
+            known.state = state;
             match file::read(&self.path) {
                 Ok(tokens) => {
                     tracing::info!(tokens = tokens.len(), "tokens read again");
@@ -236,7 +240,7 @@ impl Tokens {
 }
 
 /// What is kept of a secret. It is long and random, so that nothing more is needed.
-fn hash(secret: &str) -> String {
+pub(super) fn hash(secret: &str) -> String {
     ContentHash::of(secret.as_bytes()).to_string()
 }
 
@@ -259,7 +263,7 @@ mod tests {
         let (tokens, clock, _folder) = tokens();
         let (made, ops) = tokens.create("ops", Role::Operator, None, "ada").unwrap();
         let (_, ci) = tokens.create("ci", Role::Viewer, Some(Span::hours(1)), "ada").unwrap();
-        assert_eq!(tokens.check(&ops), Ok(Caller { name: "ops".into(), role: Role::Operator }));
+        assert_eq!(tokens.check(&ops), Ok(Caller { name: "token:ops".into(), role: Role::Operator }));
         assert_eq!(tokens.check(&ci).unwrap().role, Role::Viewer);
         for wrong in ["", "embot_", &ops[..ops.len() - 1], &made.hash] {
             assert_eq!(tokens.check(wrong), Err(Denied::Unknown), "{wrong}");

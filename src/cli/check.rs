@@ -189,6 +189,7 @@ impl Files {
             Err(complaints) => self.complaints.extend(complaints),
             Ok(config) => {
                 self.complaints.extend(config.fleet.as_ref().and_then(|fleet| FleetPlan::named(fleet).err()));
+                self.complaints.extend(config.file_complaints(path));
                 self.read.push(config);
             }
         }

@@ -18,6 +18,8 @@ pub enum Output {
     Table,
     /// For scripts.
     Json,
+    /// A page to look at; of simulations only.
+    Html,
 }
 
 /// The global options and what follows from them.
@@ -114,7 +116,7 @@ impl Context {
     pub fn show(&self, answer: &impl Serialize, render: impl FnOnce(&Screen) -> String) -> Result<(), Failure> {
         match self.output {
             Output::Table => self.print(&render(&self.screen)),
-            Output::Json => {
+            Output::Json | Output::Html => {
                 let json = serde_json::to_string_pretty(answer);
                 let json = json.map_err(|error| Failure::wrong(format!("the answer cannot be written as JSON: {error}")))?;
                 self.print(&format!("{json}\n"))
@@ -126,7 +128,7 @@ impl Context {
     pub fn show_line(&self, answer: &impl Serialize, render: impl FnOnce(&Screen) -> String) -> Result<(), Failure> {
         match self.output {
             Output::Table => self.print(&render(&self.screen)),
-            Output::Json => {
+            Output::Json | Output::Html => {
                 let json = serde_json::to_string(answer);
                 let json = json.map_err(|error| Failure::wrong(format!("the answer cannot be written as JSON: {error}")))?;
                 self.print(&format!("{json}\n"))

@@ -87,6 +87,6 @@ pub fn said(reply: &ReplyView) -> String {
 pub fn show(context: &Context, reply: &ReplyView) -> Result<(), Failure> {
     match context.output {
         super::context::Output::Table => context.print(&said(reply)),
-        super::context::Output::Json => context.show(reply, |_| String::new()),
+        super::context::Output::Json | super::context::Output::Html => context.show(reply, |_| String::new()),
     }
 }

@@ -61,6 +61,9 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// What every command takes stands under a head of its own.
+const GLOBAL: &str = "Global options";
+
 /// A policy-driven autonomic manager for virtual machines.
 #[derive(Debug, Parser)]
 #[command(
@@ -71,16 +74,16 @@ use std::process::ExitCode;
 )]
 pub struct Arguments {
     /// The daemon's socket; without it, the one plane.yaml names.
-    #[arg(long, global = true, env = "EMBOT_SOCKET", value_name = "PATH")]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "EMBOT_SOCKET", value_name = "PATH")]
     socket: Option<PathBuf>,
     #[command(flatten)]
     remote: remote::Options,
     /// The plane's configuration; without it, plane.yaml in this folder, or else the
     /// system's, /etc/embot/plane.yaml.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     config: Option<PathBuf>,
     /// For people, or for scripts.
-    #[arg(long, global = true, value_enum, default_value = "table")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_enum, default_value = "table")]
     output: Output,
     #[command(subcommand)]
     command: Command,
@@ -172,7 +175,7 @@ pub fn main() -> ExitCode {
             let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             let text = match context.output {
                 Output::Table => failure.text(if color { Style::Colour } else { Style::Plain }),
-                Output::Json => failure.json(),
+                Output::Json | Output::Html => failure.json(),
             };
             // Where even this cannot be written, only the exit code is left.
             let _ = std::io::stderr().write_all(text.as_bytes());
@@ -183,6 +186,11 @@ pub fn main() -> ExitCode {
 
 impl Command {
     fn run(self, context: &Context) -> Result<(), Failure> {
+        if context.output == Output::Html && !matches!(self, Command::Simulate(_)) {
+            return Err(
+                Failure::wrong("only `embot simulate` writes pages").with_hint("choose `--output table` or `--output json`")
+            );
+        }
         match self {
             Command::Init(init) => init.run(context),
             Command::Run(run) => run.run(context),

@@ -5,7 +5,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::screen::{Screen, Tone, printable};
 use super::table::{Fit, table};
-use crate::api::actions::{ActionFilter, ActionView, PlanView, RefusalView};
+use crate::api::actions::{ActionFilter, ActionView, PlanView, RefusalView, RejectionView};
 use crate::api::commands::{Reject, Settle};
 use crate::api::state::ReplyView;
 use crate::model::Span;
@@ -25,7 +25,7 @@ pub struct Plan {
 enum What {
     /// Show the plan (also without a word), or the actions in some state.
     #[command(
-        after_help = "Examples:\n  embot plan list\n  embot plan list --state advised --module relieve-hot-host\n  embot plan list --state failed --limit 10"
+        after_help = "Examples:\n  embot plan list\n  embot plan list --all                 what is over, too: done, rejected, withdrawn, ...\n  embot plan list --state advised --module relieve-hot-host\n  embot plan list --state failed --limit 10"
     )]
     List(List),
     /// Show all about an action, and what would come of it, were it approved now.
@@ -39,9 +39,9 @@ enum What {
         after_help = "Examples:\n  embot plan approve 18 19\n  embot plan approve --module restart-crashed     all that it advises\n  embot plan approve 18 --reason CHG-2041"
     )]
     Approve(Choice),
-    /// Turn advised actions down; the same is not advised for their guests again for a while.
+    /// Turn advised actions down; their modules do not advise the same for their guests again for a while.
     #[command(
-        after_help = "Examples:\n  embot plan reject 18 --reason 'a backup runs until six'\n  embot plan reject 18 --for 7d"
+        after_help = "Examples:\n  embot plan reject 18 --reason 'a backup runs until six'\n  embot plan reject 18 --for 7d\n\n`embot plan rejections` shows what was rejected and until when, `embot plan lift 18` takes it back."
     )]
     Reject {
         #[command(flatten)]
@@ -49,6 +49,21 @@ enum What {
         /// Do not advise the same for the guest again for so long (an hour where it is not said).
         #[arg(long = "for", value_name = "SPAN")]
         rest: Option<Span>,
+    },
+    /// Show what was rejected and is not advised again yet: until when, by whom and why.
+    #[command(after_help = "Example:\n  embot plan rejections")]
+    Rejections,
+    /// Take rejections back: their modules may advise the same again.
+    #[command(
+        after_help = "Examples:\n  embot plan lift 18                 18 is the action that was rejected\n  embot plan lift 18 --reason 'the backup is done'"
+    )]
+    Lift {
+        /// Numbers of actions that were rejected.
+        #[arg(required = true, value_name = "ACTION")]
+        actions: Vec<u64>,
+        /// Why; kept with the decision.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
     /// End actions that are planned or under way; what was begun is undone where that is possible.
     #[command(after_help = "Example:\n  embot plan cancel 17")]
@@ -64,6 +79,9 @@ enum What {
 
 #[derive(Debug, Clone, clap::Args)]
 struct List {
+    /// All actions at hand, those that are over too, the newest first.
+    #[arg(long)]
+    all: bool,
     /// Only actions in this state, the newest first: advised, planned, started, done, failed, cancelled, rejected, expired, withdrawn.
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
@@ -97,8 +115,8 @@ impl Plan {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.client()?;
         match self.what {
-            Some(What::List(List { state, element, module, limit }))
-                if state.is_some() || element.is_some() || module.is_some() || limit.is_some() =>
+            Some(What::List(List { all, state, element, module, limit }))
+                if all || state.is_some() || element.is_some() || module.is_some() || limit.is_some() =>
             {
                 let filter = ActionFilter { state, element, module, limit };
                 let actions: Vec<ActionView> = client.find("/v1/actions", &filter).await?;
@@ -122,6 +140,14 @@ impl Plan {
                 let actions = choice.actions(&client).await?;
                 let request = |action| Reject { action, reason: choice.reason.clone(), rest };
                 settle(context, &client, "reject", actions.into_iter().map(|action| (action, request(action))).collect()).await
+            }
+            Some(What::Rejections) => {
+                let rejections: Vec<RejectionView> = client.get("/v1/rejections").await?;
+                context.show(&rejections, |screen| rejection_table(&rejections, screen))
+            }
+            Some(What::Lift { actions, reason }) => {
+                let requests = actions.into_iter().map(|action| (action, Settle { action, reason: reason.clone() }));
+                settle(context, &client, "lift", requests.collect()).await
             }
             Some(What::Cancel { actions, reason }) => {
                 let requests = actions.into_iter().map(|action| (action, Settle { action, reason: reason.clone() }));
@@ -231,6 +257,28 @@ pub fn refusal_table(refusals: &[RefusalView], screen: &Screen) -> String {
     format!("{}\n{}", screen.paint(Tone::Strong, "REFUSED"), super::table::pairs(&rows, screen))
 }
 
+/// Rejections, each with who said no and why.
+fn rejection_table(rejections: &[RejectionView], screen: &Screen) -> String {
+    let Some(first) = rejections.first() else {
+        return "Nothing that was rejected is kept from being advised again.\n".to_owned();
+    };
+    let row = |one: &RejectionView| {
+        vec![one.action.to_string(), screen.date(one.until), one.module.clone(), format!("{} {}", one.verb, one.vm_name)]
+    };
+    let columns = [("ACTION", Fit::Right), ("UNTIL", Fit::Keep), ("MODULE", Fit::Keep), ("NOT ADVISED", Fit::Cut)];
+    let table = table(&columns, rejections.iter().map(row).collect(), screen);
+    let mut lines = table.lines();
+    let mut text: String = lines.next().map(|heading| format!("{heading}\n")).unwrap_or_default();
+    for (line, one) in lines.zip(rejections) {
+        let why = one.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        text += &format!("{line}\n{}", indented(&format!("rejected by {} at {}{why}", one.by, screen.date(one.at)), screen));
+    }
+    let hint = format!("`embot plan lift {}` lets its module advise the same again.", first.action);
+    text += &screen.paint(Tone::Faint, &hint);
+    text += "\n";
+    text
+}
+
 /// So many refusals are shown before the rest is only counted.
 const REFUSALS: usize = 10;
 
@@ -293,5 +341,26 @@ mod tests {
         plan.refused.clear();
         plan.armed = false;
         insta::assert_snapshot!(format!("{}---\n{}---\n{}", full[0], full[1], render(&plan, &plain(80))));
+    }
+
+    #[test]
+    fn rejections_as_people_see_them() {
+        let rejection = RejectionView {
+            action: 18,
+            module: "restart-crashed".to_owned(),
+            verb: "start".to_owned(),
+            vm: "00000000-0000-0000-0000-000000000004".to_owned(),
+            vm_name: "db-1".to_owned(),
+            by: "ada".to_owned(),
+            reason: Some("a backup runs until six".to_owned()),
+            at: testing::NOW.into(),
+            until: (testing::NOW + Span::hours(8)).into(),
+        };
+        let other = RejectionView { action: 21, reason: None, by: "bob".to_owned(), ..rejection.clone() };
+        insta::assert_snapshot!(format!(
+            "{}---\n{}",
+            rejection_table(&[rejection, other], &plain(80)),
+            rejection_table(&[], &plain(80))
+        ));
     }
 }

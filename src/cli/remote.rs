@@ -23,13 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Options {
     /// Ask a plane on the network: https://HOST[:PORT].
-    #[arg(id = "plane_url", long = "plane", global = true, env = "EMBOT_PLANE", value_name = "URL")]
+    #[arg(id = "plane_url", long = "plane", global = true, help_heading = super::GLOBAL, env = "EMBOT_PLANE", value_name = "URL")]
     plane: Option<String>,
     /// The file that holds the token for it; without it, the token is in EMBOT_TOKEN.
-    #[arg(long, global = true, env = "EMBOT_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, global = true, help_heading = super::GLOBAL, env = "EMBOT_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// The authorities that may vouch for it; without it, those that the system trusts.
-    #[arg(id = "authorities", long = "ca", global = true, env = "EMBOT_CA", value_name = "FILE")]
+    #[arg(id = "authorities", long = "ca", global = true, help_heading = super::GLOBAL, env = "EMBOT_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
 }
 

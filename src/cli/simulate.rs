@@ -2,7 +2,7 @@
 
 mod sweep;
 
-use super::context::Context;
+use super::context::{Context, Output};
 use super::failure::Failure;
 use super::progress::Progress;
 use super::screen::{Screen, Tone, percent};
@@ -10,10 +10,11 @@ use super::table::{Fit, table};
 use super::test::failure_text;
 use crate::config::Config;
 use crate::embot::Manifest;
-use crate::error::count;
+use crate::error::{Diagnostic, count};
 use crate::model::{Span, Value};
 use crate::simulate::cloudsim::Experiment;
 use crate::simulate::cloudsim::native::Reference;
+use crate::simulate::report::html;
 use crate::simulate::scenario::{self, Deployment, Outcome, Run, Scenario, Variant};
 use crate::simulate::traces::Traces;
 use crate::simulate::world::Library;
@@ -28,18 +29,19 @@ use sweep::Sweep;
 /// Run scenarios in virtual time, without a daemon, and say what came of them.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Examples:\n  embot simulate scenarios/maintenance.yaml                     one scenario, as it is\n  embot simulate scenarios/*.yaml                               all of them; exit code 1 if an expectation is not met\n  embot simulate hot.yaml --module embots/relieve-hot-host.yaml --module embots/mine.yaml\n                                                                the same world under each module, side by side\n  embot simulate hot.yaml --sweep hot=0.7..0.95:0.05            one setting, several values; the best ones are marked\n  embot simulate hot.yaml --seed 8 --output json\n  embot simulate cloudsim-planetlab --trace 20110303            a day of the literature, under each of its policies\n  embot simulate cloudsim-planetlab-32gib --trace 20110303 --module lr-mmt --module consolidate\n\nBuilt in: cloudsim-planetlab, the model of 800 hosts that the literature compares policies in, and\ncloudsim-planetlab-32gib, where memory binds as well. Both need a day of recorded CPU use (--trace).\n\nModules act in simulations, unless the scenario gives them another mode.\n\nExit codes: 0 done, 1 an expectation was not met, 2 nothing could be run."
+    after_help = "Examples:\n  embot simulate scenarios/maintenance.yaml                     one scenario, as it is\n  embot simulate scenarios/*.yaml                               all of them; exit code 1 if an expectation is not met\n  embot simulate hot.yaml --module embots/relieve-hot-host.yaml --module embots/mine.yaml\n                                                                the same world under each module, side by side\n  embot simulate hot.yaml --sweep hot=0.7..0.95:0.05            one setting, several values; the best ones are marked\n  embot simulate hot.yaml --seed 8 --output json\n  embot simulate planetlab --trace day/ --module relieve-hot-host --output html > report.html\n  embot simulate cloudsim-planetlab --trace day/                a day under each policy of the literature\n  embot simulate cloudsim-planetlab-32gib --trace day/ --module lr-mmt --module consolidate\n\nBuilt in, each for a day of recorded CPU use (--trace): planetlab, a data centre as it is; cloudsim-planetlab, to the bit the\nmodel that the literature compares policies in; cloudsim-planetlab-32gib, the same where memory binds.\n\nModules act in simulations, unless the scenario gives them another mode.\n\nExit codes: 0 done, 1 an expectation was not met, 2 nothing could be run."
 )]
 pub struct Simulate {
     /// Scenarios: files, or the names of built-in ones.
     #[arg(required = true, value_name = "SCENARIO")]
     scenarios: Vec<String>,
+    /// Recorded CPU use that guests follow, where the scenario says that they do: a PlanetLab day (a folder or one file), or CSV
+    /// (`vm,second,cpu`).
+    #[arg(long, value_name = "PATH")]
+    trace: Option<PathBuf>,
     /// In place of the scenario's modules: a manifest's file, or the name of a module. Given several times: a run for each.
     #[arg(long, value_name = "FILE")]
     module: Vec<String>,
-    /// For built-in scenarios, the recorded CPU use of guests: a folder with a file for each, or one file.
-    #[arg(long, value_name = "PATH")]
-    trace: Option<PathBuf>,
     /// Another seed of all chance.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -54,22 +56,25 @@ pub struct Simulate {
     timeout: Span,
 }
 
-/// One scenario's text.
+/// One scenario's text, and what its guests follow.
 struct Text {
     file: String,
     text: String,
+    traces: Option<Traces>,
+}
+
+impl Text {
+    /// Complaints about it; a built-in scenario's text is in no file.
+    fn complaints(&self, found: Vec<Diagnostic>) -> Failure {
+        Failure::Complaints(found.into_iter().map(|one| (one, Some(self.text.clone()))).collect())
+    }
 }
 
 /// A scenario.
 enum Case {
-    File(Text),
-    BuiltIn(Experiment, Arc<Traces>),
+    Written(Text),
+    Experiment(Experiment, Arc<Traces>),
 }
-
-/// Where traces come from.
-const NO_TRACE: &str = "give it with `--trace PATH`: a folder with a file for each guest, or one file with a line for each. The \
-                        days of PlanetLab that the literature uses come with CloudSim (examples/workload/planetlab), and your own \
-                        guests' use as CSV will do as well: a header `vm,second,cpu`, 288 samples five minutes apart";
 
 /// What is shown.
 #[derive(Serialize)]
@@ -80,47 +85,43 @@ struct Report {
 impl Simulate {
     /// Runs and shows.
     pub fn run(self, context: &Context) -> Result<(), Failure> {
-        let cases = self.cases()?;
+        let cases = self.scenarios.iter().map(|name| self.case(name)).collect::<Result<Vec<_>, _>>()?;
         let (library, modules) = self.library(context)?;
         let library = Arc::new(library);
         let variants = self.variants(&modules, &library)?;
-        let of_literature: Vec<Arc<str>> = Reference::MODULES.map(Arc::from).into();
-        let comparing = if modules.is_empty() { self.variants(&of_literature, &library)? } else { variants.clone() };
-        let variants = |case: &Case| if matches!(case, Case::File(_)) { &variants } else { &comparing };
+        // An experiment has no modules of its own: it compares those of the literature.
+        let compared = if modules.is_empty() { Reference::MODULES.map(Arc::from).into() } else { modules };
+        let compared = self.variants(&compared, &library)?;
+        let variants = |case: &Case| if matches!(case, Case::Written(_)) { &variants } else { &compared };
         let jobs: Vec<(&Case, &Variant)> =
             cases.iter().flat_map(|case| variants(case).iter().map(move |variant| (case, variant))).collect();
         let runs = self.all(&jobs, &library)?;
         let unmet: usize = runs.iter().map(|run| run.unmet.len()).sum();
         let report = Report { runs };
-        context.show(&report, |screen| shown(&report.runs, &cases, &self, screen))?;
+        match context.output {
+            Output::Html => context.print(&html(&report.runs))?,
+            _ => context.show(&report, |screen| shown(&report.runs, &cases, &self, screen))?,
+        }
         if unmet > 0 { Err(Failure::Said(1)) } else { Ok(()) }
     }
 
-    /// The scenarios, each read or found built in.
-    fn cases(&self) -> Result<Vec<Case>, Failure> {
-        let built_in = |name: &String| Experiment::named(name);
-        let traces = match (self.scenarios.iter().find_map(built_in), &self.trace) {
-            (Some(_), Some(path)) => Some(Arc::new(Traces::read(path).map_err(|wrong| Failure::complaints(vec![wrong]))?)),
-            (Some(experiment), None) => {
-                let why = format!("{} needs a day of recorded CPU use", experiment.name);
+    /// A scenario with the traces that it wants.
+    fn case(&self, name: &str) -> Result<Case, Failure> {
+        let traces = |path: &PathBuf| Traces::read(path).map_err(|found| Failure::complaints(vec![found]));
+        if let Some(experiment) = Experiment::named(name) {
+            let Some(path) = &self.trace else {
+                let why = format!("{name} needs a day of recorded CPU use");
                 return Err(Failure::wrong(why).with_hint(NO_TRACE));
-            }
-            (None, Some(_)) => {
-                let hint = "a scenario in a file has its guests' load under `fleet`; leave `--trace` out";
-                return Err(Failure::wrong("`--trace` is for built-in scenarios, of which none is named").with_hint(hint));
-            }
-            (None, None) => None,
-        };
+            };
+            return Ok(Case::Experiment(experiment, Arc::new(traces(path)?)));
+        }
+        let mut text = read(name)?;
         let patience = self.timeout.as_duration();
-        let case = |name: &String| match (built_in(name), &traces) {
-            (Some(experiment), Some(traces)) => Ok(Case::BuiltIn(experiment, traces.clone())),
-            _ => {
-                let text = read(name)?;
-                Scenario::read(&text.file, &text.text, patience).map_err(Failure::complaints)?;
-                Ok(Case::File(text))
-            }
-        };
-        self.scenarios.iter().map(case).collect()
+        let scenario = Scenario::read(&text.file, &text.text, patience).map_err(|found| text.complaints(found))?;
+        if let Some(path) = self.trace.as_ref().or(scenario.traces()).filter(|_| scenario.wants_traces()) {
+            text.traces = Some(traces(path)?);
+        }
+        Ok(Case::Written(text))
     }
 
     /// Runs all, several at a time; the answers are in the order of the jobs.
@@ -146,17 +147,18 @@ impl Simulate {
                 };
                 let outcome = match case {
                     // What runs scripts stays within its thread, so each run reads its scenario anew.
-                    Case::File(text) => {
-                        let read = Scenario::read(&text.file, &text.text, patience).map_err(Failure::complaints);
+                    Case::Written(text) => {
+                        let read = Scenario::read(&text.file, &text.text, patience).map_err(|found| text.complaints(found));
                         read.and_then(|scenario| {
-                            let run = Run::begin(&scenario, (*variant).clone(), library);
+                            let run = Run::begin(&scenario, (*variant).clone(), library, text.traces.as_ref());
                             let ended = run.and_then(|run| run.finish(hear));
                             ended.map_err(|why| Failure::wrong(format!("{}: {why}", text.file)))
                         })
                     }
-                    Case::BuiltIn(experiment, traces) => experiment
-                        .run(traces, variant, library, hear)
-                        .map_err(|why| Failure::wrong(format!("{}: {why}", experiment.name))),
+                    Case::Experiment(experiment, traces) => {
+                        let ended = experiment.run(traces, variant, library, hear);
+                        ended.map_err(|why| Failure::wrong(format!("{}: {why}", experiment.name)))
+                    }
                 };
                 if outcome.is_err() {
                     stop.store(true, Ordering::Relaxed);
@@ -248,13 +250,25 @@ fn act() -> Value {
     Value::Map([("mode".to_owned(), Value::Text("act".to_owned()))].into())
 }
 
+/// Where traces come from.
+const NO_TRACE: &str = "give it with `--trace PATH`: a folder with a file for each guest, or one file with a line for each. The \
+                        days of PlanetLab that the literature uses come with CloudSim (examples/workload/planetlab); your own \
+                        guests' use will do as well, as CSV with the header `vm,second,cpu` and 288 samples five minutes apart";
+
+/// Scenarios that the program carries, by their names.
+const BUILT_IN: [(&str, &str); 1] = [("planetlab", include_str!("simulate/planetlab.yaml"))];
+
 fn read(file: &str) -> Result<Text, Failure> {
+    if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| *name == file) {
+        return Ok(Text { file: format!("{name}.yaml"), text: (*text).to_owned(), traces: None });
+    }
     let text = std::fs::read_to_string(file).map_err(|error| {
-        let names = Experiment::ALL.map(|experiment| experiment.name).join(" and ");
-        let hint = format!("a scenario is a YAML file with `lasts` and `fleet`; {names} are built in");
+        let experiments = Experiment::ALL.iter().map(|experiment| experiment.name);
+        let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).chain(experiments).collect();
+        let hint = format!("a scenario is a YAML file with `lasts` and `fleet`, or a built-in one: {}", names.join(", "));
         Failure::wrong(format!("cannot read the scenario {file}: {error}")).with_hint(hint)
     })?;
-    Ok(Text { file: file.to_owned(), text })
+    Ok(Text { file: file.to_owned(), text, traces: None })
 }
 
 /// The runs as a table, and below it what was not as expected.
@@ -288,7 +302,7 @@ fn shown(runs: &[Outcome], cases: &[Case], wanted: &Simulate, screen: &Screen) -
         for unmet in &run.unmet {
             let file = &unmet.failure.error.file;
             let source = cases.iter().find_map(|case| match case {
-                Case::File(text) if text.file == **file => Some(text.text.as_str()),
+                Case::Written(text) if text.file == **file => Some(text.text.as_str()),
                 _ => None,
             });
             text += &format!("\n{}\n", screen.paint(Tone::Strong, &format!("{} ({})", run.scenario, run.module)));
@@ -301,4 +315,148 @@ fn shown(runs: &[Outcome], cases: &[Case], wanted: &Simulate, screen: &Screen) -
         _ => screen.paint(Tone::Bad, &format!("{} not met", count(unmet, "expectation"))),
     };
     format!("{text}\n{}: {verdict}\n", count(runs.len(), "run"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::context::Out;
+    use crate::cli::screen::plain;
+    use crate::error::Style;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        simulate: Simulate,
+    }
+
+    const WORLD: &str = "lasts: 10m
+fleet:
+  hosts:
+    - { name: \"host-{n}\", count: 2, cpus: 8, power: hp-ml110-g5 }
+  guests:
+    - { name: \"web-{n}\", count: 4, vcpus: 4, on: [host-1], load: { cpu: 0.5 } }
+modules: [relieve-hot-host]
+expect:
+  - result.migrations == 1
+";
+
+    /// A folder with scenarios.
+    fn site() -> tempfile::TempDir {
+        let site = tempfile::tempdir().unwrap();
+        let traced = "lasts: 10m\nfleet: { hosts: [{ name: a }], guests: [{ name: \"g-{n}\" }] }\ntraces: { guests: [\"g-{n}\"] }\n\
+                      expect:\n  - assert_eq(w.vm(\"g-2\").host, \"a\")\n";
+        for (path, text) in [
+            ("hot.yaml", WORLD.to_owned()),
+            ("wrong.yaml", WORLD.replace("migrations == 1", "migrations == 7")),
+            ("broken.yaml", WORLD.replace("lasts: 10m", "lasts: soon")),
+            ("unknown.yaml", WORLD.replace("relieve-hot-host", "relief")),
+            ("traced.yaml", traced.to_owned()),
+            ("day.csv", "vm,second,cpu\nx,0,10\ny,0,20\nx,300,10\ny,300,20\n".to_owned()),
+            ("bad.csv", "vm,second,cpu\nx,0,10\nx,300,many\n".to_owned()),
+        ] {
+            std::fs::write(site.path().join(path), text).unwrap();
+        }
+        site
+    }
+
+    /// The exit code of a run, and what people see of it. Words that begin with `@` are paths below the site.
+    fn outcome(site: &Path, words: &[&str], output: Output) -> (u8, String) {
+        let words = words.iter().map(|word| match word.strip_prefix('@') {
+            Some(path) => site.join(path).display().to_string(),
+            None => (*word).to_owned(),
+        });
+        let line = Line::parse_from(std::iter::once("simulate".to_owned()).chain(words));
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let context = Context {
+            socket: None,
+            remote: Default::default(),
+            config: None,
+            output,
+            screen: plain(160),
+            out: Out::kept(&kept),
+        };
+        let (code, more) = match line.simulate.run(&context) {
+            Ok(()) => (0, String::new()),
+            Err(Failure::Said(code)) => (code, String::new()),
+            Err(failure) => (2, failure.text(Style::Plain)),
+        };
+        let text = String::from_utf8(kept.lock().unwrap().clone()).unwrap();
+        (code, format!("{text}{more}").replace(&site.display().to_string(), "SITE"))
+    }
+
+    #[test]
+    fn runs_end_with_what_is_true_of_them() {
+        let site = site();
+        for (words, code, said) in [
+            (&["@hot.yaml"][..], 0, "1 run: all as expected"),
+            (&["@hot.yaml", "@wrong.yaml"], 1, "2 runs: 1 expectation not met"),
+            (&["@wrong.yaml"], 1, "this is not so: result.migrations == 7"),
+            (&["@wrong.yaml"], 1, "what happened last"),
+            (&["@broken.yaml"], 2, "`lasts` must be a length of time"),
+            (&["@unknown.yaml"], 2, "there is no manifest of a module `relief`"),
+            (&["@nowhere.yaml"], 2, "a scenario is a YAML file"),
+            (&["@hot.yaml", "--module", "restart-crashed"], 1, "restart-crashed"),
+            (&["@hot.yaml", "--module", "relieve-hot-host", "--sweep", "warm=1,2"], 2, "has no setting `warm`"),
+            (&["@traced.yaml"], 2, "name a folder or a file of them (`--trace PATH`)"),
+            (&["cloudsim-planetlab"], 2, "cloudsim-planetlab needs a day of recorded CPU use"),
+            (
+                &["cloudsim-planetlab", "--trace", "@day.csv", "--module", "dvfs"],
+                2,
+                "guest `x` has 2 samples; a day here has 288",
+            ),
+            (&["@traced.yaml", "--trace", "@day.csv"], 0, "all as expected"),
+            (&["@traced.yaml", "--trace", "@bad.csv"], 2, "SITE/bad.csv:3"),
+        ] {
+            let (found, text) = outcome(site.path(), words, Output::Table);
+            assert!(found == code && text.contains(said), "{words:?}: {found}\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_sweep_compares_settings_and_seeds_are_kept() {
+        let site = site();
+        let words = ["@hot.yaml", "--module", "relieve-hot-host", "--sweep", "hot=0.5,1.5", "--seed", "9"];
+        let (code, text) = outcome(site.path(), &words, Output::Json);
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let runs = report["runs"].as_array().unwrap();
+        assert_eq!((code, runs.len()), (1, 2), "nothing is hotter than 1: then nobody moves");
+        assert_eq!((&runs[0]["settings"]["hot"], &runs[1]["settings"]["hot"]), (&0.5.into(), &1.5.into()));
+        assert_eq!((&runs[0]["migrations"], &runs[1]["migrations"], &runs[0]["seed"]), (&1.into(), &0.into(), &9.into()));
+        for key in [
+            "scenario",
+            "module",
+            "energy_kwh",
+            "slatah",
+            "pdm",
+            "slav",
+            "esv",
+            "overall_sla",
+            "host_shutdowns",
+            "mean_time_before_shutdown_s",
+            "decisions",
+            "refused",
+            "wall_s",
+            "peak_rss_bytes",
+        ] {
+            assert!(!runs[0][key].is_null(), "{key}");
+        }
+        assert!(runs[0]["energy_kwh"].as_f64().unwrap() > 0.01);
+    }
+
+    #[test]
+    fn a_page_shows_all_runs_and_needs_nothing_else() {
+        let site = site();
+        let (code, page) = outcome(site.path(), &["@hot.yaml", "@wrong.yaml"], Output::Html);
+        assert_eq!(code, 1);
+        assert!(page.starts_with("<!DOCTYPE html>") && page.trim_end().ends_with("</html>"), "{page}");
+        assert_eq!(
+            (page.matches("<svg").count(), page.matches("<polyline").count()),
+            (4, 8),
+            "four plots, a curve for each run"
+        );
+        assert!(page.contains("wrong: relieve-hot-host, seed 0: not as expected"));
+        assert!(!page.contains("src=") && !page.contains("href="));
+    }
 }

@@ -8,6 +8,9 @@ use crate::api::status::StatusView;
 use crate::error::count;
 use std::collections::BTreeMap;
 
+/// So many guests that died are named.
+const CRASHED: usize = 10;
+
 /// Show the plane at a glance.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:\n  embot status\n  embot status --output json | jq .guests")]
@@ -78,6 +81,10 @@ fn render(status: &StatusView, screen: &Screen) -> String {
         let reason = down.reason.as_deref().unwrap_or("not heard of yet");
         attention.push(("host", format!("{} does not answer: {reason}", down.host)));
     }
+    for away in &status.channels_away {
+        let held = count(away.held, "notification");
+        attention.push(("channel", format!("{} cannot be reached: {}; {held} wait for it", away.channel, away.reason)));
+    }
     for violation in &status.violations {
         let hard = if violation.hard { "hard" } else { "soft" };
         let guests = violation.guests.join(", ");
@@ -86,6 +93,18 @@ fn render(status: &StatusView, screen: &Screen) -> String {
     for embot in &status.embots_suspended {
         attention
             .push(("embot", format!("{embot} is suspended: see `embot embots --suspended`, then `embot unsuspend {embot}`")));
+    }
+    for guest in status.guests_crashed.iter().take(CRASHED) {
+        let lasted = status.now.0.since(guest.since.0).rounded();
+        attention.push(("guest", format!("{} on {} is down for {lasted}: {}", guest.name, guest.host, guest.reason)));
+    }
+    if status.guests_crashed.len() > CRASHED {
+        let more = count(status.guests_crashed.len() - CRASHED, "guest");
+        attention.push(("", format!("and {more} more (`--output json` has all)")));
+    }
+    for module in &status.modules_unchecked {
+        let stays = if module.in_force { "the version before stays in force" } else { "nothing of it is in force" };
+        attention.push(("module", format!("{} does not check, {stays}: `embot check` says why", module.file)));
     }
     if !attention.is_empty() {
         text += &format!("\n{}\n{}", screen.paint(Tone::Warning, "Needs attention"), pairs(&attention, screen));
@@ -96,6 +115,7 @@ fn render(status: &StatusView, screen: &Screen) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::status::{CrashedView, UncheckedView};
     use crate::api::testing;
     use crate::cli::screen::plain;
 
@@ -105,9 +125,24 @@ mod tests {
         status.starting = false;
         let sizes = crate::store::Sizes { file_bytes: Some(3 << 20), journal_bytes: 1 << 20, audit_bytes: 70_000 };
         status.store = Some(sizes);
+        status.modules_unchecked =
+            [true, false].map(|in_force| UncheckedView { module: "a".into(), file: "a.yaml".into(), in_force }).into();
+        let guest = CrashedView {
+            vm: "00000000-0000-0000-0000-000000000004".to_owned(),
+            name: "db-1".to_owned(),
+            host: "host-b".to_owned(),
+            reason: "crashed".to_owned(),
+            since: (testing::NOW - crate::model::Span::minutes(3)).into(),
+        };
+        status.guests_crashed = vec![guest; CRASHED + 2];
+        let reason = "the webhook does not answer: Connection refused".to_owned();
+        status.channels_away = vec![crate::api::status::AwayView { channel: "chat".to_owned(), reason, held: 3 }];
         let first = render(&status, &plain(80));
+        status.guests_crashed.clear();
+        status.modules_unchecked.clear();
         status.armed = false;
         status.hosts_down.clear();
+        status.channels_away.clear();
         status.embots_suspended.clear();
         insta::assert_snapshot!(format!("{first}---\n{}", render(&status, &plain(100))));
     }

@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use super::failure::Failure;
-use crate::api::actions::{ActionView, PlanView};
+use crate::api::actions::{ActionView, PlanView, RejectionView};
 use crate::api::commands::{
     Disarm, LoadModule, Maintenance, Manage, Migrate, Module, ModuleMode, Nothing, Reject, Settle, Unsuspend,
 };
@@ -16,7 +16,7 @@ use crate::api::status::StatusView;
 use crate::api::usage::UsageView;
 use crate::api::{listen, serve, testing};
 use crate::error::Style;
-use crate::model::Mode;
+use crate::model::{Mode, Span};
 use serde_json::json;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -114,6 +114,27 @@ async fn commands_are_carried_out_and_recorded() {
     assert!(recent.iter().any(|record| record == last));
     let explanation: Explanation = client.get("/v1/actions/18").await.unwrap();
     assert!(explanation.timeline.iter().any(|step| step.text.starts_with("rejected by")), "{:?}", explanation.timeline);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rejection_is_listed_and_lifted() {
+    let plane = plane().await;
+    let client = &plane.client;
+    let reject = Reject { action: 18, reason: Some("after the backup".into()), rest: Some(Span::hours(24 * 7)) };
+    let _: ReplyView = client.post("/v1/commands/reject", &reject).await.unwrap();
+    let standing: Vec<RejectionView> = client.get("/v1/rejections").await.unwrap();
+    let [one] = &standing[..] else { panic!("{standing:?}") };
+    assert_eq!((one.action, &*one.verb, &*one.vm_name, one.reason.as_deref()), (18, "start", "db-1", Some("after the backup")));
+    assert_eq!(one.until.0, testing::NOW + Span::hours(24 * 7));
+    let lift = || Settle { action: 18, reason: Some("it is done".into()) };
+    let reply: ReplyView = client.post("/v1/commands/lift", &lift()).await.unwrap();
+    assert_eq!(reply.message, "the rejection of action 18 is lifted: module relieve-hot-host may advise to start db-1 again");
+    assert!(client.get::<Vec<RejectionView>>("/v1/rejections").await.unwrap().is_empty());
+    let again = said(client.post::<ReplyView>("/v1/commands/lift", &lift()).await);
+    assert!(again.contains("`embot plan rejections`"), "{again}");
+    let explanation: Explanation = client.get("/v1/actions/18").await.unwrap();
+    let steps: Vec<&str> = explanation.timeline.iter().map(|step| step.text.split(' ').next().unwrap()).collect();
+    assert!(steps.ends_with(&["rejected", "lifted"]), "{:?}", explanation.timeline);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! `api`: the API on the network.
 
-use super::link::has_port;
+use super::listen::has_port;
 use super::{Check, Config};
 use crate::yaml::{Key, Shape};
 use std::path::Path;
@@ -32,8 +32,6 @@ impl Config {
         }
         let hint = "write a path, or remove the key for `tokens.json`";
         check.must(!api.tokens.as_os_str().is_empty(), &["api", "tokens"], "is empty", hint);
-        let same = self.link.as_ref().is_some_and(|link| link.listen.as_ref() == Some(&api.listen));
-        check.must(!same, &["api", "listen"], "is the address of `link.listen` as well", "give each a port of its own");
     }
 }
 
@@ -62,6 +60,7 @@ mod tests {
             "api: { listen: here, certificate: a, key: '', tokens: '' }\n",
             "api: { listen: '0.0.0.0:7400', certificate: a, key: b, token: c }\n",
             "api: { listen: 'a:7400', certificate: a, key: b }\nlink: { listen: 'a:7400', certificate: a, key: b, ca: c }\n",
+            "api: { listen: '0.0.0.0:7410', certificate: a, key: b }\nmetrics: {}\n",
         ];
         let all: Vec<String> =
             texts.iter().map(|text| read(text).unwrap_err().iter().map(|one| format!("{one}\n")).collect()).collect();

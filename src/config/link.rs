@@ -1,5 +1,6 @@
 //! `link` and `peers`: how this plane is reached by other planes, which ones, and what may pass.
 
+use super::listen::has_port;
 use super::{Check, Config};
 use crate::migration::link::Settings;
 use crate::pki::is_plane_name;
@@ -92,12 +93,6 @@ impl Config {
             }
         }
     }
-}
-
-/// A host and a port, which is a number.
-pub(super) fn has_port(address: &str) -> bool {
-    let parts = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-    parts.is_some_and(|(_, port)| port.parse::<u16>().is_ok())
 }
 
 #[cfg(test)]

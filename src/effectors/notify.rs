@@ -4,8 +4,8 @@
 //! worker --Notification--> Notifiers --> the log
 //!                              +--> channel (a thread each): level, rate, tries --> webhook or mail
 //! ```
-//! A notification is done when every channel has it: delivered, or held back by the channel's rate and told later together with
-//! what else was held back. It carries the same key when it is told again after a restart, so that receivers can tell.
+//! A notification is done when every channel has it: delivered, or held back, by the channel's rate or while it cannot be
+//! reached, and told later together with what else was held back. It carries the same key when it is told again after a restart, so that receivers can tell.
 
 mod channel;
 mod mail;
@@ -14,14 +14,15 @@ mod webhook;
 #[cfg(test)]
 mod tests;
 
-pub use channel::{Channel, ChannelSettings, MessageRate};
+pub use channel::{Channel, ChannelSettings, MessageRate, Standing};
 pub use mail::{MailSettings, MailTls, is_mailbox};
 pub use webhook::WebhookSettings;
 
 use super::job::Job;
 use crate::clock::Clock;
-use crate::model::{ActionId, ActionKind, ActionUpdate, EmbotId, Level};
+use crate::model::{ActionId, ActionKind, ActionUpdate, EmbotId, Level, Timestamp};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Something admins should know.
@@ -52,14 +53,29 @@ pub struct Notifiers {
 }
 
 impl Notifiers {
-    /// The log and these channels.
-    pub fn start(plane: &Arc<str>, channels: &[ChannelSettings], clock: &Arc<dyn Clock>) -> io::Result<Notifiers> {
-        let start = |settings: &ChannelSettings| Channel::start(plane.clone(), settings, clock.clone());
+    /// The log and these channels. What those hold back outlives the daemon next to `store`, where there is one.
+    pub fn start(
+        plane: &Arc<str>,
+        channels: &[ChannelSettings],
+        clock: &Arc<dyn Clock>,
+        store: Option<&Path>,
+    ) -> io::Result<Notifiers> {
+        let start = |settings: &ChannelSettings| Channel::start(plane.clone(), settings, clock.clone(), store);
         Ok(Notifiers { channels: channels.iter().map(start).collect::<io::Result<_>>()? })
     }
 }
 
+/// An instant as everybody reads it.
+fn rfc_3339(at: Timestamp) -> String {
+    jiff::Timestamp::from_millisecond(at.0).map(|at| format!("{at:.3}")).unwrap_or_default()
+}
+
 impl Notifiers {
+    /// How each channel stands, by its name.
+    pub fn standings(&self) -> impl Iterator<Item = (&Arc<str>, Standing)> {
+        self.channels.iter().map(|channel| (channel.name(), channel.standing()))
+    }
+
     /// Tells it without waiting for it to arrive; a channel that cannot deliver it says so in the log.
     pub fn announce(&self, notification: &Notification<'_>) {
         log(notification);

@@ -54,6 +54,9 @@ impl Manager {
         self.tally.action(action.proposal.kind.verb(), action.state.word());
         let planned = action.state == ActionState::Planned;
         self.open.insert(action.id, action.clone());
+        if !planned {
+            self.notices.advised(action.id, self.now);
+        }
         self.supersede_advice(&action);
         if planned {
             self.send_out(action);
@@ -159,7 +162,9 @@ impl Manager {
             _ => {}
         }
         self.planner.ended(&action, self.now);
-        if let Some(embot) = action.proposal.embot.clone() {
+        // What an embot itself says no more, or said otherwise, it need not be told.
+        let is_told = !matches!(action.state, ActionState::Withdrawn { .. });
+        if let Some(embot) = action.proposal.embot.clone().filter(|_| is_told) {
             let body = match &action.state {
                 ActionState::Done => EventBody::ActionDone(id),
                 ActionState::Failed { reason } => EventBody::ActionFailed { action: id, reason: reason.clone() },
@@ -354,8 +359,13 @@ impl Manager {
             return Ok(format!("{host} {} in maintenance already", if on { "is" } else { "is not" }));
         }
         let now = self.now;
+        let ended = match known.maintenance {
+            Maintenance::On(since) => Some(since),
+            Maintenance::Off => None,
+        };
         world.edit_host(host, |host| host.maintenance = if on { Maintenance::On(now) } else { Maintenance::Off });
         drop(world);
+        self.withdraw_for_maintenance(host, ended);
         self.event(now, ElementId::Host(host.clone()), None, EventBody::Maintenance { on });
         Ok(if on {
             format!("{host} is in maintenance: no guest is placed there; {}", self.mover())

@@ -5,7 +5,7 @@
 use super::Manager;
 use super::modules::digest;
 use crate::model::{
-    Action, ActionId, ActionKind, ActionState, AuditAnswer, AuditEntry, Change, Command, ElementId, Reply, VmId,
+    Action, ActionId, ActionKind, ActionState, AuditAnswer, AuditEntry, Change, Command, Deed, ElementId, Reply, VmId,
 };
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -92,9 +92,18 @@ impl Manager {
                 plain("disarm", format!("disarm the plane{}", if *cancel { " and cancel what runs" } else { "" }))
             }
             Command::Adjust { settings } => plain("adjust", format!("the configuration, read again: {settings}")),
+            Command::Audit { deed } => {
+                let word = match deed {
+                    Deed::CreateToken { .. } => "create_token",
+                    Deed::RevokeToken { .. } => "revoke_token",
+                    Deed::Backup => "backup",
+                };
+                plain(word, deed.to_string())
+            }
             Command::Arm => plain("arm", "arm the plane".to_owned()),
             Command::Approve { action, reason } => settled("approve", *action, reason.as_ref()),
             Command::Reject { action, reason, .. } => settled("reject", *action, reason.as_ref()),
+            Command::Lift { action, reason } => settled("lift", *action, reason.as_ref()),
             Command::Cancel { action, reason } => settled("cancel", *action, reason.as_ref()),
             Command::Manage { vms, mode } => {
                 let elements = vms.iter().copied().map(ElementId::Vm).collect();
@@ -136,7 +145,7 @@ impl Manager {
     }
 
     /// What is done, to whom, where to.
-    fn deed(&self, kind: &ActionKind) -> String {
+    pub(super) fn deed(&self, kind: &ActionKind) -> String {
         let mut text = kind.verb().to_string();
         if let Some(vm) = kind.vm() {
             let _ = write!(text, " {}", self.world.borrow().label(&ElementId::Vm(vm)));

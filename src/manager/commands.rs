@@ -41,6 +41,7 @@ impl Manager {
             Command::Reject { action, reason, rest } => {
                 self.reject(*action, by, reason.as_ref(), *rest).map(|id| (format!("action {id} is rejected"), vec![id]))
             }
+            Command::Lift { action, reason } => self.lift(*action, by, reason.as_ref()).map(only),
             Command::Cancel { action, reason } => {
                 self.cancel(*action, by, reason.as_ref()).map(|id| (format!("action {id} is being cancelled"), vec![id]))
             }
@@ -63,6 +64,7 @@ impl Manager {
                 self.resolve_migration(migration, owner, fenced, by).map(only)
             }
             Command::Adjust { settings } => self.adjust(settings).map(only),
+            Command::Audit { deed } => Ok(only(deed.to_string())),
             Command::Unsuspend { embot } => {
                 let Some(found) = self.roster.embot_mut(embot) else {
                     return Err(format!("there is no embot `{embot}`; `embot modules show {}` lists them", embot.module));
@@ -157,7 +159,6 @@ impl Manager {
             self.confirmed(vm);
             self.world.borrow_mut().edit_vm(vm, |vm| vm.mode = mode);
         }
-        self.withdraw_groundless();
         if trouble.len() > TROUBLE_TOLD {
             let more = trouble.split_off(TROUBLE_TOLD).len();
             trouble.push(format!("{more} more"));

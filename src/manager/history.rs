@@ -3,12 +3,18 @@
 use super::{Manager, Output};
 use crate::model::{Batch, Change, ElementId, HostId, Span};
 
+/// In so many parts of the interval hosts are written.
+const SPREAD: u64 = 64;
+
 impl Manager {
     /// Usage history is written by host, each so often: the more elements there are, the less often.
     pub(super) fn save_usage(&mut self, host: &HostId) {
         let world = self.world.borrow();
         let interval = Span::minutes(1 + world.vm_count() as u64 / 1_000);
-        let saved = self.usage_saved.entry(host.clone()).or_insert(self.now);
+        // Hosts that are first heard of together are not all written together ever after.
+        let place = self.usage_saved.len() as u64 % SPREAD;
+        let first = self.now - Span(interval.0 * place / SPREAD);
+        let saved = self.usage_saved.entry(host.clone()).or_insert(first);
         if self.now.since(*saved) < interval {
             return;
         }

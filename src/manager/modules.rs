@@ -141,7 +141,6 @@ impl Manager {
             }
         }
         self.embots_changed(made, gone);
-        self.withdraw_groundless();
         self.shelf.unrestored.remove(&name);
         self.turn.changes.push(Change::Module(name.clone(), Some(row)));
         let message = format!("module {name} {version} is in force with {count} embots, in mode {mode}");
@@ -189,6 +188,7 @@ impl Manager {
     ) -> Result<String, String> {
         let declared = Declared { file: file.clone(), digest: digest(manifest, policies) };
         if let Some(name) = self.declared_by(|known| *known == declared) {
+            self.shelf.unchecked.remove(file);
             return Ok(format!("module {name} stays as it is: {file} has not changed"));
         }
         let loaded = self.load_module(file, manifest, policies, by, Some(declared.clone()));
@@ -245,7 +245,6 @@ impl Manager {
     pub(super) fn module_mode(&mut self, name: &Arc<str>, mode: Mode) -> Result<String, String> {
         let Some(module) = self.roster.set_mode(name, mode) else { return Err(self.no_such_module(name)) };
         self.turn.changes.push(Change::Module(name.clone(), Some(module.row.clone())));
-        self.withdraw_groundless();
         Ok(format!("module {name} is in mode {mode}"))
     }
 

@@ -36,7 +36,7 @@ impl Restoration {
     }
 
     /// May the plane have known migrations that it does not know now?
-    pub(super) fn has_forgotten(&self) -> bool {
+    pub(super) fn may_have_forgotten(&self) -> bool {
         self.restored.is_some()
     }
 

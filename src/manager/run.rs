@@ -4,9 +4,9 @@
 //! While the store commits batch N, the manager steps batch N+1; no more than [`AHEAD`] batches are ahead of the store, so
 //! that a slow disk slows the plane instead of filling its memory.
 
-use super::{Manager, Output};
+use super::{Manager, Output, tally};
 use crate::clock::Clock;
-use crate::model::{Batch, Command, Input, Reply, Ticket};
+use crate::model::{Batch, Command, Input, Reply, Ticket, Timestamp};
 use crate::store::{Committed, StoreError};
 use crossbeam_channel::{Receiver, Sender, TrySendError, after, never, select};
 use std::collections::{BTreeMap, VecDeque};
@@ -115,6 +115,8 @@ impl Handle {
 struct Underway {
     seq: u64,
     batch: Option<Arc<Batch>>,
+    /// When that happened which it decides upon.
+    causes: Vec<Timestamp>,
     outputs: Vec<Output>,
 }
 
@@ -155,12 +157,13 @@ pub fn run(
         // With too many batches ahead, or when stopping, only the store is listened to.
         if stopping || underway.len() >= AHEAD {
             let done = committed.recv().map_err(|_| RunError::StoreGone)?;
-            release(&mut underway, done, handle, outlet)?;
+            release(&mut underway, done, handle, outlet, &manager, clock)?;
             continue;
         }
         select! {
             recv(committed) -> done => {
-                release(&mut underway, done.map_err(|_| RunError::StoreGone)?, handle, outlet)?;
+                let done = done.map_err(|_| RunError::StoreGone)?;
+                release(&mut underway, done, handle, outlet, &manager, clock)?;
                 continue;
             }
             recv(inbox) -> first => message = Some(first.unwrap_or(Message::Stop)),
@@ -189,7 +192,7 @@ pub fn run(
         for (batch, outputs) in turns {
             let feed = (!batch.records.is_empty() && handle.feed.receiver_count() > 0).then(|| told(&batch));
             if batch.durable || !outputs.is_empty() || feed.is_some() {
-                underway.push_back(Underway { seq: batch.seq, batch: feed, outputs });
+                underway.push_back(Underway { seq: batch.seq, causes: tally::causes(&batch), batch: feed, outputs });
             }
             commits.send(batch).map_err(|_| RunError::StoreGone)?;
         }
@@ -208,6 +211,8 @@ fn release(
     done: Committed,
     handle: &Handle,
     outlet: &mut dyn Outlet,
+    manager: &Manager,
+    clock: &dyn Clock,
 ) -> Result<(), RunError> {
     let seq = match done {
         Committed::Through { seq } => seq,
@@ -215,6 +220,7 @@ fn release(
     };
     while underway.front().is_some_and(|first| first.seq <= seq) {
         let Some(first) = underway.pop_front() else { break };
+        manager.tally().decided(&first.causes, clock.now());
         for output in first.outputs {
             match output {
                 Output::Reply(ticket, reply) => handle.reply(ticket, reply),

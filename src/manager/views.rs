@@ -1,7 +1,8 @@
 //! What others may see of the manager: plain data, made between two turns.
 
 use super::Manager;
-use crate::model::{Action, ActionId, ElementId, EmbotId, Mode, ModuleVersion, Refusal, Timestamp, Value, Verb, World};
+use crate::model::{Action, ActionId, ElementId, EmbotId, Mode, ModuleVersion, Refusal, Timestamp, Value, Verb, VmId, World};
+use crate::plan::Rejection;
 use crate::usage::Usage;
 use std::cell::Ref;
 use std::collections::{BTreeMap, BTreeSet};
@@ -155,6 +156,11 @@ impl Manager {
         self.refusals.iter()
     }
 
+    /// What admins rejected and modules may not advise again yet, guest by guest.
+    pub fn rejections(&self) -> impl Iterator<Item = (VmId, &Rejection)> {
+        self.planner.rejections(self.now)
+    }
+
     /// Events that wait.
     pub fn waiting(&self) -> usize {
         self.queue.len()
@@ -227,6 +233,11 @@ impl Manager {
         let never =
             unchecked.map(|(file, module)| IdleModule { module: module.clone(), file: file.clone(), why: Idle::NeverChecked });
         idle.chain(never).collect()
+    }
+
+    /// Modules whose files do not check as they are now: name, file, and is a version in force that did?
+    pub fn unchecked_modules(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>, bool)> {
+        self.shelf.unchecked.iter().map(|(file, name)| (name, file, self.roster.module(name).is_some()))
     }
 
     /// How many embots each module has, and how many of them are suspended.

@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The version of the bytes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Decisions that go along for `embot explain`: so many of the latest at the most,
 const DECISIONS: usize = 16;
 /// and no more of them than fit in so many bytes.

@@ -288,6 +288,16 @@ impl ActionKind {
         }
     }
 
+    /// Does a wish for this ask for what an action does? Where it leaves the target to the planner, any will do.
+    pub fn asks_for(&self, known: &ActionKind) -> bool {
+        match (self, known) {
+            (ActionKind::Migrate { vm, to: None, live }, ActionKind::Migrate { vm: other, live: as_live, .. }) => {
+                vm == other && live == as_live
+            }
+            _ => self == known,
+        }
+    }
+
     /// The host of this plane it takes the guest to.
     pub fn destination(&self) -> Option<&HostId> {
         match self {
@@ -392,12 +402,12 @@ pub enum ActionState {
         by: Arc<str>,
         /// Why, where it was said.
         reason: Option<Arc<str>>,
-        /// The same is advised for its guest again from here on.
+        /// Its module may advise the same for its guest again from here on.
         until: Timestamp,
     },
     /// Nobody answered in time.
     Expired,
-    /// It is no longer advised: superseded, or its module or guest is gone.
+    /// It is no longer advised: superseded, or the ground it stood on is gone.
     Withdrawn {
         /// Why.
         why: Arc<str>,

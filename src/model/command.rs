@@ -53,7 +53,7 @@ pub enum Command {
         action: ActionId,
         /// Why, where the admin says so.
         reason: Option<Arc<str>>,
-        /// The same is not advised for its guest again for so long; `None`: an hour.
+        /// Its module does not advise the same for its guest again for so long; `None`: an hour.
         rest: Option<Span>,
     },
     /// Cancel a running action.
@@ -127,6 +127,53 @@ pub enum Command {
         /// What may change while the plane runs, in the form of `manager`.
         settings: Arc<str>,
     },
+    /// Take back that advice was rejected: its module may give it again.
+    Lift {
+        /// The action that was rejected.
+        action: ActionId,
+        /// Why, where the admin says so.
+        reason: Option<Arc<str>>,
+    },
+    /// Something is done beside the manager. It decides nothing, and stands in the audit.
+    Audit {
+        /// What.
+        deed: Deed,
+    },
+}
+
+/// What the API does by itself, and must answer for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deed {
+    /// A token was made.
+    CreateToken {
+        /// Its name.
+        name: Arc<str>,
+        /// What it allows.
+        role: Arc<str>,
+        /// For how long; `None`: until it is revoked.
+        lives: Option<Span>,
+    },
+    /// A token was taken back.
+    RevokeToken {
+        /// Its name.
+        name: Arc<str>,
+    },
+    /// A backup is being taken.
+    Backup,
+}
+
+impl std::fmt::Display for Deed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Deed::CreateToken { name, role, lives: None } => write!(f, "token `{name}` is made, with the role {role}"),
+            Deed::CreateToken { name, role, lives: Some(span) } => {
+                write!(f, "token `{name}` is made, with the role {role}, for {span}")
+            }
+            Deed::RevokeToken { name } => write!(f, "token `{name}` is revoked"),
+            Deed::Backup => f.write_str("a backup of the store is taken"),
+        }
+    }
 }
 
 /// The answer to a command: done (and what came of it), or why not.

@@ -30,7 +30,7 @@ pub use action::{
     Action, ActionId, ActionKind, ActionState, ActionUpdate, Level, Place, Plan, Progress, Proposal, Read, Refusal, Verb,
 };
 pub use audit::{AuditAnswer, AuditEntry, Restored, Unconfirmed};
-pub use command::{Command, ModuleTexts, Reply, Ticket};
+pub use command::{Command, Deed, ModuleTexts, Reply, Ticket};
 pub use element::{ElementId, EmbotId, HostId, Kind, Lookup, VmId};
 pub use event::{Event, EventBody, EventClass, EventKind};
 pub use hash::{ContentHash, hex};

@@ -173,11 +173,11 @@ pub enum Record {
         /// What the effector said.
         update: ActionUpdate,
     },
-    /// An admin's answer to an advised action, its expiry, or a cancel.
+    /// An admin's answer to an advised action, or that it is taken back; its expiry, its withdrawal, or a cancel.
     Settled {
         /// Which.
         action: ActionId,
-        /// `approved`, `rejected`, `expired`, `withdrawn`, `cancelling`.
+        /// `approved`, `rejected`, `lifted`, `expired`, `withdrawn`, `cancelling`.
         how: Arc<str>,
         /// Who; where it was withdrawn, why.
         by: Arc<str>,

@@ -24,6 +24,8 @@ pub struct World {
     pub open: BTreeMap<VmId, (ActionId, Verb)>,
     /// Guests that are being moved between hosts of the plane, and where to.
     pub moving: BTreeMap<VmId, HostId>,
+    /// Guests for which advice waits for an admin.
+    pub advised: BTreeSet<VmId>,
     /// The other planes, by name.
     pub peers: BTreeMap<Arc<str>, Peer>,
     /// Room kept for guests that are to come from other planes.

@@ -1,7 +1,7 @@
 //! What a plane shows of itself and whom it trusts, read from files that may change while it runs.
 
 use super::certificate::{Certificate, chain};
-use super::files::Stamp;
+use super::files::FileState;
 use super::trust::{Purpose, Refused, Trust};
 use super::{PkiError, files};
 use crate::model::Timestamp;
@@ -26,8 +26,8 @@ pub struct Paths {
 
 impl Paths {
     /// The state of the files. Files that cannot be looked at count as a state of their own.
-    pub fn stamp(&self) -> Stamp {
-        Stamp::of([&self.certificate, &self.key, &self.ca].into_iter().chain(&self.crl))
+    pub fn state(&self) -> FileState {
+        FileState::of([&self.certificate, &self.key, &self.ca].into_iter().chain(&self.crl))
     }
 }
 

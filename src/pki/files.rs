@@ -13,15 +13,15 @@ pub(super) const PUBLIC: u32 = 0o644;
 
 /// What tells one state of files from another; equal where nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stamp(Vec<Option<(u64, [i64; 4], u64)>>);
+pub struct FileState(Vec<Option<(u64, [i64; 4], u64)>>);
 
-impl Stamp {
+impl FileState {
     /// The state of these files. Files that cannot be looked at count as a state of their own.
-    pub(crate) fn of<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Stamp {
+    pub(crate) fn of<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> FileState {
         // The second pair of times changes with the mode and the owner as well, which may have kept the file from being read.
         let times = |of: &fs::Metadata| [of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec()];
         let look = |path: &PathBuf| fs::metadata(path).ok().map(|of| (of.ino(), times(&of), of.size()));
-        Stamp(paths.into_iter().map(look).collect())
+        FileState(paths.into_iter().map(look).collect())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::certificate::chain;
 use super::credentials::certified_key;
-use super::files::Stamp;
+use super::files::FileState;
 use super::{Certificate, PkiError};
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
@@ -20,7 +20,7 @@ const ALPN: &[u8] = b"http/1.1";
 pub struct Identity {
     certificate: PathBuf,
     key: PathBuf,
-    known: Mutex<Stamp>,
+    known: Mutex<FileState>,
     in_force: RwLock<Arc<CertifiedKey>>,
 }
 
@@ -28,7 +28,7 @@ impl Identity {
     /// Reads both, and checks that they belong together.
     pub fn load(certificate: &Path, key: &Path) -> Result<Arc<Identity>, PkiError> {
         let paths = [certificate.to_owned(), key.to_owned()];
-        let known = Stamp::of(&paths);
+        let known = FileState::of(&paths);
         let in_force = RwLock::new(Arc::new(certified_key(certificate, key)?));
         let [certificate, key] = paths;
         Ok(Arc::new(Identity { certificate, key, known: Mutex::new(known), in_force }))
@@ -36,13 +36,13 @@ impl Identity {
 
     /// Takes over what the files hold now; says whether anything has changed. After an error, what was in force stays.
     pub fn refresh(&self) -> Result<bool, PkiError> {
-        let stamp = Stamp::of([&self.certificate, &self.key]);
+        let state = FileState::of([&self.certificate, &self.key]);
         {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            if *known == stamp {
+            if *known == state {
                 return Ok(false);
             }
-            *known = stamp;
+            *known = state;
         }
         let fresh = Arc::new(certified_key(&self.certificate, &self.key)?);
         *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = fresh;

@@ -4,8 +4,13 @@ use super::fleet::Fleet;
 use super::memory::Memory;
 use super::planner::Situation;
 use super::{Decided, No};
-use crate::model::{Action, ActionId, ActionKind, Mode, Proposal, Vm, VmId};
+use crate::model::{Action, ActionId, ActionState, Mode, Proposal, Span, Vm, VmId};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Advice stands at least so long before its embot may advise the same kind of action otherwise (to another host, say): nobody
+/// can answer what changes under their eyes.
+const ADVICE_STANDS: Span = Span::minutes(2);
 
 /// A batch while it is decided.
 pub(super) struct Deciding<'a> {
@@ -50,9 +55,10 @@ impl<'a> Deciding<'a> {
         self.accepted.push(action);
     }
 
-    /// Is nothing else being done, or about to be, with this guest? Advice that waits stands in nobody's way; where it says what
-    /// is advised now, that is the answer.
-    pub(super) fn is_free(&self, vm: &Vm, kind: &ActionKind, mode: Mode) -> Decided<Option<ActionId>> {
+    /// Is nothing else being done, or about to be, with this guest? Advice that waits stands in nobody's way; where the same embot
+    /// says again what waits, that is the answer. It may change its mind, but not with every sample.
+    pub(super) fn is_free(&self, vm: &Vm, proposal: &Proposal, mode: Mode) -> Decided<Option<ActionId>> {
+        let kind = &proposal.kind;
         let is_advice = mode != Mode::Act;
         if let Some(migration) = self.situation.world.arriving.get(&vm.id) {
             let name = &vm.name;
@@ -76,8 +82,21 @@ impl<'a> Deciding<'a> {
             if action.state.is_open() {
                 return No::because("busy", format!("{}: {what} is not over; one action at a time for a guest", vm.name));
             }
-            if is_advice && is_same(kind, &action.proposal.kind) {
+            if !is_advice || proposal.embot.is_none() || proposal.embot != action.proposal.embot {
+                continue;
+            }
+            if kind.asks_for(&action.proposal.kind) {
                 return Ok(Some(action.id));
+            }
+            if kind.verb() == action.proposal.kind.verb() && self.situation.now.since(action.decided_at) < ADVICE_STANDS {
+                return No::because(
+                    "advised",
+                    format!(
+                        "{}: {what} waits; another {} is advised in its place once it has stood for {ADVICE_STANDS}",
+                        vm.name,
+                        kind.verb()
+                    ),
+                );
             }
         }
         let of_same_guest = self.accepted_for.get(&vm.id).into_iter().flatten().filter_map(|at| self.accepted.get(*at));
@@ -94,6 +113,27 @@ impl<'a> Deciding<'a> {
         )
     }
 
+    /// May the module advise more? What waits is for people, who read no endless lists. Advice takes nothing from what is done,
+    /// and is not counted with it.
+    pub(super) fn more_advice(&self, module: &Arc<str>) -> Decided<String> {
+        let of_module = |action: &&Action| {
+            matches!(action.state, ActionState::Advised { .. })
+                && action.proposal.embot.as_ref().is_some_and(|embot| embot.module == *module)
+        };
+        let allowed = self.situation.guardrails.module_advice as usize;
+        let waiting = self.situation.open.values().chain(&self.accepted).filter(of_module).count();
+        if waiting < allowed {
+            return Ok(format!("{waiting} of {allowed}"));
+        }
+        No::because(
+            "advice",
+            format!(
+                "{waiting} actions that module {module} advises wait for an answer, and {allowed} may; answer some \
+                 (`embot plan list --state advised --module {module}`), or raise `guardrails.module_advice`"
+            ),
+        )
+    }
+
     /// Is there room for a guest to grow where it is?
     pub(super) fn grows(&mut self, memory: &Memory, vm: &Vm, vcpus: u64, memory_mib: u64) -> Decided<()> {
         let fleet = self.fleet(memory);
@@ -105,16 +145,6 @@ impl<'a> Deciding<'a> {
             .room(seat, vcpus, memory_mib)
             .map(|_| ())
             .map_err(|obstacle| obstacle.refusal(&format!("{} on", vm.name), &vm.host))
-    }
-}
-
-/// Does a proposal say what an action says? Where it leaves the target to the planner, any will do.
-fn is_same(proposed: &ActionKind, known: &ActionKind) -> bool {
-    match (proposed, known) {
-        (ActionKind::Migrate { vm, to: None, live }, ActionKind::Migrate { vm: other, live: as_live, .. }) => {
-            vm == other && live == as_live
-        }
-        _ => proposed == known,
     }
 }
 

@@ -66,6 +66,8 @@ pub struct Guardrails {
     pub overcommit: Overcommit,
     /// Unanswered advice expires after this.
     pub advice_expires: Span,
+    /// Advised actions of one module that may wait for an answer at a time.
+    pub module_advice: u32,
     /// Whatever is proposed by who may act, and for a guest that can be moved, is done, several moves of a guest included. No
     /// configuration says so: it is for the compatibility world of the simulator, whose moves others have published.
     #[serde(skip)]
@@ -91,6 +93,7 @@ impl Default for Guardrails {
             target_max_memory: 0.9,
             overcommit: Overcommit::default(),
             advice_expires: Span::hours(24),
+            module_advice: 50,
             off: false,
         }
     }

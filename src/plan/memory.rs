@@ -5,6 +5,7 @@
 
 use super::guardrails::{Guardrails, Rate};
 use super::planner::PlannerError;
+use super::rejections::{Rejection, Rejections};
 use super::target::setting;
 use super::terms::Terms;
 use super::{Decided, No};
@@ -30,7 +31,7 @@ const KEPT_RESTS: Span = Span::hours(1);
 const HOLDS: usize = 4_096;
 
 /// The version of the bytes.
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Memory {
@@ -45,10 +46,9 @@ pub(super) struct Memory {
     touched: BTreeMap<VmId, Timestamp>,
     holds: BTreeMap<EmbotId, BTreeMap<Condition, Timestamp>>,
     told: BTreeMap<(EmbotId, Arc<str>), Timestamp>,
-    /// Until when what an admin rejected is not advised again.
-    rejected: BTreeMap<(VmId, Verb), Timestamp>,
+    /// What admins said no to.
+    pub(super) rejections: Rejections,
     settling: BTreeMap<VmId, Move>,
-    advice: Budgets,
 }
 
 /// What a planner remembers of one guest, as it travels with the guest to another plane.
@@ -59,7 +59,7 @@ pub struct GuestMemory {
     touched: Option<Timestamp>,
     holds: Vec<(EmbotId, Condition, Timestamp)>,
     told: Vec<(EmbotId, Arc<str>, Timestamp)>,
-    rejected: Vec<(Verb, Timestamp)>,
+    rejections: Vec<Rejection>,
     /// When modules had actions accepted for this guest: a guest does not escape its modules' rates by moving.
     pub spent: Vec<(Arc<str>, Timestamp)>,
 }
@@ -70,8 +70,9 @@ impl GuestMemory {
     pub fn shifted(mut self, shift: impl Fn(Timestamp) -> Timestamp) -> GuestMemory {
         let rest = self.rest.iter_mut().map(|rest| &mut rest.since);
         let held = self.holds.iter_mut().map(|(.., since)| since).chain(self.told.iter_mut().map(|(.., at)| at));
-        let others = self.rejected.iter_mut().map(|(_, at)| at).chain(self.spent.iter_mut().map(|(_, at)| at));
-        for at in rest.chain(&mut self.touched).chain(held).chain(others) {
+        let rejected = self.rejections.iter_mut().flat_map(|rejection| [&mut rejection.at, &mut rejection.until]);
+        let spent = self.spent.iter_mut().map(|(_, at)| at);
+        for at in rest.chain(&mut self.touched).chain(held).chain(rejected).chain(spent) {
             *at = shift(*at);
         }
         self
@@ -83,10 +84,11 @@ impl GuestMemory {
         embots.into_iter().all(|embot| embot.element.vm() == Some(vm))
     }
 
-    /// Names the guest's last action by the number it has on this plane.
+    /// Names the guest's actions by the numbers they have on this plane.
     pub fn renumber(&mut self, number: impl Fn(ActionId) -> ActionId) {
-        if let Some(rest) = &mut self.rest {
-            rest.action = number(rest.action);
+        let rest = self.rest.iter_mut().map(|rest| &mut rest.action);
+        for action in rest.chain(self.rejections.iter_mut().map(|rejection| &mut rejection.action)) {
+            *action = number(*action);
         }
     }
 }
@@ -225,13 +227,9 @@ impl Memory {
         )
     }
 
-    /// Neither the module nor the plane may have used up its actions. Advice has a budget of its own, so that what nobody
-    /// approved takes nothing from what is done.
-    pub(super) fn rates(&mut self, terms: &Terms, guardrails: &Guardrails, is_advice: bool, now: Timestamp) -> Decided<String> {
-        match is_advice {
-            true => self.advice.check("advice", terms, guardrails, true, now),
-            false => self.actions.check("actions", terms, guardrails, false, now),
-        }
+    /// Neither the module nor the plane may have used up its actions.
+    pub(super) fn rates(&mut self, terms: &Terms, guardrails: &Guardrails, now: Timestamp) -> Decided<String> {
+        self.actions.check("actions", terms, guardrails, now)
     }
 
     /// No more than a share of the guests may be acted on in a while.
@@ -252,22 +250,19 @@ impl Memory {
         )
     }
 
-    /// An action was accepted: it counts.
-    pub(super) fn accepted(&mut self, vm: Option<VmId>, terms: &Terms, is_advice: bool, now: Timestamp) {
+    /// An action is to be carried out: it counts.
+    pub(super) fn accepted(&mut self, vm: Option<VmId>, terms: &Terms, now: Timestamp) {
         self.is_changed = true;
         if !terms.is_admin {
-            let budgets = if is_advice { &mut self.advice } else { &mut self.actions };
-            budgets.spend(&terms.module, is_advice, now);
-        }
-        if let Some(vm) = vm.filter(|_| !is_advice && !terms.is_admin) {
-            self.touched.insert(vm, now);
+            self.touched.extend(vm.map(|vm| (vm, now)));
+            self.actions.spend(&terms.module, now);
         }
     }
 
-    /// Advice of a module was approved: it is an action of the module now.
+    /// Advice of a module was approved: it is an action of the module now, and an admin's as far as the plane's pace goes.
     pub(super) fn approved(&mut self, module: &Arc<str>, now: Timestamp) {
         self.is_changed = true;
-        self.actions.spend(module, true, now);
+        self.actions.spend_of_module(module, now);
     }
 
     /// Notices have budgets of their own, so that a talkative policy cannot use up what is for actions.
@@ -291,27 +286,13 @@ impl Memory {
                 format!("the same was said {ago} ago; the same words are passed on once in {SAME_WORDS}"),
             );
         }
-        self.notices.check("notices", terms, guardrails, false, now)?;
+        self.notices.check("notices", terms, guardrails, now)?;
         self.is_changed = true;
-        self.notices.spend(&terms.module, false, now);
+        self.notices.spend(&terms.module, now);
         if let Some(words) = words {
             self.told.insert(words, now);
         }
         Ok(())
-    }
-
-    /// Advice that was rejected is not repeated at once.
-    pub(super) fn rejected(&self, vm: &Vm, verb: Verb, now: Timestamp) -> Decided<()> {
-        match self.rejected.get(&(vm.id, verb)).filter(|until| **until > now).map(|until| until.since(now).rounded()) {
-            None => Ok(()),
-            Some(rest) => No::because(
-                "rejected",
-                format!(
-                    "an admin rejected this for {0}; it is advised again in {rest}. `embot manage {0} --mode observe` ends advice for it",
-                    vm.name
-                ),
-            ),
-        }
     }
 
     pub(super) fn rests_from(&mut self, vm: VmId, action: ActionId, verb: Verb, now: Timestamp) {
@@ -319,9 +300,17 @@ impl Memory {
         self.resting.insert(vm, Rest { since: now, action, verb });
     }
 
-    pub(super) fn was_rejected(&mut self, vm: VmId, verb: Verb, until: Timestamp) {
+    /// An admin said no.
+    pub(super) fn was_rejected(&mut self, vm: VmId, rejection: Rejection) {
         self.is_changed = true;
-        self.rejected.insert((vm, verb), until);
+        self.rejections.add(vm, rejection);
+    }
+
+    /// An admin takes a no back.
+    pub(super) fn lift(&mut self, action: ActionId) -> Option<(VmId, Rejection)> {
+        let lifted = self.rejections.lift(action)?;
+        self.is_changed = true;
+        Some(lifted)
     }
 
     pub(super) fn has_moved(&mut self, vm: VmId, source: HostId, target: HostId, now: Timestamp) {
@@ -338,13 +327,13 @@ impl Memory {
     pub(super) fn tidy(&mut self, guardrails: &Guardrails, now: Timestamp) {
         let longest = self.longest_cooldown.max(guardrails.cooldown).max(KEPT_RESTS);
         self.resting.retain(|_, rest| rest.since + longest > now);
-        self.rejected.retain(|_, until| *until > now);
+        self.rejections.tidy(now);
         self.settling.retain(|_, moved| moved.at + SETTLING > now);
         self.holds.retain(|_, holds| {
             holds.retain(|_, since| *since + IDLE > now);
             !holds.is_empty()
         });
-        for budgets in [&mut self.actions, &mut self.notices, &mut self.advice] {
+        for budgets in [&mut self.actions, &mut self.notices] {
             budgets.modules.retain(|_, log| log.back().is_some_and(|at| *at + IDLE.max(guardrails.module_rate.per) > now));
         }
     }
@@ -363,7 +352,7 @@ impl Memory {
             touched: self.touched.get(&vm).copied(),
             holds: holds.collect(),
             told: told.map(|((embot, words), at)| (embot.clone(), words.clone(), *at)).collect(),
-            rejected: self.rejected.iter().filter(|((of, _), _)| *of == vm).map(|((_, verb), at)| (*verb, *at)).collect(),
+            rejections: self.rejections.of_guest(vm),
             spent: Vec::new(),
         }
     }
@@ -378,7 +367,7 @@ impl Memory {
             self.holds.entry(embot).or_default().insert(condition, since);
         }
         self.told.extend(memory.told.into_iter().map(|(embot, words, at)| ((embot, words), at)));
-        self.rejected.extend(memory.rejected.into_iter().map(|(verb, at)| ((vm, verb), at)));
+        memory.rejections.into_iter().for_each(|rejection| self.rejections.add(vm, rejection));
         for (module, at) in memory.spent {
             let log = self.actions.modules.entry(module).or_default();
             let place = log.partition_point(|other| *other <= at);
@@ -394,7 +383,7 @@ impl Memory {
         self.settling.remove(&vm);
         self.holds.retain(|embot, _| embot.element.vm() != Some(vm));
         self.told.retain(|(embot, _), _| embot.element.vm() != Some(vm));
-        self.rejected.retain(|(of, _), _| *of != vm);
+        self.rejections.forget_guest(vm);
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
@@ -421,14 +410,7 @@ fn is_repair(vm: &Vm, kind: &ActionKind) -> bool {
 }
 
 impl Budgets {
-    fn check(
-        &mut self,
-        what: &str,
-        terms: &Terms,
-        guardrails: &Guardrails,
-        is_advice: bool,
-        now: Timestamp,
-    ) -> Decided<String> {
+    fn check(&mut self, what: &str, terms: &Terms, guardrails: &Guardrails, now: Timestamp) -> Decided<String> {
         let longest = terms.rates(guardrails).map(|(rate, _)| rate.per).max().unwrap_or(Span::ZERO);
         let module = self.modules.get_mut(&terms.module);
         let mut used = String::new();
@@ -446,20 +428,19 @@ impl Budgets {
                 used = limited(&empty, rate, now, &format!("module {} may take no {what}", terms.module), key)?;
             }
         }
-        // Advice is not carried out, so it takes nothing from what modules that act may do.
-        if !is_advice {
-            let rate = guardrails.plane_rate;
-            forget_before(&mut self.plane, rate.per, now);
-            limited(&self.plane, rate, now, &format!("the plane has used its {what}"), "guardrails.plane_rate")?;
-        }
+        let rate = guardrails.plane_rate;
+        forget_before(&mut self.plane, rate.per, now);
+        limited(&self.plane, rate, now, &format!("the plane has used its {what}"), "guardrails.plane_rate")?;
         Ok(used)
     }
 
-    fn spend(&mut self, module: &Arc<str>, is_advice: bool, now: Timestamp) {
+    fn spend(&mut self, module: &Arc<str>, now: Timestamp) {
+        self.spend_of_module(module, now);
+        self.plane.push_back(now);
+    }
+
+    fn spend_of_module(&mut self, module: &Arc<str>, now: Timestamp) {
         self.modules.entry(module.clone()).or_default().push_back(now);
-        if !is_advice {
-            self.plane.push_back(now);
-        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! From proposals to a plan: what is done, what is not, and why.
 //!
 //! A script may propose anything; what comes of it is decided here, by the same rules for all modules. The checks and their
-//! order stand in [`Planner`]; each lives in a file of its own: may it be done to this guest at all (`standing`), is it too
-//! soon or too much (`memory`), is there a place for it and does it pay (`target`, `affinity`, `gain`, `placement`). All is
-//! pure: the same situation, memory and proposals lead to the same plan, refusals and their words included.
+//! order stand in [`Planner`]; each lives in a file of its own: may it be done to this guest at all (`standing`), did an admin
+//! say no of late (`rejections`), is it too soon or too much (`memory`), is there a place for it and does it pay (`target`,
+//! `affinity`, `gain`, `placement`). All is pure: the same situation, memory and proposals lead to the same plan, refusals and their words included.
 //!
 //! [`trial`] is where policies try moves before they propose any.
 //! Guests of other planes are no proposals of this one: where they would sit says `arrival`.
@@ -19,6 +19,7 @@ pub mod guardrails;
 mod memory;
 mod placement;
 mod planner;
+mod rejections;
 mod standing;
 mod target;
 mod terms;
@@ -31,6 +32,8 @@ pub use balance::{BalanceMove, BalanceOptions, BalancePlan, balance};
 pub use guardrails::{Guardrails, Limits, Overcommit, Rate};
 pub use memory::GuestMemory;
 pub use planner::{Planner, PlannerError, Situation};
+pub use rejections::Rejection;
+pub use standing::nothing_to_do;
 pub use terms::Terms;
 
 /// A refusal in the making.

@@ -4,16 +4,18 @@
 //!
 //! ```text
 //! armed -> guest known, host up -> mode -> permit -> owner -> state, already so -> nothing else under way for this guest
-//!   -> hold -> cool-down -> rates -> blast radius                         (pace; does not bind admins)
+//!   -> not rejected -> hold -> cool-down -> rates -> blast radius         (pace; does not bind admins)
 //!   -> migrations at a time -> of the target: answers, maintenance, affinity, capacity, CPU, gain over cost
 //! ```
+//! What is only advised uses up neither rates nor blast radius: what is bounded is how much advice of a module may wait.
 //! Urgent proposals come first: admins', then those that faults led to, then other facts', then those from samples. What is
 //! accepted counts at once for those that follow in the same batch.
 
 use super::deciding::Deciding;
 use super::fleet::Fleet;
 use super::guardrails::Guardrails;
-use super::memory::{GuestMemory, Memory};
+use super::memory::{GuestMemory, Memory, VERSION};
+use super::rejections::Rejection;
 use super::target::{Candidate, Obstacle};
 use super::terms::Terms;
 use super::{Decided, No, affinity::Ties, placement, standing};
@@ -50,7 +52,7 @@ pub struct Planner {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlannerError {
     /// It was written by another version.
-    #[error("the planner's memory has version {0}; this program reads version 1: use the program that wrote it")]
+    #[error("the planner's memory has version {0}; this program reads version {VERSION}")]
     Version(u8),
     /// It is damaged.
     #[error("the planner's memory is damaged ({0}); restore the store from a backup")]
@@ -93,9 +95,9 @@ impl Planner {
                 Ok(Weighed::Settled(settled)) => {
                     let action = settled.into_action(proposal, ActionId(*next_action), situation);
                     *next_action += 1;
-                    if action.proposal.kind.vm().is_some() && action.proposal.kind.verb() != Verb::Adopt {
-                        let is_advice = !action.state.is_open();
-                        self.memory.accepted(action.proposal.kind.vm(), &terms, is_advice, situation.now);
+                    let vm = action.proposal.kind.vm();
+                    if vm.is_some() && action.state.is_open() && action.proposal.kind.verb() != Verb::Adopt {
+                        self.memory.accepted(vm, &terms, situation.now);
                     }
                     deciding.accept(action);
                 }
@@ -168,13 +170,28 @@ impl Planner {
                     self.memory.has_moved(vm, source.clone(), to.clone(), now);
                 }
             }
-            ActionState::Rejected { until, .. } => self.memory.was_rejected(vm, kind.verb(), until),
+            ActionState::Rejected { .. } => {
+                if let Some((vm, rejection)) = Rejection::of(action) {
+                    self.memory.was_rejected(vm, rejection);
+                }
+            }
             ActionState::Expired
             | ActionState::Withdrawn { .. }
             | ActionState::Advised { .. }
             | ActionState::Planned
             | ActionState::Started => {}
         }
+    }
+
+    /// What admins said no to and may not be advised yet, guest by guest.
+    pub fn rejections(&self, now: Timestamp) -> impl Iterator<Item = (VmId, &Rejection)> {
+        self.memory.rejections.standing(now)
+    }
+
+    /// An admin takes a no back; `None` where no action of this number was rejected, or that is over.
+    pub fn lift(&mut self, action: ActionId, now: Timestamp) -> Option<(VmId, Rejection)> {
+        self.memory.rejections.tidy(now);
+        self.memory.lift(action)
     }
 
     /// Has what [`Planner::to_bytes`] writes changed since the last call?
@@ -230,11 +247,11 @@ impl Planner {
                 let (host, expects) = (Some(host.id.clone()), Some(vm.state));
                 return Ok(Weighed::Settled(Settled { kind: kind.clone(), host, expects, epoch, mode, weighed }));
             }
-            if let Some(advice) = deciding.is_free(vm, kind, mode)? {
+            if let Some(advice) = deciding.is_free(vm, proposal, mode)? {
                 return Ok(Weighed::Waits(advice));
             }
             if !terms.is_admin {
-                weighed.push(self.pace(vm, deciding.situation, proposal, terms, mode == Mode::Advise)?);
+                weighed.push(self.pace(vm, deciding, proposal, terms, mode == Mode::Advise)?);
             }
         }
         let mut settled =
@@ -300,10 +317,10 @@ impl Planner {
     }
 
     /// Is it too soon, or too much?
-    fn pace(&mut self, vm: &Vm, situation: Situation, proposal: &Proposal, terms: &Terms, is_advice: bool) -> Decided<String> {
-        let Situation { world, guardrails, now, .. } = situation;
+    fn pace(&mut self, vm: &Vm, deciding: &Deciding, proposal: &Proposal, terms: &Terms, is_advice: bool) -> Decided<String> {
+        let Situation { world, guardrails, now, .. } = deciding.situation;
         if is_advice {
-            self.memory.rejected(vm, proposal.kind.verb(), now)?;
+            self.memory.rejections.check(vm, proposal.kind.verb(), &terms.module, now)?;
         }
         let held = self.memory.hold(proposal, terms, guardrails, now)?;
         // Who is on a host in maintenance has to leave, once, however soon and however many they are: an admin wants it.
@@ -312,7 +329,10 @@ impl Planner {
         if !is_evacuation {
             self.memory.cooldown(vm, proposal, terms, guardrails, now)?;
         }
-        let rate = self.memory.rates(terms, guardrails, is_advice, now)?;
+        if is_advice {
+            return Ok(format!("held for {held}; advice of the module that waits: {}", deciding.more_advice(&terms.module)?));
+        }
+        let rate = self.memory.rates(terms, guardrails, now)?;
         let blast = match is_evacuation {
             true => "does not bind an evacuation".to_owned(),
             false => self.memory.blast_radius(vm, world.vm_count(), guardrails, now)?,

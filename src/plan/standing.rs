@@ -244,6 +244,13 @@ pub(super) fn state(kind: &ActionKind, vm: &Vm) -> Decided<()> {
     }
 }
 
+/// Is there nothing left of this to do, since it is so already, or the guest is off? A guest that is paused for a moment, or in
+/// flight, says nothing about it.
+pub fn nothing_to_do(kind: &ActionKind, vm: &Vm) -> Option<String> {
+    let is_down = matches!(vm.state, VmState::Off | VmState::Crashed) && vm.reason != Reason::Migration;
+    state(kind, vm).err().filter(|no| no.guardrail == "already" || is_down).map(|no| no.reason)
+}
+
 /// Can a guest do with this much memory, as far as is known what it uses?
 fn enough(vm: &Vm, memory_mib: u64) -> Decided<()> {
     match vm.load.memory_used_mib {

@@ -106,7 +106,7 @@ pub(super) fn stopped(file: &str, position: Position, why: Stop, limits: &Limits
             "search or copy large lists less often, or keep a map by key",
         ),
         Stop::Deadline => {
-            (format!("stopped after {} ms", limits.deadline.as_millis()), "copy large lists, maps and texts less often")
+            (format!("stopped after {} ms", limits.patience().as_millis()), "copy large lists, maps and texts less often")
         }
         Stop::Proposals => (
             format!("more than {} proposals in one step", limits.proposals),

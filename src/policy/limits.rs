@@ -28,7 +28,7 @@ pub struct Limits {
     pub depth: usize,
     /// Variables of one function.
     pub variables: usize,
-    /// Time spent, the last resort.
+    /// Time spent in a build for use, the last resort.
     pub deadline: Duration,
     /// Bytes of the state, as stored.
     pub state_bytes: usize,
@@ -62,6 +62,17 @@ impl Default for Limits {
             logs: 32,
             log_bytes: 1024,
         }
+    }
+}
+
+/// A build for debugging runs scripts some ten times slower. All other limits count the same there, so what they let pass must
+/// not end at this one.
+const SLOWNESS: u32 = if cfg!(debug_assertions) { 10 } else { 1 };
+
+impl Limits {
+    /// How long a step may take in this build.
+    pub(super) fn patience(&self) -> Duration {
+        self.deadline.saturating_mul(SLOWNESS)
     }
 }
 
@@ -101,7 +112,7 @@ pub(super) struct Meter {
 
 impl Meter {
     pub(super) fn new(limits: Limits) -> Meter {
-        let (ceiling, patience) = (Cell::new(limits.operations), Cell::new(limits.deadline));
+        let (ceiling, patience) = (Cell::new(limits.operations), Cell::new(limits.patience()));
         Meter {
             limits,
             ceiling,
@@ -119,7 +130,7 @@ impl Meter {
     pub(super) fn reset(&self) {
         self.operations.set(0);
         self.ceiling.set(self.limits.operations);
-        self.patience.set(self.limits.deadline);
+        self.patience.set(self.limits.patience());
         self.units.set(0);
         self.clock_at.set(CLOCK_EVERY_UNITS);
         self.stopped.set(None);
@@ -196,7 +207,7 @@ impl Meter {
     /// Lets the present run go no further than so many operations, or a part of the time that a step has.
     pub(super) fn end_after(&self, operations: u64) {
         self.ceiling.set(operations.min(self.limits.operations));
-        self.patience.set(self.limits.deadline / 4);
+        self.patience.set(self.limits.patience() / 4);
     }
 
     pub(super) fn stopped(&self) -> Option<Stop> {

@@ -411,6 +411,7 @@ const VM: &[Property] = &[
     property("mode", Type::Text, "how far the plane may go with it: \"observe\", \"advise\" or \"act\""),
     property("running", Type::Bool, "does it run?"),
     property("busy", Type::Bool, "is an action on it planned or under way?"),
+    property("advised", Type::Bool, "does an action on it that was advised wait for an admin?"),
     property("disks", Type::Array(&Type::Text), "targets of its disks"),
     property("nics", Type::Array(&Type::Text), "targets or addresses of its network cards"),
 ];

@@ -60,7 +60,7 @@ pub struct Inventory {
     /// Guests on their way to this plane that are not its own yet.
     strange: BTreeSet<VmId>,
     /// Was the plane restored from a backup? Then a guest that it does not know may carry its mark.
-    pub is_restored: bool,
+    pub may_have_forgotten: bool,
 }
 
 impl Inventory {
@@ -371,7 +371,7 @@ impl Inventory {
             return;
         }
         let foreign = description.mark.clone().filter(|mark| mark.plane != world.plane);
-        let unknown = description.mark.as_ref().filter(|mark| self.is_restored && mark.plane == world.plane);
+        let unknown = description.mark.as_ref().filter(|mark| self.may_have_forgotten && mark.plane == world.plane);
         if let Some(mark) = unknown {
             self.alarms.push(format!(
                 "guest {0} ({vm}) carries this plane's mark (epoch {1}), and the backup that the plane was restored from does not know \

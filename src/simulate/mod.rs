@@ -19,6 +19,7 @@ mod at_host;
 pub mod cloudsim;
 pub mod figures;
 mod plane;
+pub mod report;
 pub mod scenario;
 mod simulation;
 pub mod traces;

@@ -467,15 +467,21 @@ impl Audit {
     /// Gives all lines, the oldest first, to `take`, for as long as it wants more. They are read in short transactions: where
     /// entries are dropped for their age meanwhile, it is an error.
     pub fn lines(&self, take: &mut dyn FnMut(&str) -> bool) -> Result<(), StoreError> {
-        let mut next = 0;
+        let mut last = None;
         loop {
-            let chunk = self.chunk(next).map_err(|fault| fault.on(&self.name, Doing::Read))?;
-            let (Some((first, _)), Some((last, _))) = (chunk.first(), chunk.last()) else { return Ok(()) };
-            if next > 0 && *first != next {
-                return Err(StoreError::Export(std::io::Error::other("old entries were dropped meanwhile: try again")));
-            }
-            next = last + 1;
-            if !chunk.iter().all(|(_, line)| take(line)) {
+            // The last one is read again: where it is still there, nothing after it was dropped for its age, and what is missing
+            // there is for whoever takes the lines to find.
+            let chunk = self.chunk(last.unwrap_or(0)).map_err(|fault| fault.on(&self.name, Doing::Read))?;
+            let fresh = match (last, chunk.split_first()) {
+                (None, _) => &chunk[..],
+                (Some(last), Some(((number, _), rest))) if *number == last => rest,
+                (Some(_), _) => {
+                    return Err(StoreError::Export(std::io::Error::other("old entries were dropped meanwhile: try again")));
+                }
+            };
+            let Some((newest, _)) = fresh.last() else { return Ok(()) };
+            last = Some(*newest);
+            if !fresh.iter().all(|(_, line)| take(line)) {
                 return Ok(());
             }
         }

@@ -73,13 +73,14 @@ impl Default for Retention {
     }
 }
 
-/// Makes a store's file under another name, and links it to its own once it is whole and everything else is `ready`. `None`:
-/// somebody else was quicker. (redb cannot open what a crash left of a file it was creating.)
+/// Makes a store's file under another name, and gives it its own once it is whole. What is there is kept as `aside`, and has its
+/// place until the new one takes it, in one step. Without `aside` nothing may be there; `None`: somebody else was quicker. (redb
+/// cannot open what a crash left of a file it was creating.)
 fn place<T, E: From<StoreError>>(
     path: &Path,
     name: &Name,
     make: impl FnOnce(File) -> Result<T, E>,
-    ready: impl FnOnce() -> Result<(), E>,
+    aside: Option<&Path>,
 ) -> Result<Option<T>, E> {
     let refused = |source| E::from(StoreError::Io { store: name.clone(), doing: Doing::Open, source });
     let unfinished = path.with_added_extension(format!("new-{}", std::process::id()));
@@ -89,22 +90,31 @@ fn place<T, E: From<StoreError>>(
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(&unfinished).map_err(refused)?;
-    let made = make(file).and_then(|made| ready().map(|()| made));
-    let linked = made.and_then(|made| match std::fs::hard_link(&unfinished, path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
-        result => result.map(|()| Some(made)).map_err(refused),
+    let placed = make(file).and_then(|made| {
+        let placed = match aside {
+            Some(aside) => std::fs::hard_link(path, aside).and_then(|()| std::fs::rename(&unfinished, path)),
+            None => std::fs::hard_link(&unfinished, path),
+        };
+        match placed {
+            Err(error) if aside.is_none() && error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+            result => result.map(|()| Some(made)).map_err(refused),
+        }
     });
-    let removed = std::fs::remove_file(&unfinished).map_err(refused);
-    let linked = linked.and_then(|linked| removed.map(|()| linked))?;
+    let removed = match std::fs::remove_file(&unfinished) {
+        // It has its own name now.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.map_err(refused),
+    };
+    let placed = placed.and_then(|placed| removed.map(|()| placed))?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(refused)?;
-    Ok(linked)
+    Ok(placed)
 }
 
 /// Makes an empty store. Where another embot is quicker, it shows next whether that still runs on it.
 fn create(path: &Path, name: &Name) -> Result<(), StoreError> {
     let make = |file| Store::prepare(name.clone(), |builder| builder.create_file(file)).map(drop);
-    place(path, name, make, || Ok(())).map(drop)
+    place(path, name, make, None).map(drop)
 }
 
 /// Locks a store's file as whoever opens it does, until the file is dropped.

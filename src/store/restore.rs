@@ -377,8 +377,8 @@ pub struct Restore<'a> {
 }
 
 impl Restore<'_> {
-    /// Makes a store from a backup, and says where one that was there is now. The store takes its place only when it is whole;
-    /// until then nothing has changed.
+    /// Makes a store from a backup, and says where one that was there is now. The store takes its place only when it is whole, in
+    /// one step; until then nothing has changed.
     pub fn run(&self, progress: &mut dyn FnMut(u64)) -> Result<(BackupView, Option<PathBuf>), BackupError> {
         let name: super::error::Name = self.store.display().to_string().into();
         let refused = |source| StoreError::Io { store: name.clone(), doing: Doing::Open, source };
@@ -388,21 +388,9 @@ impl Restore<'_> {
         if exists && !self.force {
             return Err(BackupError::Exists { store: self.store.to_owned() });
         }
-        let mut aside = None;
-        let view = super::place(
-            self.store,
-            &name,
-            |file| self.fill(file, progress),
-            || {
-                let name = (1..).map(|number| self.store.with_added_extension(format!("before-restore-{number}")));
-                let free = name.into_iter().find(|path| !path.exists()).filter(|_| exists);
-                if let Some(free) = &free {
-                    std::fs::rename(self.store, free).map_err(refused)?;
-                }
-                aside = free;
-                Ok(())
-            },
-        )?;
+        let mut names = (1..).map(|number| self.store.with_added_extension(format!("before-restore-{number}")));
+        let aside = if exists { names.find(|path| !path.exists()) } else { None };
+        let view = super::place(self.store, &name, |file| self.fill(file, progress), aside.as_deref())?;
         match view {
             Some(view) => Ok((view, aside)),
             None => Err(BackupError::Exists { store: self.store.to_owned() }),

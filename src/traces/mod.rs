@@ -16,16 +16,27 @@ pub use spans::{Span, Weaver};
 use crate::api::metrics::Metrics;
 use crate::clock::Clock;
 use crate::manager::Handle;
+use crate::model::Batch;
 use std::sync::Arc;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::mpsc;
 
 /// Spans that may wait for the collector.
 const BUFFER: usize = 4_096;
 
-/// Follows the manager, and sends what happens to the collector, until the manager is gone.
-pub async fn keep(handle: Handle, collector: Collector, metrics: Metrics, clock: Arc<dyn Clock>) {
-    let mut batches = handle.follow();
+/// Follows the manager, from this call on, and sends what happens to the collector, until the manager is gone.
+pub fn keep(handle: Handle, collector: Collector, metrics: Metrics, clock: Arc<dyn Clock>) -> impl Future<Output = ()> + Send {
+    let batches = handle.follow();
+    pass_on(handle, batches, collector, metrics, clock)
+}
+
+async fn pass_on(
+    handle: Handle,
+    mut batches: Receiver<Arc<Batch>>,
+    collector: Collector,
+    metrics: Metrics,
+    clock: Arc<dyn Clock>,
+) {
     // Asked after subscribing, so that no action falls between.
     let known = handle.ask(|manager| (manager.world().plane.clone(), manager.open().cloned().collect::<Vec<_>>()));
     let Ok((plane, open)) = known.await else { return };

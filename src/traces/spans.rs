@@ -148,7 +148,8 @@ impl Weaver {
                         span.attributes = vec![("embot.approved_by", by.to_string())];
                         spans.push(span);
                     }
-                    "cancelling" => {}
+                    // It goes on to its end, or had it long ago.
+                    "cancelling" | "lifted" => {}
                     other => self.over(action.0, other, None, batch.now, &mut spans),
                 },
                 Record::Event { .. } | Record::Fault { .. } | Record::Log { .. } | Record::Notice { .. } => {}

@@ -1,6 +1,6 @@
 //! Who the plane is: what clients accept, and a certificate that changes while the plane runs.
 
-use crate::kit::{LONG, QUIET, Site, done, embot, stranger};
+use crate::kit::{LONG, Site, done, embot, stranger};
 use crate::process::within;
 use embot::pki::Certificate;
 use std::net::TcpListener;
@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 #[test]
 fn clients_are_told_why_they_do_not_trust_a_plane() {
-    let site = Site::new(QUIET);
+    let site = Site::new();
     let token = site.token("ada", "viewer");
     let (own, other) = (site.authority().display().to_string(), stranger(&site.path("other")).display().to_string());
     let port = site.address.port();
@@ -50,7 +50,7 @@ fn clients_are_told_why_they_do_not_trust_a_plane() {
 
 #[test]
 fn a_name_that_is_not_in_the_certificate_is_not_accepted() {
-    let site = Site::new(QUIET);
+    let site = Site::new();
     let token = site.token("ada", "viewer");
     let pki = site.path("pki").display().to_string();
     done(&["pki", "renew", "home", "--name", "plane.example", "--folder", &pki]);
@@ -67,7 +67,7 @@ fn a_name_that_is_not_in_the_certificate_is_not_accepted() {
 
 #[test]
 fn a_certificate_is_replaced_while_the_plane_runs_and_connections_go_on() {
-    let (site, runtime) = (Site::new(QUIET), Runtime::new().unwrap());
+    let (site, runtime) = (Site::new(), Runtime::new().unwrap());
     let presented = || {
         runtime.block_on(async {
             let stream = site.connect().await;

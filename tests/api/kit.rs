@@ -21,7 +21,7 @@ use tokio_rustls::client::TlsStream;
 pub const LONG: Duration = Duration::from_secs(90);
 
 /// Nothing happens here by itself.
-pub const QUIET: &str = "
+const FLEET: &str = "
 hosts: [{ name: 'host-{n}', count: 2, cpus: 64, memory_mib: 65536 }]
 guests: [{ name: 'guest-{n}', count: 4, on: [host-1], memory_mib: 512 }]
 ";
@@ -49,8 +49,8 @@ pub struct Site {
 }
 
 impl Site {
-    /// A plane of this fleet.
-    pub fn new(fleet: &str) -> Site {
+    /// A plane that has adopted its guests.
+    pub fn new() -> Site {
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name);
         for name in ["embots", "policies"] {
@@ -59,7 +59,7 @@ impl Site {
         let pki = path("pki").display().to_string();
         done(&["pki", "init", "--folder", &pki]);
         done(&["pki", "issue", "home", "--name", "localhost", "--name", "127.0.0.1", "--folder", &pki]);
-        fs::write(path("fleet.yaml"), fleet).expect("a file");
+        fs::write(path("fleet.yaml"), FLEET).expect("a file");
         let config = "plane: home\nfleet: fleet.yaml\npoll: 200ms\nadopt: act\nnew_modules: act\n\
             api: { listen: \"127.0.0.1:0\", certificate: pki/planes/home/plane.crt, key: pki/planes/home/plane.key }\n";
         fs::write(path("plane.yaml"), config).expect("a file");
@@ -69,7 +69,10 @@ impl Site {
         let door = Door::at(&path("embot.sock"));
         let up = within(LONG, || {
             assert!(daemon.ended().is_none(), "the daemon ended:\n{}", log());
-            door.get("/v1/status").filter(|status| status["starting"] == false && status["open"] == 0)?;
+            // All guests are adopted.
+            door.get("/v1/status").filter(|status| {
+                status["starting"] == false && status["open"] == 0 && status["guests_by_mode"] == json!({ "act": 4 })
+            })?;
             listens()
         });
         let address = up.unwrap_or_else(|| panic!("the plane does not come up:\n{}", log()));

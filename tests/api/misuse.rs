@@ -1,13 +1,13 @@
 //! Requests that are not as they should be: each is refused with what is wrong, and nobody else notices.
 
-use crate::kit::{QUIET, Site, answer, said};
+use crate::kit::{Site, answer, said};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::Runtime;
 
 #[test]
 fn what_is_not_understood_is_refused_and_said() {
-    let (site, runtime) = (Site::new(QUIET), Runtime::new().unwrap());
+    let (site, runtime) = (Site::new(), Runtime::new().unwrap());
     let token = site.token("ada", "admin");
     let ask = |method: &str, path: &str, body: &str| {
         let answer = runtime.block_on(site.ask(Some(&token), method, path, body));
@@ -45,7 +45,7 @@ fn what_is_not_understood_is_refused_and_said() {
 
 #[test]
 fn what_is_too_large_is_refused() {
-    let (site, runtime) = (Site::new(QUIET), Runtime::new().unwrap());
+    let (site, runtime) = (Site::new(), Runtime::new().unwrap());
     let token = site.token("ada", "operator");
     let before = site.memory_kib();
     runtime.block_on(async {
@@ -90,7 +90,7 @@ fn what_is_too_large_is_refused() {
 
 #[test]
 fn what_is_no_http_and_no_tls_ends_the_connection() {
-    let (site, runtime) = (Site::new(QUIET), Runtime::new().unwrap());
+    let (site, runtime) = (Site::new(), Runtime::new().unwrap());
     let started = Instant::now();
     runtime.block_on(async {
         for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x16\x03\x01\xff\xff", b"\x00\xff\x00\xff\r\n\r\n", b""] {

@@ -1,6 +1,6 @@
 //! Clients that are slow, or say nothing: each is given up, and others are served meanwhile.
 
-use crate::kit::{LONG, QUIET, Site, answer, said};
+use crate::kit::{LONG, Site, answer, said};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -17,7 +17,7 @@ async fn until_end(stream: &mut (impl AsyncReadExt + Unpin)) -> Vec<u8> {
 
 #[test]
 fn whoever_is_slow_is_given_up_and_others_are_served() {
-    let (site, runtime) = (Site::new(QUIET), Runtime::new().unwrap());
+    let (site, runtime) = (Site::new(), Runtime::new().unwrap());
     let token = site.token("ada", "operator");
     let head = |length: usize| {
         format!(
@@ -73,7 +73,7 @@ fn whoever_is_slow_is_given_up_and_others_are_served() {
 
 #[test]
 fn whoever_does_not_take_an_answer_is_given_up() {
-    let (site, runtime) = (Site::new(QUIET), Runtime::new().unwrap());
+    let (site, runtime) = (Site::new(), Runtime::new().unwrap());
     let token = site.token("ada", "operator");
     runtime.block_on(async {
         let mut stream = site.connect().await;

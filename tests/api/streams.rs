@@ -1,6 +1,6 @@
 //! Many who follow what happens, half of whom stop reading.
 
-use crate::kit::{LONG, QUIET, Site, request};
+use crate::kit::{LONG, Site, request};
 use crate::process::within;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ async fn follow(site: &Site, token: &str, stalls: bool) -> Lines<BufReader<TlsSt
 
 #[test]
 fn two_hundred_follow_and_half_of_them_stall() {
-    let site = Site::new(QUIET);
+    let site = Site::new();
     let runtime = Runtime::new().unwrap();
     let token = site.token("ada", "operator");
     runtime.block_on(async {

@@ -8,6 +8,7 @@
 //! virtual time, at every single write.
 
 mod account;
+mod clock;
 mod cut;
 mod door;
 mod exchange;

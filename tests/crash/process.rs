@@ -3,7 +3,7 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::OpenOptions;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,16 @@ pub struct Process(Child);
 impl Process {
     /// Starts `embot` with these arguments. What it prints is added to the file `log`.
     pub fn start(arguments: &[&str], log: &Path) -> Process {
+        Process::start_with(arguments, log, &[])
+    }
+
+    /// The same with these variables of the environment.
+    pub fn start_with(arguments: &[&str], log: &Path, variables: &[(&str, PathBuf)]) -> Process {
         let log = OpenOptions::new().create(true).append(true).open(log).expect("a log");
         let child = Command::new(env!("CARGO_BIN_EXE_embot"))
             .args(arguments)
             .env("NO_COLOR", "1")
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)

@@ -8,6 +8,7 @@ use embot::model::Span;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::fs;
+use std::net::TcpListener;
 use std::time::Duration;
 
 /// What a daemon may take to stop, whatever hangs: far more than it needs, far less than anything that hangs here.
@@ -33,27 +34,50 @@ fn stop(plane: &Plane, mut daemon: Process, signal: Signal) -> (Option<i32>, Str
 #[test]
 fn a_second_daemon_is_refused_and_the_first_goes_on() {
     let plane = Plane::new(SLOW);
+    let pki = plane.path("pki");
+    crate::pair::pki(&pki, &["init"]);
+    crate::pair::pki(&pki, &["issue", "crash", "--name", "localhost"]);
+    let [metrics, api] = [(), ()].map(|()| {
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        free.expect("a port").port()
+    });
+    let path = plane.path("plane.yaml");
+    let plain = fs::read_to_string(&path).expect("a file");
+    let section = |port: u16| {
+        format!(
+            "api: {{ listen: '127.0.0.1:{port}', certificate: pki/planes/crash/plane.crt, key: pki/planes/crash/plane.key }}\n"
+        )
+    };
+    let metered = |port: u16| format!("metrics: {{ listen: '127.0.0.1:{port}' }}\n");
+    fs::write(&path, format!("{plain}{}{}", section(api), metered(metrics))).expect("a file");
     let mut first = plane.daemon();
     plane.wait_until("it decides", &mut first, decides);
-    let config = fs::read_to_string(plane.path("plane.yaml")).expect("a file");
+    let apart = "socket: other.sock\nstore: other.redb\n";
     let variants = [
-        ("the same", "", "is in use: another embot runs on it"),
-        ("another socket", "socket: other.sock\n", "is in use: another embot runs on it"),
-        ("another store", "store: other.redb\n", "another daemon answers on"),
+        ("the same", fs::read_to_string(&path).expect("a file")),
+        ("another socket", format!("{plain}socket: other.sock\n")),
+        ("another store", format!("{plain}store: other.redb\n")),
+        ("another socket and store, the same port for metrics", format!("{plain}{apart}{}", metered(metrics))),
+        ("another socket and store, the same port for the API", format!("{plain}{apart}{}", section(api))),
     ];
-    for (what, change, expected) in variants {
+    let mut all = Vec::new();
+    for (what, config) in variants {
         let other = plane.path("other.yaml");
-        fs::write(&other, format!("{config}{change}")).expect("a file");
+        fs::write(&other, config).expect("a file");
         let log = plane.path("other.log");
         let _ = fs::remove_file(&log);
         let mut second = Process::start(&["run", "--config", &other.display().to_string()], &log);
         let status = second.end_within(LONG).expect("it ends");
         let said = fs::read_to_string(&log).expect("a log");
         assert_eq!(status.code(), Some(2), "{what}: {said}");
-        assert!(said.contains(expected), "{what}: {said}");
+        let error = said.rfind("error: ").map_or("", |at| &said[at..]);
+        let error = error.replace(&*plane.path("").to_string_lossy(), "/plane/");
+        let error = error.replace(&metrics.to_string(), "METRICS").replace(&api.to_string(), "API");
+        all.push(format!("{what}:\n{error}"));
         assert!(!plane.path("other.sock").exists(), "{what}: a socket was left behind");
         assert!(plane.status().is_some(), "{what}: the first daemon still answers");
     }
+    insta::assert_snapshot!("second_daemon", all.join("\n"));
     assert_eq!(stop(&plane, first, Signal::SIGTERM).0, Some(0));
     assert!(!plane.path("embot.sock").exists(), "the socket goes with its daemon");
 }

@@ -1,7 +1,7 @@
 //! The compatibility world gives the figures of CloudSim 3.0.3.
 //!
 //! The published days are not the project's to carry: `EMBOT_PLANETLAB` names the folder that holds them, each as one file
-//! (`20110303.txt`, a line for each guest) or as published (a folder of that name). Without it, made-up days are held against
+//! (`20110303.txt`, a line for each guest) or as published (a folder of that name). Without it, a made-up day is held against
 //! what the same code gave when it met CloudSim's figures.
 
 use embot::model::Value;
@@ -169,21 +169,18 @@ fn published_days_give_the_figures_of_cloudsim() {
 }
 
 #[test]
-fn made_up_days_give_the_figures_they_gave() {
+fn a_made_up_day_gives_the_figures_it_gave() {
+    let traces = Arc::new(Traces::made_up(60, 1));
     let mut said = String::new();
-    for (guests, seed) in [(60, 1), (150, 2)] {
-        let traces = Arc::new(Traces::made_up(guests, seed));
-        for policy in ["NonPowerAware", "Dvfs", "ThrMmt", "IqrMmt", "MadMmt", "LrMmt", "ThrMu", "LrMu"] {
-            let figures = Reference::named(policy).unwrap().run(&traces).unwrap();
-            assert_eq!(figures.migrations > 0, !["NonPowerAware", "Dvfs"].contains(&policy), "{policy}");
-            let Figures {
-                energy_kwh, migrations, slatah, pdm, overall_sla, host_shutdowns, mean_time_before_shutdown_s, ..
-            } = figures;
-            said += &format!(
-                "{guests} guests, {policy}: {energy_kwh:.5} kWh, {migrations} migrations, SLATAH {slatah:.8}, PDM {pdm:.8}, \
-                 overall {overall_sla:.8}, {host_shutdowns} shutdowns after {mean_time_before_shutdown_s:.2} s\n"
-            );
-        }
+    for policy in ["NonPowerAware", "Dvfs", "ThrMmt", "IqrMmt", "MadMmt", "LrMmt", "ThrMu", "LrMu"] {
+        let figures = Reference::named(policy).unwrap().run(&traces).unwrap();
+        assert_eq!(figures.migrations > 0, !["NonPowerAware", "Dvfs"].contains(&policy), "{policy}");
+        let Figures { energy_kwh, migrations, slatah, pdm, overall_sla, host_shutdowns, mean_time_before_shutdown_s, .. } =
+            figures;
+        said += &format!(
+            "{policy}: {energy_kwh:.5} kWh, {migrations} migrations, SLATAH {slatah:.8}, PDM {pdm:.8}, overall {overall_sla:.8}, \
+             {host_shutdowns} shutdowns after {mean_time_before_shutdown_s:.2} s\n"
+        );
     }
     insta::assert_snapshot!(said);
 }

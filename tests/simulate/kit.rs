@@ -7,7 +7,7 @@ use embot::model::{AffinityRule, Command, Mode, Reply, Span, Timestamp};
 use embot::plan::Guardrails;
 use embot::policy::Limits;
 use embot::simulate::{self, Simulation};
-use embot::store::Recovered;
+use embot::store::{Crash, Recovered, SimulatedDisk, Store};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,5 +104,61 @@ pub fn act(simulation: &mut Simulation, load: Command) {
     let names: Vec<Arc<str>> = simulation.manager(0).modules().into_iter().map(|module| module.module).collect();
     for module in names {
         must(simulation, Command::ModuleMode { module, mode: Mode::Act });
+    }
+}
+
+const FOUR_GUESTS: &str = "
+hosts: [{ name: 'host-{n}', count: 2, cpus: 8, memory_mib: 16384 }]
+guests: [{ name: 'guest-{n}', count: 4, vcpus: 2, memory_mib: 1024, load: { cpu: 0.3, memory: 0.5 } }]
+";
+
+/// Two hosts with four quiet guests.
+pub fn four_guests() -> FleetPlan {
+    fleet(FOUR_GUESTS)
+}
+
+/// A manifest for a policy of the same name, one embot for each guest.
+pub fn manifest(name: &str, permits: &str) -> String {
+    format!("module: {name}\nversion: '1'\npolicies: [{name}.rhai]\ncovers: {{ each: vm }}\npermits: {permits}\n")
+}
+
+/// The command that loads it.
+pub fn load(name: &str, permits: &str, policy: &str) -> Command {
+    module(&manifest(name, permits), &[(&format!("{name}.rhai"), policy)])
+}
+
+/// Gives a command that must not be obeyed, and tells why.
+pub fn refused(simulation: &mut Simulation, command: Command) -> String {
+    match simulation.command(0, command).expect("no store, no error") {
+        Some(Reply::Refused { reason }) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A plane on a store, whose daemon can be started again.
+pub struct Kept {
+    /// What runs.
+    pub simulation: Simulation,
+    /// What outlives it.
+    pub disk: SimulatedDisk,
+}
+
+impl Kept {
+    /// Over four guests.
+    pub fn new() -> Kept {
+        let disk = SimulatedDisk::default();
+        let (store, recovered) = Store::on_disk(&disk).unwrap();
+        let fleet = Fleet::new(&four_guests(), Timestamp(0)).unwrap();
+        let manager = Plane::default().manager(&fleet, recovered);
+        let simulation = alone(plane(manager).with_store(store).with_journal(), fleet);
+        Kept { simulation, disk }
+    }
+
+    /// The daemon dies and is started again.
+    pub fn restart(&mut self) {
+        self.disk = self.disk.crash(Crash::Killed);
+        let (store, recovered) = Store::on_disk(&self.disk).unwrap();
+        let manager = Plane::default().manager(self.simulation.fleet(), recovered);
+        self.simulation.restart(0, manager, store);
     }
 }

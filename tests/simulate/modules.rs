@@ -1,47 +1,21 @@
-//! Modules while the plane runs: taken over, kept when broken, rolled back, suspended; advice and the kill switch.
+//! Modules while the plane runs: taken over, kept when broken, rolled back, suspended; the kill switch.
 
-use crate::kit::{self, Plane, act, module, must};
+use crate::advice::REST;
+use crate::kit::{self, Kept, Plane, act, load, manifest, module, must, refused};
 use embot::api::explain;
-use embot::hypervisor::simulated::{Fleet, FleetPlan};
 use embot::manager::{Idle, IdleModule};
-use embot::model::{ActionState, Command, HostId, Mode, Reply, Span, Verb};
-use embot::plan::Guardrails;
+use embot::model::{ActionState, Command, HostId, Mode, Span, Verb};
 use embot::simulate::Simulation;
-use embot::store::{Crash, SimulatedDisk, Store};
 use std::sync::Arc;
-
-const FLEET: &str = "
-hosts: [{ name: 'host-{n}', count: 2, cpus: 8, memory_mib: 16384 }]
-guests: [{ name: 'guest-{n}', count: 4, vcpus: 2, memory_mib: 1024, load: { cpu: 0.3, memory: 0.5 } }]
-";
-
-fn fleet() -> FleetPlan {
-    kit::fleet(FLEET)
-}
-
-fn manifest(name: &str, permits: &str) -> String {
-    format!("module: {name}\nversion: '1'\npolicies: [{name}.rhai]\ncovers: {{ each: vm }}\npermits: {permits}\n")
-}
 
 fn state(simulation: &Simulation, module: &str) -> Vec<String> {
     let embots = simulation.manager(0).embots(Some(module));
     embots.iter().flat_map(|embot| embot.state.values().map(|state| state.to_json().to_string())).collect()
 }
 
-fn load(name: &str, permits: &str, policy: &str) -> Command {
-    module(&manifest(name, permits), &[(&format!("{name}.rhai"), policy)])
-}
-
-fn refused(simulation: &mut Simulation, command: Command) -> String {
-    match simulation.command(0, command).expect("no store, no error") {
-        Some(Reply::Refused { reason }) => reason,
-        other => panic!("{other:?}"),
-    }
-}
-
 #[test]
 fn a_changed_policy_goes_on_with_the_state_and_a_broken_one_changes_nothing() {
-    let mut simulation = Plane::default().over(&fleet());
+    let mut simulation = Plane::default().over(&kit::four_guests());
     simulation.run_for(Span::seconds(6)).unwrap();
     act(&mut simulation, load("count", "[]", "fn on_load() { this.n = this.get(\"n\", 0) + 1; }"));
     simulation.run_for(Span::seconds(10)).unwrap();
@@ -64,7 +38,7 @@ fn a_changed_policy_goes_on_with_the_state_and_a_broken_one_changes_nothing() {
 
 #[test]
 fn the_third_fault_suspends_one_embot_and_nobody_else() {
-    let mut simulation = Plane::default().over(&fleet());
+    let mut simulation = Plane::default().over(&kit::four_guests());
     simulation.run_for(Span::seconds(6)).unwrap();
     let policy = "fn on_load(vm) { this.n = this.get(\"n\", 0) + 1; if vm.name == \"guest-1\" && this.n > 1 { loop { } } }";
     act(&mut simulation, load("loops", "[]", policy));
@@ -86,64 +60,6 @@ fn the_third_fault_suspends_one_embot_and_nobody_else() {
 }
 
 #[test]
-fn advice_waits_for_an_admin_and_is_checked_again() {
-    let mut simulation = Plane::default().over(&fleet());
-    simulation.run_for(Span::seconds(6)).unwrap();
-    let policy = "fn on_load(vm) { if vm.name == \"guest-1\" && vm.running { vm.suspend(\"it should rest\"); } }";
-    must(&mut simulation, load("rest", "[suspend]", policy));
-    simulation.run_for(Span::seconds(10)).unwrap();
-    let advice: Vec<_> = simulation.manager(0).open().map(|action| (action.id, action.state.clone())).collect();
-    let [(id, ActionState::Advised { .. })] = advice[..] else { panic!("one advice, not {advice:?}") };
-
-    must(&mut simulation, Command::Disarm { cancel: false });
-    assert!(refused(&mut simulation, Command::Approve { action: id, reason: None }).contains("kill switch"));
-    must(&mut simulation, Command::Arm);
-    must(&mut simulation, Command::Approve { action: id, reason: None });
-    simulation.run_for(Span::seconds(5)).unwrap();
-    let action = simulation.manager(0).action(id).unwrap();
-    assert_eq!((&action.state, action.approved_by.as_deref()), (&ActionState::Done, Some("admin")));
-    assert!(refused(&mut simulation, Command::Approve { action: id, reason: None }).contains("done"));
-}
-
-#[test]
-fn who_rejects_says_why_and_for_how_long() {
-    let (mut simulation, id) = advised();
-    let reason = Some("a backup runs".into());
-    must(&mut simulation, Command::Reject { action: id, reason, rest: Some(Span::minutes(20)) });
-    let action = simulation.manager(0).action(id).unwrap();
-    let ActionState::Rejected { by, reason: Some(reason), .. } = &action.state else { panic!("{:?}", action.state) };
-    assert_eq!((&**by, &**reason), ("admin", "a backup runs"));
-    let open = |simulation: &Simulation| simulation.manager(0).open().count();
-    simulation.run_for(Span::minutes(19)).unwrap();
-    assert_eq!(open(&simulation), 0, "advised again too soon");
-    let why = simulation.manager(0).refusals().last().unwrap().refusal.reason.clone();
-    assert!(why.contains("advised again in"), "{why}");
-    simulation.run_for(Span::minutes(2)).unwrap();
-    assert_eq!(open(&simulation), 1, "the module says it still");
-}
-
-#[test]
-fn advice_that_is_given_again_has_the_reason_of_today() {
-    let guardrails = Guardrails { advice_expires: Span::minutes(1), ..Guardrails::default() };
-    let mut simulation = Plane { guardrails, ..Plane::default() }.over(&fleet());
-    simulation.run_for(Span::seconds(6)).unwrap();
-    let policy =
-        REST.replace("vm.suspend(\"it should rest\")", "this.n = this.get(\"n\", 0) + 1; vm.suspend(`said ${this.n} times`)");
-    must(&mut simulation, load("rest", "[suspend]", &policy));
-    let said = |simulation: &Simulation| {
-        let action = simulation.manager(0).open().next().expect("advice").clone();
-        let times = action.proposal.reason.split(' ').nth(1).and_then(|n| n.parse::<u32>().ok()).expect("a number");
-        (action.id, times)
-    };
-    simulation.run_for(Span::seconds(10)).unwrap();
-    let (first, few) = said(&simulation);
-    simulation.run_for(Span::minutes(10)).unwrap();
-    let (last, many) = said(&simulation);
-    assert_eq!(first, last, "it is the same advice");
-    assert!(many > few + 10, "said {few} times, then {many}");
-}
-
-#[test]
 fn nothing_new_is_started_while_disarmed() {
     let mut simulation = Plane::default().over(&kit::demo());
     act(&mut simulation, kit::shipped("relieve-hot-host"));
@@ -156,7 +72,7 @@ fn nothing_new_is_started_while_disarmed() {
 
 #[test]
 fn embots_hear_each_other_over_declared_channels() {
-    let mut simulation = Plane::default().over(&fleet());
+    let mut simulation = Plane::default().over(&kit::four_guests());
     simulation.run_for(Span::seconds(6)).unwrap();
     let tells = format!("{}channels: {{ sends: [news] }}\n", manifest("tells", "[]"));
     let hears = format!("{}channels: {{ hears: [news] }}\n", manifest("hears", "[]")).replace("each: vm", "one_for: plane");
@@ -236,68 +152,9 @@ fn the_tutorial_of_the_readme_works() {
     assert!(simulation.run_until(Span::minutes(10), resumed).unwrap(), "the guest was not resumed");
 }
 
-const REST: &str = "fn on_load(vm) { if vm.name == \"guest-1\" && vm.running { vm.suspend(\"it should rest\"); } }";
-
-/// A plane with one advice, given again with every sample, and what a minute of silence makes of it.
-fn advised() -> (Simulation, embot::model::ActionId) {
-    let guardrails = Guardrails { advice_expires: Span::minutes(1), ..Guardrails::default() };
-    let mut simulation = Plane { guardrails, ..Plane::default() }.over(&fleet());
-    simulation.run_for(Span::seconds(6)).unwrap();
-    must(&mut simulation, load("rest", "[suspend]", REST));
-    simulation.run_for(Span::minutes(10)).unwrap();
-    let advice: Vec<_> = simulation.manager(0).open().map(|action| (action.id, action.state.word())).collect();
-    let [(id, "advised")] = advice[..] else { panic!("one advice, not {advice:?}") };
-    assert_eq!(simulation.manager(0).refusals().count(), 0, "to say it again is no mistake");
-    (simulation, id)
-}
-
-fn withdrawn(simulation: &Simulation, id: embot::model::ActionId) -> String {
-    match &simulation.manager(0).action(id).unwrap().state {
-        ActionState::Withdrawn { why } => why.to_string(),
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn advice_stays_while_it_is_given_and_goes_with_its_ground() {
-    let (mut simulation, id) = advised();
-    must(&mut simulation, Command::UnloadModule { module: "rest".into() });
-    assert_eq!(withdrawn(&simulation, id), "module rest is no longer in force");
-
-    let (mut simulation, id) = advised();
-    must(&mut simulation, Command::ModuleMode { module: "rest".into(), mode: Mode::Observe });
-    assert_eq!(withdrawn(&simulation, id), "module rest only observes now");
-
-    let (mut simulation, id) = advised();
-    let vm = simulation.fleet().guest_named("guest-1").unwrap().id;
-    must(&mut simulation, Command::Manage { vms: vec![vm], mode: Mode::Observe });
-    assert_eq!(withdrawn(&simulation, id), "guest-1 is only observed now");
-
-    // Nobody gives it any more, and nobody answers.
-    let (mut simulation, id) = advised();
-    must(&mut simulation, load("rest", "[suspend]", "fn on_load(vm) { if vm.cpu > 1 { vm.suspend(\"never\"); } }"));
-    simulation.run_for(Span::seconds(70)).unwrap();
-    assert_eq!(simulation.manager(0).action(id).unwrap().state, ActionState::Expired);
-}
-
-#[test]
-fn what_is_done_to_a_guest_supersedes_what_is_advised_for_it() {
-    let (mut simulation, id) = advised();
-    let other = load("act", "[migrate]", "fn on_load(vm) { if vm.name == \"guest-1\" { vm.migrate(\"away\"); } }");
-    act(&mut simulation, other);
-    must(&mut simulation, Command::ModuleMode { module: "rest".into(), mode: Mode::Advise });
-    let kind = embot::model::ActionKind::Migrate {
-        vm: simulation.fleet().guest_named("guest-1").unwrap().id,
-        to: Some("host-2".into()),
-        live: true,
-    };
-    must(&mut simulation, Command::Act { kind, reason: "test".into() });
-    assert!(withdrawn(&simulation, id).ends_with("(migrate) is carried out instead"));
-}
-
 #[test]
 fn a_new_module_does_not_act_because_its_manifest_says_so() {
-    let mut simulation = Plane { holds_back: true, ..Plane::default() }.over(&fleet());
+    let mut simulation = Plane { holds_back: true, ..Plane::default() }.over(&kit::four_guests());
     simulation.run_for(Span::seconds(6)).unwrap();
     let manifest = format!("{}mode: act\n", manifest("rest", "[suspend]"));
     let load = |policy: &str| module(&manifest, &[("rest.rhai", policy)]);
@@ -314,29 +171,7 @@ fn a_new_module_does_not_act_because_its_manifest_says_so() {
     assert_eq!(simulation.fleet().guest_named("guest-1").unwrap().state, embot::model::VmState::Paused);
 }
 
-/// A plane on a store, whose daemon can be started again.
-struct Kept {
-    simulation: Simulation,
-    disk: SimulatedDisk,
-}
-
 impl Kept {
-    fn new() -> Kept {
-        let disk = SimulatedDisk::default();
-        let (store, recovered) = Store::on_disk(&disk).unwrap();
-        let fleet = Fleet::new(&fleet(), embot::model::Timestamp(0)).unwrap();
-        let manager = Plane::default().manager(&fleet, recovered);
-        let simulation = kit::alone(kit::plane(manager).with_store(store).with_journal(), fleet);
-        Kept { simulation, disk }
-    }
-
-    fn restart(&mut self) {
-        self.disk = self.disk.crash(Crash::Killed);
-        let (store, recovered) = Store::on_disk(&self.disk).unwrap();
-        let manager = Plane::default().manager(self.simulation.fleet(), recovered);
-        self.simulation.restart(0, manager, store);
-    }
-
     /// What the folder's watcher says of `count.yaml`, whose policy adds `step`.
     fn declare(&mut self, file: &str, step: Option<i64>) -> String {
         let texts = step.map(|step| {
@@ -402,6 +237,15 @@ fn a_file_that_has_never_checked_is_shown_and_nothing_else_is_claimed_of_it() {
     refused(&mut kept.simulation, broken("count", "fn on_load() { this.n = nonsense(); }"));
     assert!(told(&kept).contains("does not check, the last good version stays"), "{}", told(&kept));
     assert_eq!((kept.simulation.manager(0).idle_modules(), kept.n().as_deref()), (vec![], Some(r#"{"n":1}"#)));
+    // It is shown as such until the file is as it was.
+    let unchecked = |kept: &Kept| {
+        let manager = kept.simulation.manager(0);
+        let all = manager.unchecked_modules().map(|(module, file, in_force)| (module.to_string(), file.to_string(), in_force));
+        all.collect::<Vec<_>>()
+    };
+    assert_eq!(unchecked(&kept), [("count".to_owned(), "count.yaml".to_owned(), true)]);
+    kept.declare("count.yaml", Some(1));
+    assert_eq!(unchecked(&kept), []);
     // A file that goes away while it does not check is forgotten.
     kept.declare("count.yaml", None);
     refused(&mut kept.simulation, broken("other", "fn on_load() {"));
@@ -438,7 +282,7 @@ fn a_module_goes_with_its_file() {
 
 #[test]
 fn a_refusal_has_a_number_and_can_be_explained() {
-    let mut simulation = Plane::default().over(&fleet());
+    let mut simulation = Plane::default().over(&kit::four_guests());
     simulation.run_for(Span::seconds(6)).unwrap();
     act(&mut simulation, load("rest", "[]", "fn on_load(vm) {\n    if vm.cpu > 0.01 { vm.suspend(\"it should rest\"); }\n}"));
     simulation.run_for(Span::minutes(10)).unwrap();

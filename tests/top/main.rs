@@ -12,6 +12,9 @@ use terminal::Terminal;
 /// The blocks of twelve equal samples of a host whose load never changes.
 const STEADY: &str = "▃▃▃▃▃▃▃▃▃▃▃▃";
 
+/// What the plane tells admins last.
+const LAST: &str = "2 actions wait for your approval";
+
 /// Everything that is to come has come: the advice, and loads for long enough.
 fn is_complete(screen: &str, hosts: usize) -> bool {
     screen.contains("advice 2") && screen.matches(STEADY).count() == hosts && !screen.contains("...")
@@ -21,6 +24,7 @@ fn is_complete(screen: &str, hosts: usize) -> bool {
 fn two_hosts() {
     let Some(tmux) = terminal::tmux() else { return };
     let plane = Plane::start(2);
+    plane.until_told(LAST);
     for (width, height) in [(80, 24), (200, 50)] {
         let terminal = Terminal::new(tmux, width, height);
         terminal.run(&plane.top());
@@ -33,6 +37,7 @@ fn two_hosts() {
 fn five_hundred_hosts() {
     let Some(tmux) = terminal::tmux() else { return };
     let plane = Plane::start(500);
+    plane.until_told(LAST);
     for (width, height, rows) in [(80, 24, 12), (200, 50, 19)] {
         let terminal = Terminal::new(tmux, width, height);
         terminal.run(&plane.top());
@@ -68,6 +73,12 @@ fn advice_is_answered_and_the_terminal_is_given_back() {
     terminal.wait("it is rejected", |screen| screen.contains("rejected 2 start db-2"));
     let explained = plane.embot(&["explain", "2"]);
     assert!(explained.contains("not now"), "the reason is kept:\n{explained}");
+    let rejections = plane.embot(&["plan", "rejections"]);
+    assert!(rejections.contains("start db-2") && rejections.contains(": not now"), "{rejections}");
+    let lifted = plane.embot(&["plan", "lift", "2"]);
+    assert!(lifted.contains("module restart-now may advise to start db-2 again"), "{lifted}");
+    let rejections = plane.embot(&["plan", "rejections"]);
+    assert!(rejections.starts_with("Nothing that was rejected"), "{rejections}");
     terminal.keys(&["1", "m", "y"]);
     terminal.wait("a host is in maintenance", |screen| screen.contains("maintenance 1"));
     terminal.keys(&["d", "y"]);

@@ -96,6 +96,15 @@ impl Plane {
         self.wait();
     }
 
+    /// Waits until it has told admins this.
+    pub fn until_told(&self, words: &str) {
+        let started = Instant::now();
+        while !self.embot(&["events", "--limit", "100"]).contains(words) {
+            assert!(started.elapsed() < Duration::from_secs(120), "{words} was never told:\n{}", self.embot(&["events"]));
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
     fn wait(&self) {
         let started = Instant::now();
         while !self.embot(&["status"]).contains("armed") {

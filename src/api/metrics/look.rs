@@ -48,6 +48,7 @@ pub(super) fn at_manager(manager: &Manager, now: Timestamp, started: Timestamp) 
     for (state, count) in open {
         samples.put("embot_open_actions", &[state], count as f64);
     }
+    samples.spread("embot_decision_delay_seconds", &[], &tally.delays);
     for (guardrail, count) in &tally.refusals {
         samples.put("embot_refusals_total", &[guardrail], *count as f64);
     }
@@ -92,7 +93,6 @@ fn host(samples: &mut Samples, host: &Host, now: Timestamp, started: Timestamp) 
 pub(super) fn at_daemon(samples: &mut Samples, doors: &Doors) {
     let measured = &doors.metrics.0;
     let count = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed) as f64;
-    samples.spread("embot_decision_delay_seconds", &[], &measured.delays);
     samples.spread("embot_store_commit_seconds", &[], &measured.commits);
     if let Some(file) = measured.store.as_ref().and_then(|path| path.metadata().ok()) {
         samples.put("embot_store_file_bytes", &[], file.len() as f64);
@@ -103,6 +103,10 @@ pub(super) fn at_daemon(samples: &mut Samples, doors: &Doors) {
     }
     if let Some(link) = &doors.link {
         samples.put("embot_link_refusals_total", &[], link.refusals().0 as f64);
+    }
+    for (channel, standing) in doors.notifiers.standings() {
+        samples.put("embot_notify_up", &[channel], flag(standing.away.is_none()));
+        samples.put("embot_notify_held", &[channel], standing.held as f64);
     }
     for ((method, route, status), count) in measured.requests.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         samples.put("embot_api_requests_total", &[method, route, &status.to_string()], *count as f64);

@@ -1,8 +1,8 @@
 //! `GET /metrics`: the plane's figures in the text form that Prometheus reads (OpenMetrics 1.0).
 //!
 //! Most are looked up when somebody asks: the manager keeps plain counts and answers between two turns, and the rest belongs
-//! to the process and its store. Only what nobody could tell later is measured as it happens, outside of the manager:
-//! commits by the store's thread, requests by the API, and delays by one who follows the committed batches ([`observe`]).
+//! to the process and its store. Only what nobody could tell later is measured as it happens: commits by the store's thread,
+//! requests by the API.
 //!
 //! The same stands on the API's socket and, with `metrics` in `plane.yaml`, on an address of its own that serves nothing else.
 
@@ -12,27 +12,24 @@ pub mod table;
 
 pub use form::{CONTENT_TYPE, Kind};
 
+use super::connections::Server;
 use super::error::ApiError;
 use super::state::{Api, Doors, answer};
-use crate::clock::Clock;
 use crate::manager::Handle;
-use crate::model::{Batch, Record, Timestamp};
+use crate::model::Timestamp;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, header};
-use axum::middleware::Next;
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::metrics::histogram::Histogram;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpListener;
-use tokio::sync::broadcast::error::RecvError;
-
-/// Limits of the classes that delays are sorted into, in seconds.
-const DELAY_SECONDS: [f64; 12] = [1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+use tokio::sync::{mpsc, watch};
 
 /// What is measured as it happens. Clones are the same.
 #[derive(Debug, Clone)]
@@ -45,7 +42,6 @@ struct Measured {
     /// The store's file, where it has one.
     store: Option<PathBuf>,
     commits: Histogram,
-    delays: Histogram,
     /// Requests by method, route and status.
     requests: Mutex<BTreeMap<(String, String, u16), u64>>,
     streams: AtomicI64,
@@ -60,7 +56,6 @@ impl Metrics {
             started,
             store,
             commits,
-            delays: Histogram::new(DELAY_SECONDS),
             requests: Mutex::default(),
             streams: AtomicI64::default(),
             spans: AtomicU64::default(),
@@ -84,22 +79,6 @@ impl Metrics {
         let key = (method.to_owned(), route.to_owned(), status);
         *self.0.requests.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default() += 1;
     }
-
-    /// How long it took from each event in a batch that led to a decision until that was durable, which it is now.
-    fn decided(&self, batch: &Batch, now: Timestamp) {
-        let mut seen = BTreeSet::new();
-        for record in &batch.records {
-            let proposal = match record {
-                Record::Planned { action } => &action.proposal,
-                Record::Refused { refusal, .. } => &refusal.proposal,
-                _ => continue,
-            };
-            let Some(cause) = &proposal.cause else { continue };
-            if seen.insert(cause.seq) {
-                self.0.delays.observe(now.since(cause.at).0 as f64 / 1e3);
-            }
-        }
-    }
 }
 
 /// Counts a stream of events while it is open.
@@ -109,19 +88,6 @@ pub struct OpenStream(Metrics);
 impl Drop for OpenStream {
     fn drop(&mut self) {
         self.0.0.streams.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Follows the committed batches until the manager is gone. Where it cannot keep up it leaves batches out, so that the delays
-/// of a plane in a hurry are those of a sample.
-pub async fn observe(handle: Handle, metrics: Metrics, clock: Arc<dyn Clock>) {
-    let mut batches = handle.follow();
-    loop {
-        match batches.recv().await {
-            Ok(batch) => metrics.decided(&batch, clock.now()),
-            Err(RecvError::Lagged(_)) => {}
-            Err(RecvError::Closed) => return,
-        }
     }
 }
 
@@ -159,11 +125,14 @@ async fn text(handle: &Handle, doors: &Doors) -> Result<Response, ApiError> {
 }
 
 /// Serves `/metrics`, and nothing else, to whoever can connect.
-pub async fn serve(listener: TcpListener, handle: Handle, doors: Doors) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, handle: Handle, doors: Doors) {
     let scrape = move || {
         let (handle, doors) = (handle.clone(), doors.clone());
         async move { text(&handle, &doors).await }
     };
     let absent = async || ApiError::not_found("only /metrics is here").with_hint("the API is on the plane's socket");
-    axum::serve(listener, Router::new().route(PATH, get(scrape)).fallback(absent)).await
+    let router = Router::new().route(PATH, get(scrape)).fallback(absent).layer(from_fn(super::timely));
+    // Connections end with this task.
+    let ((_goes_on, stopping), (alive, _)) = (watch::channel(false), mpsc::channel(1));
+    Server { router, seats: Arc::default(), stopping, _alive: alive }.accept_plain(listener).await;
 }

@@ -57,6 +57,12 @@ pub const METRICS: &[Metric] = &[
     gauge("embot_host_memory_usage_ratio", &["host"], "Share of the host's memory in use, by the last sample"),
     gauge("embot_host_in_maintenance", &["host"], "1 if the host is in maintenance"),
     gauge("embot_guests", &["state", "mode"], "Guests, by what they do and by how far the plane may go with them"),
+    gauge("embot_notify_up", &["channel"], "1 unless the channel to admins could not be reached when it was last tried"),
+    gauge(
+        "embot_notify_held",
+        &["channel"],
+        "Notifications that wait to be told together, for the rate or because the channel is away",
+    ),
     gauge("embot_violated_rules", &[], "Affinity rules that the present placement breaks"),
     gauge("embot_peer_up", &["peer"], "1 if there is a connection to the peer"),
     counter("embot_link_refusals_total", &[], "Connections and messages of other planes that were refused"),

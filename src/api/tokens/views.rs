@@ -6,7 +6,7 @@ use super::super::request::{Body, Query};
 use super::super::stamp::Stamp;
 use super::super::state::Api;
 use super::{Token, TokenError, Tokens};
-use crate::model::{Span, Timestamp};
+use crate::model::{Command, Deed, Span, Timestamp};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -128,13 +128,21 @@ pub(in crate::api) async fn create(
 ) -> Result<Json<NewTokenView>, ApiError> {
     let tokens = tokens(&api)?;
     let now = tokens.now();
+    let (maker, keeper, lives) = (by.name.clone(), tokens.clone(), request.expires);
     let made = change(move || {
         let CreateToken { name, role, expires } = request;
-        let (token, secret) = tokens.create(&name, role, expires, &by.name)?;
-        tracing::info!(token = %name, %role, by = %by.name, "a token was made");
+        let (token, secret) = keeper.create(&name, role, expires, &maker)?;
+        tracing::info!(token = %name, %role, by = %maker, "a token was made");
         Ok((token, secret))
     });
     let (token, secret) = made.await?;
+    let (name, role) = (token.name.as_str().into(), token.role.to_string().into());
+    let deed = Deed::CreateToken { name, role, lives };
+    if let Err(error) = api.command(Command::Audit { deed }, by.name).await {
+        // What nobody has to answer for is not given out.
+        change(move || tokens.revoke(&token.name)).await?;
+        return Err(error);
+    }
     Ok(Json(NewTokenView { token: TokenView::new(token, now), secret }))
 }
 
@@ -145,10 +153,14 @@ pub(in crate::api) async fn revoke(
 ) -> Result<Json<TokenView>, ApiError> {
     let tokens = tokens(&api)?;
     let now = tokens.now();
+    let revoker = by.name.clone();
     let token = change(move || {
         let token = tokens.revoke(&name)?;
-        tracing::info!(token = %name, by = %by.name, "a token was revoked");
+        tracing::info!(token = %name, by = %revoker, "a token was revoked");
         Ok(token)
     });
-    Ok(Json(TokenView::new(token.await?, now)))
+    let token = token.await?;
+    let deed = Deed::RevokeToken { name: token.name.as_str().into() };
+    api.command(Command::Audit { deed }, by.name).await?;
+    Ok(Json(TokenView::new(token, now)))
 }

@@ -65,6 +65,19 @@ impl State {
                 target: Some(Target::Host(down.host.clone())),
             });
         }
+        for guest in &self.status.guests_crashed {
+            notices.push(Notice {
+                word: "guest",
+                tone: Tone::Bad,
+                text: format!("{} on {} is down: {}", guest.name, guest.host, guest.reason),
+                target: Some(Target::Guest(guest.vm.clone())),
+            });
+        }
+        for module in &self.status.modules_unchecked {
+            let stays = if module.in_force { "the version before stays in force" } else { "nothing of it is in force" };
+            let text = format!("{} does not check, {stays}: `embot check` says why", module.file);
+            notices.push(Notice { word: "module", tone: Tone::Warning, text, target: None });
+        }
         for broken in &self.status.violations {
             let (hard, tone) = if broken.hard { ("hard", Tone::Bad) } else { ("soft", Tone::Warning) };
             let text = format!("{} ({hard}, {}) is broken by {}", broken.rule, broken.kind, broken.guests.join(", "));

@@ -9,7 +9,7 @@ use crate::api::elements::{self, ElementDetail, ElementFilter, ElementView, Host
 use crate::api::embots::EmbotView;
 use crate::api::migrations::{MigrationView, PeerView, PeersView, PhaseView};
 use crate::api::recent::{RecordView, Scribe};
-use crate::api::status::{DownView, FiguresView, StatusView};
+use crate::api::status::{DownView, FiguresView, StatusView, UncheckedView};
 use crate::api::{explain, modules, testing};
 use crate::cli::screen::plain;
 use crate::model::testing::{host, peer, vm};
@@ -83,12 +83,19 @@ impl Fleet {
             hosts_in_maintenance: vec!["host-001".to_owned()],
             guests,
             guests_by_mode: BTreeMap::new(),
+            guests_crashed: crate::api::status::crashed(&self.world),
             modules: 1,
+            modules_unchecked: vec![UncheckedView {
+                module: "keep-apart".to_owned(),
+                file: "keep-apart.yaml".to_owned(),
+                in_force: true,
+            }],
             embots: 3,
             embots_suspended: vec!["relieve-hot-host@host:host-a".to_owned()],
             advised: 1,
             open: 1,
             violations: Vec::new(),
+            channels_away: Vec::new(),
             figures,
             store: None,
         }
@@ -348,7 +355,7 @@ fn pages_open_from_each_other_and_close() {
     assert!(guest.contains("Guest web-1-1"), "{guest}");
     assert!(top.keys("<<").contains("Hosts 2"), "back at the hosts");
     let action = top.keys("3v>");
-    let embot = top.keys("<5>");
+    let embot = top.keys("<5vv>");
     let migration = top.keys("<v>");
     insta::assert_snapshot!([host, action, embot, migration].join("\n"));
     assert!(top.state.pages.len() == 1 && top.given.is_empty());

@@ -1,26 +1,34 @@
 //! One channel to admins: which notifications pass, how many, and how often a delivery is tried.
 //!
-//! A channel has a thread, so that one that does not answer holds up no other. What its rate does not let pass is counted and
-//! told in one message as soon as the rate allows.
+//! A channel has a thread, so that one that does not answer holds up no other. What its rate does not let pass, and what comes
+//! while it cannot be reached, is counted and told in one message as soon as that is possible. It waits in a file beside the
+//! store, so that it outlives the daemon.
 
 use super::Notification;
 use super::mail::{Mail, MailSettings};
+use super::rfc_3339;
 use super::webhook::{Webhook, WebhookSettings};
 use crate::clock::Clock;
 use crate::model::{ActionId, Level, Span, Timestamp};
+use crate::pki::files;
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendError, Sender, TrySendError, bounded};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Notifications that may wait for a channel.
 const WAITING: usize = 1_024;
 /// A delivery is tried again after these.
 const PAUSES: [Span; 2] = [Span::seconds(1), Span::seconds(5)];
-/// What was held back and could not be told is tried again after this.
-const AGAIN: Span = Span::seconds(10);
+/// What was held back and could not be told is tried again after this, then after twice as long, and so on,
+const AGAIN_FIRST: Span = Span::seconds(10);
+/// up to this.
+const AGAIN_MOST: Span = Span::minutes(5);
+/// After this nobody wants to hear it any more.
+const STALE: Span = Span::hours(24);
 /// Of those that were held back, so many are told word for word.
 const TOLD_IN_FULL: usize = 5;
 
@@ -144,6 +152,16 @@ pub struct Channel {
     plane: Arc<str>,
     clock: ClockOf,
     posts: Sender<Post>,
+    standing: Arc<Mutex<Standing>>,
+}
+
+/// How a channel stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Notifications that wait to be told together.
+    pub held: usize,
+    /// Why it cannot be reached; `None`: as far as is known, it can.
+    pub away: Option<String>,
 }
 
 struct ClockOf(Arc<dyn Clock>);
@@ -155,8 +173,13 @@ impl std::fmt::Debug for ClockOf {
 }
 
 impl Channel {
-    /// Starts a channel.
-    pub fn start(plane: Arc<str>, settings: &ChannelSettings, clock: Arc<dyn Clock>) -> io::Result<Channel> {
+    /// Starts a channel. What it holds back is kept in a file next to `store`, where there is one.
+    pub fn start(
+        plane: Arc<str>,
+        settings: &ChannelSettings,
+        clock: Arc<dyn Clock>,
+        store: Option<&Path>,
+    ) -> io::Result<Channel> {
         let carrier: Box<dyn Carrier> = match (&settings.webhook, &settings.mail) {
             (Some(webhook), _) => Box::new(Webhook::new(webhook.clone())),
             (None, Some(mail)) => Box::new(Mail::new(mail.clone())),
@@ -164,7 +187,18 @@ impl Channel {
                 return Err(io::Error::other(format!("notify channel {} has neither webhook nor mail", settings.name)));
             }
         };
-        Channel::with(plane, settings, clock, carrier)
+        let file = store.map(|store| store.with_added_extension(format!("notify-{}.json", settings.name)));
+        Channel::with(plane, settings, clock, carrier, file)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// How it stands.
+    pub fn standing(&self) -> Standing {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn with(
@@ -172,8 +206,10 @@ impl Channel {
         settings: &ChannelSettings,
         clock: Arc<dyn Clock>,
         carrier: Box<dyn Carrier>,
+        file: Option<PathBuf>,
     ) -> io::Result<Channel> {
         let (posts, inbox) = bounded(WAITING);
+        let standing = Arc::<Mutex<Standing>>::default();
         let keeper = Keeper {
             name: settings.name.clone(),
             plane: plane.clone(),
@@ -181,11 +217,14 @@ impl Channel {
             clock: clock.clone(),
             rate: settings.rate,
             sent: VecDeque::new(),
-            held: None,
-            is_down: false,
+            held: file.as_deref().and_then(Held::read),
+            file,
+            away: None,
+            again: None,
+            standing: standing.clone(),
         };
         std::thread::Builder::new().name(format!("notify {}", settings.name)).spawn(move || keeper.run(&inbox))?;
-        Ok(Channel { name: settings.name.clone(), level: settings.level, plane, clock: ClockOf(clock), posts })
+        Ok(Channel { name: settings.name.clone(), level: settings.level, plane, clock: ClockOf(clock), posts, standing })
     }
 
     /// Hands a notification over; `None` where it is not loud enough for this channel.
@@ -211,7 +250,8 @@ impl Channel {
     }
 }
 
-/// What the rate held back.
+/// What was held back, by the rate or because the channel cannot be reached.
+#[derive(Debug, Serialize, Deserialize)]
 struct Held {
     since: Timestamp,
     count: usize,
@@ -219,6 +259,17 @@ struct Held {
     /// The loudest ones.
     texts: Vec<(Level, String)>,
     last: String,
+    /// Could the channel not be reached?
+    was_away: bool,
+}
+
+impl Held {
+    /// What the last daemon left. What cannot be read is told in the log and given up.
+    fn read(path: &Path) -> Option<Held> {
+        let text = std::fs::read(path).ok()?;
+        let held = serde_json::from_slice(&text);
+        held.inspect_err(|error| tracing::error!("{} is not understood, and left alone: {error}", path.display())).ok()
+    }
 }
 
 /// The channel's thread.
@@ -231,30 +282,61 @@ struct Keeper {
     /// When messages were sent, within the rate's time.
     sent: VecDeque<Timestamp>,
     held: Option<Held>,
-    /// The last delivery failed however often it was tried: the next ones get one try each, until one succeeds.
-    is_down: bool,
+    /// Where that outlives the daemon.
+    file: Option<PathBuf>,
+    /// Why the last delivery failed, however often it was tried.
+    away: Option<String>,
+    /// When what was held back is tried again, after it could not be told, and how long to wait after that.
+    again: Option<(Timestamp, Span)>,
+    standing: Arc<Mutex<Standing>>,
 }
 
 impl Keeper {
     fn run(mut self, inbox: &Receiver<Post>) {
         loop {
+            self.say_how_it_stands();
             let post = match self.held {
                 None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(_) => inbox.recv_timeout(self.free_in()),
             };
             match post {
                 Ok(Post { message, answer }) => {
+                    let taken = self.take(message);
+                    // Whoever has the answer sees how the channel stands.
+                    self.say_how_it_stands();
                     // Where nobody waits for the answer, it is told here.
-                    if let Err(SendError(Err(why))) = answer.send(self.take(message)) {
+                    if let Err(SendError(Err(why))) = answer.send(taken) {
                         tracing::error!(channel = %self.name, "an admin could not be told: {why}");
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => self.tell_held(),
                 Err(RecvTimeoutError::Disconnected) => {
-                    // The plane stops: now or never.
+                    // The plane stops: now, or when it is started again.
                     return self.tell_held();
                 }
             }
+        }
+    }
+
+    fn say_how_it_stands(&self) {
+        let held = self.held.as_ref().map_or(0, |held| held.count);
+        let standing = Standing { held, away: self.away.clone() };
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+    }
+
+    /// Writes down what is held back, or that nothing is any more.
+    fn keep(&self) {
+        let Some(path) = &self.file else { return };
+        let kept = match self.held.as_ref().map(serde_json::to_vec) {
+            None => match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.to_string()),
+                _ => Ok(()),
+            },
+            Some(Ok(text)) => files::replace(path, files::PRIVATE, &text).map_err(|error| error.to_string()),
+            Some(Err(error)) => Err(error.to_string()),
+        };
+        if let Err(why) = kept {
+            tracing::error!(channel = %self.name, "what is held back would not outlive the daemon: {why}");
         }
     }
 
@@ -264,22 +346,31 @@ impl Keeper {
         while self.sent.front().is_some_and(|at| *at + self.rate.per <= now) {
             self.sent.pop_front();
         }
-        match self.sent.front().filter(|_| self.sent.len() >= self.rate.messages as usize) {
-            Some(oldest) => (*oldest + self.rate.per).since(now).as_duration(),
-            None => Duration::ZERO,
-        }
+        let free = match self.sent.front().filter(|_| self.sent.len() >= self.rate.messages as usize) {
+            Some(oldest) => (*oldest + self.rate.per).since(now),
+            None => Span::ZERO,
+        };
+        free.max(self.again.map_or(Span::ZERO, |(at, _)| at.since(now))).as_duration()
     }
 
     fn take(&mut self, message: Message) -> Result<(), String> {
         if self.held.is_none() && self.free_in() == Duration::ZERO {
-            return self.deliver(&message);
+            match self.deliver(&message, &PAUSES) {
+                Err(Undelivered { why, may_pass: true }) => {
+                    tracing::error!(channel = %self.name, "an admin cannot be told now, and is told later: {why}");
+                    self.put_off();
+                }
+                result => return result.map_err(|undelivered| undelivered.why),
+            }
         }
+        let was_away = self.away.is_some();
         let held = self.held.get_or_insert_with(|| Held {
             since: message.at,
             count: 0,
             level: message.level,
             texts: Vec::new(),
             last: String::new(),
+            was_away,
         });
         held.count += 1;
         held.level = held.level.max(message.level);
@@ -287,16 +378,19 @@ impl Keeper {
         held.texts.push((message.level, format!("{}: {}", message.word(), message.text)));
         held.texts.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
         held.texts.truncate(TOLD_IN_FULL);
+        self.keep();
         Ok(())
     }
 
     /// Tells what was held back, in one message.
     fn tell_held(&mut self) {
         let Some(held) = &self.held else { return };
-        let mut text = format!(
-            "{} notifications were held back, because channel {} carries at most {} per {}:",
-            held.count, self.name, self.rate.messages, self.rate.per
-        );
+        let why = if held.was_away {
+            format!("could not be reached since {}", rfc_3339(held.since))
+        } else {
+            format!("carries at most {} per {}", self.rate.messages, self.rate.per)
+        };
+        let mut text = format!("{} notifications were held back, because channel {} {why}:", held.count, self.name);
         for (_, one) in &held.texts {
             text += &format!("\n- {one}");
         }
@@ -306,23 +400,39 @@ impl Keeper {
         let key = format!("held-{}", held.last);
         let (plane, at) = (self.plane.clone(), held.since);
         let message = Message { plane, key, level: held.level, text, embot: None, action: None, at };
-        match self.deliver(&message) {
-            Ok(()) => self.held = None,
-            Err(why) => {
-                tracing::error!(channel = %self.name, "what was held back could not be told yet: {why}");
-                self.clock.sleep(AGAIN);
+        let (count, since) = (held.count, held.since);
+        match self.deliver(&message, &[]) {
+            Ok(()) => {
+                (self.held, self.again) = (None, None);
+                self.keep();
+            }
+            Err(Undelivered { why, .. }) if self.clock.now().since(since) > STALE => {
+                tracing::error!(channel = %self.name, "{count} notifications are given up, after {STALE}: {why}");
+                self.held = None;
+                self.keep();
+                self.put_off();
+            }
+            Err(Undelivered { why, .. }) => {
+                tracing::warn!(channel = %self.name, "{count} notifications could not be told yet: {why}");
+                self.put_off();
             }
         }
     }
 
-    fn deliver(&mut self, message: &Message) -> Result<(), String> {
-        let pauses = if self.is_down { &[] } else { &PAUSES[..] };
+    /// The next try has to wait, the longer the more often it failed.
+    fn put_off(&mut self) {
+        let pause = self.again.map_or(AGAIN_FIRST, |(_, pause)| pause);
+        self.again = Some((self.clock.now() + pause, Span(pause.0 * 2).min(AGAIN_MOST)));
+    }
+
+    fn deliver(&mut self, message: &Message, pauses: &[Span]) -> Result<(), Undelivered> {
         let mut pauses = pauses.iter();
         loop {
             self.sent.push_back(self.clock.now());
             match (self.carrier.deliver(message), pauses.next()) {
                 (Ok(()), _) => {
-                    if std::mem::take(&mut self.is_down) {
+                    self.again = None;
+                    if self.away.take().is_some() {
                         tracing::info!(channel = %self.name, "notifications are delivered again");
                     }
                     return Ok(());
@@ -332,10 +442,12 @@ impl Keeper {
                     self.sent.pop_back();
                     self.clock.sleep(*pause);
                 }
-                (Err(Undelivered { why, may_pass }), _) => {
+                (Err(undelivered), _) => {
                     self.sent.pop_back();
-                    self.is_down |= may_pass;
-                    return Err(why);
+                    if undelivered.may_pass {
+                        self.away = Some(undelivered.why.clone());
+                    }
+                    return Err(undelivered);
                 }
             }
         }
@@ -346,7 +458,6 @@ impl Keeper {
 mod tests {
     use super::*;
     use crate::clock::VirtualClock;
-    use std::sync::{Mutex, PoisonError};
 
     /// Takes what it is given, and fails as it is told.
     #[derive(Clone, Default)]
@@ -391,7 +502,7 @@ mod tests {
         // Real time here: the thread waits for the rate.
         let clock = crate::clock::SystemClock::start(Timestamp(0));
         let settings = settings(2, Span::seconds(1));
-        let channel = Channel::with("home".into(), &settings, clock, Box::new(fake.clone())).unwrap();
+        let channel = Channel::with("home".into(), &settings, clock, Box::new(fake.clone()), None).unwrap();
         assert_eq!(tell(&channel, 1, Level::Info), None, "not loud enough");
         for key in 2..=9 {
             assert_eq!(tell(&channel, key, Level::Warning), Some(Ok(())));
@@ -408,20 +519,44 @@ mod tests {
         let fake = Fake::default();
         let clock = VirtualClock::at(Timestamp(0));
         let settings = settings(100, Span::hours(1));
-        let channel = Channel::with("home".into(), &settings, clock.clone(), Box::new(fake.clone())).unwrap();
+        let channel = Channel::with("home".into(), &settings, clock.clone(), Box::new(fake.clone()), None).unwrap();
         lock(&fake.fails).extend([true, true]);
         assert_eq!(tell(&channel, 1, Level::Alarm), Some(Ok(())), "the third try succeeds");
         assert_eq!((*lock(&fake.tries), clock.now()), (3, Timestamp(6_000)));
         // Refused for good: not tried again.
         lock(&fake.fails).push(false);
         let refused = Some(Err("channel chat: nobody is there".to_owned()));
-        assert_eq!((tell(&channel, 2, Level::Alarm), *lock(&fake.tries)), (refused.clone(), 4));
-        // Down: the tries of the first, then one for each, until one succeeds.
-        lock(&fake.fails).extend([true; 4]);
-        assert_eq!((tell(&channel, 3, Level::Alarm), *lock(&fake.tries)), (refused.clone(), 7));
-        assert_eq!((tell(&channel, 4, Level::Alarm), *lock(&fake.tries)), (refused, 8));
-        assert_eq!((tell(&channel, 5, Level::Alarm), *lock(&fake.tries)), (Some(Ok(())), 9));
+        assert_eq!((tell(&channel, 2, Level::Alarm), *lock(&fake.tries)), (refused, 4));
         lock(&fake.fails).extend([true, true]);
-        assert_eq!((tell(&channel, 6, Level::Alarm), *lock(&fake.tries)), (Some(Ok(())), 12));
+        assert_eq!((tell(&channel, 6, Level::Alarm), *lock(&fake.tries)), (Some(Ok(())), 7));
+    }
+
+    #[test]
+    fn what_comes_while_a_channel_is_away_is_told_together_when_it_is_back_also_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("held.json");
+        let (fake, clock) = (Fake::default(), VirtualClock::at(Timestamp(1_790_000_000_000)));
+        let settings = settings(100, Span::hours(1));
+        let start = |fake: &Fake| {
+            let carrier = Box::new(fake.clone());
+            Channel::with("home".into(), &settings, clock.clone(), carrier, Some(file.clone())).unwrap()
+        };
+        let channel = start(&fake);
+        lock(&fake.fails).extend([true; 1_000]);
+        for key in 1..=8 {
+            let level = if key == 7 { Level::Alarm } else { Level::Warning };
+            assert_eq!(tell(&channel, key, level), Some(Ok(())), "it is kept");
+        }
+        assert_eq!(*lock(&fake.tries), 3, "the others are not even tried: it is away");
+        assert_eq!(channel.standing(), Standing { held: 8, away: Some("nobody is there".to_owned()) });
+        drop(channel);
+        let back = Fake::default();
+        let channel = start(&back);
+        while file.exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        insta::assert_snapshot!(lock(&back.taken).join("\n"));
+        assert_eq!(tell(&channel, 9, Level::Warning), Some(Ok(())));
+        assert_eq!(lock(&back.taken).len(), 2, "and all is as ever");
     }
 }

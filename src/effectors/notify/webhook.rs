@@ -36,7 +36,8 @@ struct Body<'a> {
     message: &'a str,
     embot: Option<&'a str>,
     action: Option<u64>,
-    at: crate::model::Timestamp,
+    /// In the form of RFC 3339.
+    at: String,
 }
 
 /// A webhook at work.
@@ -106,7 +107,7 @@ impl Carrier for Webhook {
             message: &message.text,
             embot: message.embot.as_deref(),
             action: message.action.map(|action| action.0),
-            at: message.at,
+            at: super::rfc_3339(message.at),
         };
         let mut request = self.agent()?.post(&*self.settings.url).header("Idempotency-Key", &key);
         if let Some(path) = &self.settings.token_file {

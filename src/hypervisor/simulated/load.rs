@@ -25,6 +25,8 @@ pub enum Shape {
     /// Recorded samples: `trace: { interval: 5m, samples: [0.1, 0.4], repeat: true, start: 0s, stagger: 1h }`. However many
     /// guests play a trace, its samples are in memory once.
     Trace(Trace),
+    /// What was recorded of guests, one trace each.
+    Recorded(Recorded),
 }
 
 /// See [`Shape::Sine`].
@@ -94,6 +96,24 @@ pub struct Trace {
     /// Each further guest of a group is that much further.
     #[serde(default)]
     pub stagger: Span,
+}
+
+/// A recorded trace for each guest of a group, shared by all that play it. It is given by the program, not in a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    /// How long a sample holds; after the last one that stays.
+    pub interval: Span,
+    /// The samples of each guest.
+    pub guests: Arc<[Arc<[f32]>]>,
+}
+
+impl Recorded {
+    /// What one guest of the group plays.
+    fn of(&self, member: u64) -> Trace {
+        let own = usize::try_from(member).ok().and_then(|member| self.guests.get(member)).cloned();
+        let samples = own.unwrap_or_else(|| Arc::from([0.0]));
+        Trace { interval: self.interval, samples, repeat: false, start: Span::ZERO, stagger: Span::ZERO }
+    }
 }
 
 fn one() -> f64 {
@@ -190,7 +210,11 @@ impl Signal {
             Shape::Trace(trace) => Span(trace.start.0.saturating_add(trace.stagger.0.saturating_mul(member))),
             _ => Span::ZERO,
         };
-        Signal { shape: shape.clone(), walk, shift }
+        let shape = match shape {
+            Shape::Recorded(recorded) => Shape::Trace(recorded.of(member)),
+            other => other.clone(),
+        };
+        Signal { shape, walk, shift }
     }
 
     /// Its value so long after the fleet's start; never negative.
@@ -198,6 +222,8 @@ impl Signal {
         let at = since_start.0.saturating_add(self.shift.0);
         let value = match &self.shape {
             Shape::Constant(value) => *value,
+            // A guest plays its own trace of those.
+            Shape::Recorded(_) => 0.0,
             Shape::Sine(sine) => {
                 let period = sine.period.0.max(1);
                 sine.mean + sine.amplitude * (TAU * (at % period) as f64 / period as f64).sin()

@@ -29,6 +29,6 @@ pub use fleet::{Begun, Changes, Fleet, FleetError, Guest, JobId, Machine, OrderS
 pub use fleet_plan::{FaultName, FaultPlan, FleetPlan, GuestPlan, HeatPlan, HostPlan, LoadPlan, Times};
 pub use host::SimulatedHost;
 pub use live::{LiveFleet, LiveOptions};
-pub use load::{Shape, Sine, Steps, Trace, Walk};
+pub use load::{Recorded, Shape, Sine, Steps, Trace, Walk};
 pub use meter::{Figures, Meter, Move, Phase, Point, Standing};
 pub use server::{ServeError, ServeOptions, Server, serve};

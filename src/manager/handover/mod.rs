@@ -412,7 +412,7 @@ impl Manager {
             Message::Offer(offer) => (offer.vm, offer.guest.name.clone(), offer.epoch, offer.way == Way::Live),
             _ => (VmId(uuid::Uuid::nil()), "?".into(), 0, true),
         };
-        if matches!(message, Message::Abort { asks: true, .. }) && self.restoration.has_forgotten() {
+        if matches!(message, Message::Abort { asks: true, .. }) && self.restoration.may_have_forgotten() {
             // After the backup the guest may have come here: then the source must not have it back.
             return answer(self, source::unknown(&message));
         }

@@ -301,14 +301,14 @@ impl Link {
 
 /// Reads the files again when they change. What cannot be read leaves in force what was.
 async fn reload(shared: Arc<Shared>, paths: Paths) {
-    let mut known = paths.stamp();
+    let mut known = paths.state();
     loop {
         sleep(shared.limits.reload.as_duration()).await;
-        let stamp = paths.stamp();
-        if stamp == known {
+        let state = paths.state();
+        if state == known {
             continue;
         }
-        known = stamp;
+        known = state;
         let unread = match Credentials::load(&paths, &shared.plane, shared.clock.now()) {
             Ok(credentials) => {
                 tracing::info!(own = %credentials.own, "certificates read again");

@@ -50,38 +50,82 @@ fn advice_blocks_no_deed_and_takes_no_budget_of_the_plane() {
 }
 
 #[test]
-fn the_same_advice_is_kept_fresh_and_other_advice_stands_beside_it() {
+fn the_same_advice_is_kept_fresh_and_other_advice_takes_its_place_after_a_while() {
     let mut plane = Plane::new();
-    let advise = || Terms { mode: Mode::Advise, ..terms("adviser") };
-    let action = plane.propose_under(migrate(1, None), advise()).unwrap();
-    let id_of_first = action.id;
+    let advise = |module: &str| Terms { mode: Mode::Advise, ..terms(module) };
+    let action = plane.propose_under(migrate(1, None), advise("adviser")).unwrap();
+    let first = action.id;
     plane.open.insert(action.id, action);
-    for (to, same) in [(None, true), (Some("b"), true), (Some("c"), false)] {
-        let plan = plane.decide(vec![(proposal("adviser", EventBody::Load, migrate(1, to)), advise())]);
-        let waits = if same { vec![id_of_first] } else { vec![] };
-        assert_eq!(
-            (plan.accepted.len(), plan.refreshed.iter().map(|(id, _)| *id).collect::<Vec<_>>(), plan.refused.len()),
-            (usize::from(!same), waits, 0),
-            "to {to:?}"
-        );
-    }
+    let said = |plane: &mut Plane, module: &str, to| {
+        let plan = plane.decide(vec![(proposal(module, EventBody::Load, migrate(1, to)), advise(module))]);
+        let waits: Vec<ActionId> = plan.refreshed.iter().map(|(id, _)| *id).collect();
+        (plan.accepted.len(), waits, plan.refused.first().map(|refusal| refusal.guardrail.to_string()))
+    };
+    assert_eq!(said(&mut plane, "adviser", None), (0, vec![first], None));
+    assert_eq!(said(&mut plane, "adviser", Some("b")), (0, vec![first], None));
+    assert_eq!(said(&mut plane, "adviser", Some("c")), (0, vec![], Some("advised".to_owned())), "it has only just said b");
+    assert_eq!(said(&mut plane, "other", Some("b")), (1, vec![], None), "each module gives its own advice");
+    plane.pass(Span::minutes(2));
+    assert_eq!(said(&mut plane, "adviser", Some("c")), (1, vec![], None));
 }
 
 #[test]
-fn advice_takes_of_the_modules_budget_when_it_is_approved() {
+fn advice_uses_up_neither_rates_nor_blast_radius_before_it_is_approved() {
     let mut plane = Plane::new();
     plane.guardrails.module_rate = Rate { actions: 2, per: Span::minutes(10) };
-    plane.guardrails.blast_radius = 1.0;
+    plane.guardrails.blast_radius = 0.3;
     let advise = || Terms { mode: Mode::Advise, ..terms("relieve") };
-    let advice: Vec<Action> = [1, 2].map(|number| plane.propose_under(suspend(number), advise()).unwrap()).into();
-    let refusal = plane.propose_under(suspend(3), advise()).unwrap_err();
-    assert!(refusal.reason.contains("has used its advice"), "{}", refusal.reason);
-    plane.propose(suspend(4)).expect("advice that waits takes nothing from what is done");
+    let mut advice = Vec::new();
+    for number in 1..=6 {
+        let action = plane.propose_under(suspend(number), advise()).unwrap();
+        plane.open.insert(action.id, action.clone());
+        advice.push(action);
+    }
+    plane.propose(suspend(7)).expect("advice that waits takes nothing from what is done");
     let Plane { world, usage, guardrails, open, now, planner, .. } = &mut plane;
     let situation = Situation { world, usage, guardrails, open, now: *now };
     planner.approve(&situation, &advice[0], &"ops".into()).unwrap();
-    let refusal = plane.propose(suspend(5)).unwrap_err();
+    let refusal = plane.propose(suspend(8)).unwrap_err();
     assert!(refusal.reason.contains("has used its actions"), "{}", refusal.reason);
+    // ... and what was done takes nothing from what is advised.
+    assert!(plane.propose_under(suspend(9), advise()).is_ok());
+}
+
+#[test]
+fn a_rejection_binds_the_module_it_was_given_to_until_it_is_over_or_lifted() {
+    let mut plane = Plane::new();
+    let advise = |module: &str| Terms { mode: Mode::Advise, ..terms(module) };
+    let reject = |plane: &mut Plane| {
+        let action = plane.propose_under(migrate(1, None), advise("relieve")).unwrap();
+        let (id, until) = (action.id, plane.now + Span::hours(8));
+        plane.open.insert(id, action);
+        plane.end(id, ActionState::Rejected { by: "ada".into(), reason: Some("a backup runs".into()), until });
+        id
+    };
+    let rejected = reject(&mut plane);
+    assert_eq!(plane.propose_under(migrate(1, None), advise("relieve")).unwrap_err().guardrail, "rejected");
+    assert!(plane.propose_under(migrate(1, None), advise("other")).is_ok(), "another module");
+    assert!(plane.propose_under(suspend(1), advise("relieve")).is_ok(), "another action");
+    assert!(plane.propose_under(migrate(2, None), advise("relieve")).is_ok(), "another guest");
+    // It outlives the daemon, and goes along with the guest, by the other plane's clock and numbers.
+    let planner = Planner::from_bytes(&plane.planner.to_bytes()).unwrap();
+    let standing: Vec<_> = planner.rejections(plane.now).map(|(vm, one)| (vm, one.clone())).collect();
+    let [(vm, one)] = &standing[..] else { panic!("{standing:?}") };
+    assert_eq!((*vm, one.action, &*one.by, one.reason.as_deref()), (id(1), rejected, "ada", Some("a backup runs")));
+    let mut memory = planner.of_guest(id(1)).shifted(|at| at + Span::minutes(1));
+    memory.renumber(|_| ActionId(77));
+    let mut there = Planner::default();
+    there.remember_guest(id(1), memory);
+    let until = there.rejections(plane.now).map(|(_, one)| one.until).next();
+    assert_eq!(until, Some(plane.now + Span::hours(8) + Span::minutes(1)));
+    assert!(there.lift(ActionId(77), plane.now).is_some() && there.rejections(plane.now).next().is_none());
+    // Lifted, it may be advised again; once.
+    assert!(plane.planner.lift(rejected, plane.now).is_some());
+    assert!(plane.planner.lift(rejected, plane.now).is_none());
+    let again = reject(&mut plane);
+    plane.pass(Span::hours(8));
+    assert!(plane.planner.lift(again, plane.now).is_none(), "it is over");
+    assert!(plane.propose_under(migrate(1, None), advise("relieve")).is_ok());
 }
 
 #[test]
@@ -297,7 +341,7 @@ fn an_off_guest_moves_cold_without_taking_room() {
 fn bytes_of_another_version_or_none_at_all() {
     assert!(Planner::from_bytes(&[]).is_ok());
     assert_eq!(Planner::from_bytes(&[9, 1]).unwrap_err(), crate::plan::PlannerError::Version(9));
-    assert!(matches!(Planner::from_bytes(&[1, 255]).unwrap_err(), crate::plan::PlannerError::Damaged(_)));
+    assert!(matches!(Planner::from_bytes(&[2, 255]).unwrap_err(), crate::plan::PlannerError::Damaged(_)));
 }
 
 #[test]

@@ -83,9 +83,24 @@ const CASES: &[Case] = &[
         plane.world.edit_vm(id(1), |vm| vm.mode = Mode::Advise);
         let action = plane.start(migrate(1, None));
         let until = plane.now + Span::hours(1);
-        plane.end(action, ActionState::Rejected { by: "ops".into(), reason: None, until });
+        plane.end(action, ActionState::Rejected { by: "ops".into(), reason: Some("a backup runs".into()), until });
         plane.pass(Span::minutes(12));
         plane.propose(migrate(1, None))
+    }),
+    ("another target advised in the same breath", |plane| {
+        plane.world.edit_vm(id(1), |vm| vm.mode = Mode::Advise);
+        plane.start(migrate(1, Some("b")));
+        plane.pass(Span::seconds(5));
+        plane.propose(migrate(1, Some("c")))
+    }),
+    ("more advice than people read", |plane| {
+        plane.guardrails.module_advice = 2;
+        for number in 1..=3 {
+            plane.world.edit_vm(id(number), |vm| vm.mode = Mode::Advise);
+        }
+        plane.start(suspend(1));
+        plane.start(suspend(2));
+        plane.propose(suspend(3))
     }),
     ("the same, twice in a batch", |plane| {
         let one = proposal("relieve", EventBody::Load, migrate(1, None));

@@ -48,7 +48,7 @@ impl<'a> Walk<'a> {
                         name if WITH_ELEMENT.contains(&name) => vec![element.clone(), Guess::Int],
                         _ => Vec::new(),
                     };
-                    let gives = self.enter(&guess, &given);
+                    let gives = self.enter(&guess, &given, name);
                     if name == "map" {
                         guess = Guess::List(Box::new(gives));
                     }
@@ -86,6 +86,10 @@ impl<'a> Walk<'a> {
         let count = call.args.len();
         let signature = (name.to_owned(), count);
         if self.functions.contains_key(&signature) {
+            if self.uses_this(&signature) && !call.capture_parent_scope {
+                let hint = format!("write `this.{name}(...)`: a function has the `this` of what it is called on");
+                self.error(spot, format!("`{name}` uses `this`, and is called without it"), hint);
+            }
             return self.own(signature, None, &arguments);
         }
         if let Some(form) = surface::functions_named(name).find(|form| form.parameters.len() == count) {

@@ -149,6 +149,26 @@ const SOUND: &[&str] = &[
 ];
 
 #[test]
+fn this_is_where_it_is_given_and_nowhere_else() {
+    let helper = "fn bump(by) { this.count = this.get(\"count\", 0) + by; }\n";
+    let wrong = [
+        format!("{helper}fn on_crashed(vm) {{\n    this.bump(1);\n    bump(1);\n}}\n"),
+        "fn on_load(host) {\n    this.limit = 0.9;\n    let hot = host.vms.filter(|vm| vm.cpu > this.limit);\n    print(hot.len());\n}\n".to_owned(),
+    ];
+    insta::assert_snapshot!(wrong.map(|text| complaints(&text)).join("---\n"));
+    for sound in [
+        format!(
+            "{helper}fn twice(by) {{ this.bump(by); this.bump(by); }}\nfn on_crashed(vm) {{ this.twice(1); print(this.count); }}\n"
+        ),
+        // Without a parameter, a function of lists gives the element as `this`.
+        "fn on_load(host) { let hot = host.vms.filter(|| this.cpu > 0.9); print(hot.len()); }\n".to_owned(),
+        "fn on_crashed(vm) { this.limit = 3; let over = |n| n > this.limit; print(this.call(over, 4)); }\n".to_owned(),
+    ] {
+        assert_eq!(complaints(&sound), "", "{sound}");
+    }
+}
+
+#[test]
 fn sound_scripts_pass_without_a_word() {
     for text in SOUND {
         assert_eq!(complaints(text), "", "{text}");

@@ -32,6 +32,8 @@ pub(super) struct Learnt {
 pub(super) struct Frame {
     /// Closures share that of the function they stand in.
     pub function: Signature,
+    /// A closure to which nobody gives `this`.
+    pub lacks_this: bool,
     pub scopes: Vec<(String, Guess)>,
     pub this: Guess,
     pub returns: Guess,
@@ -45,19 +47,29 @@ pub(super) enum Words {
     Timer,
 }
 
-/// The statements of each function's body. Rhai does not name the type that holds them, but shows them to a visitor.
-pub(super) type Bodies = BTreeMap<Signature, Vec<Stmt>>;
+/// A function's body.
+#[derive(Debug, Default)]
+pub(super) struct FunctionBody {
+    /// Its statements. Rhai does not name the type that holds them, but shows them to a visitor.
+    statements: Vec<Stmt>,
+    /// Does it name `this`? (Closures in it are functions of their own.)
+    uses_this: bool,
+}
+
+/// The body of each function.
+pub(super) type Bodies = BTreeMap<Signature, FunctionBody>;
 
 /// Takes the bodies out of a script.
 pub(super) fn bodies(ast: &AST) -> Bodies {
     let mut bodies = Bodies::new();
     for def in ast.iter_fn_def() {
         let alone = script::alone(ast, def);
-        let mut body = Vec::new();
+        let mut body = FunctionBody::default();
         alone.walk(&mut |path: &[ASTNode]| {
             if let [ASTNode::Stmt(statement)] = path {
-                body.push((*statement).clone());
+                body.statements.push((*statement).clone());
             }
+            body.uses_this |= matches!(path.last(), Some(ASTNode::Expr(Expr::ThisPtr(_))));
             true
         });
         bodies.insert((def.name.to_string(), def.params.len()), body);
@@ -181,14 +193,23 @@ impl<'a> Walk<'a> {
             Some(_) => Guess::State,
             None => self.learnt.objects.get(&signature).cloned().unwrap_or(Guess::Never),
         };
-        self.frames.push(Frame { function: signature.clone(), scopes, this, returns: Guess::Never });
-        let body = self.bodies.get(&signature).map_or(&[][..], Vec::as_slice);
+        self.frames.push(Frame { function: signature.clone(), lacks_this: false, scopes, this, returns: Guess::Never });
+        let body = self.statements_of(&signature);
         let last = self.statements(body);
         if signature == ("settings".to_owned(), 0) {
             self.settings(body);
         }
         let returns = self.frames.pop().map_or(Guess::Any, |frame| frame.returns.join(last));
         self.learn_return(signature, returns);
+    }
+
+    fn statements_of(&self, signature: &Signature) -> &'a [Stmt] {
+        self.bodies.get(signature).map_or(&[], |body| &body.statements)
+    }
+
+    /// Does this function of the script name `this`?
+    pub(super) fn uses_this(&self, signature: &Signature) -> bool {
+        self.bodies.get(signature).is_some_and(|body| body.uses_this)
     }
 
     fn learn_return(&mut self, signature: Signature, guess: Guess) {
@@ -327,7 +348,13 @@ impl<'a> Walk<'a> {
     pub(super) fn frame(&mut self) -> &mut Frame {
         if self.frames.is_empty() {
             let function = (String::new(), 0);
-            self.frames.push(Frame { function, scopes: Vec::new(), this: Guess::Any, returns: Guess::Never });
+            self.frames.push(Frame {
+                function,
+                lacks_this: false,
+                scopes: Vec::new(),
+                this: Guess::Any,
+                returns: Guess::Never,
+            });
         }
         let last = self.frames.len() - 1;
         &mut self.frames[last]
@@ -388,7 +415,14 @@ impl<'a> Walk<'a> {
                     Guess::Any
                 }
             },
-            Expr::ThisPtr(_) => self.frame().this.clone(),
+            Expr::ThisPtr(position) => {
+                if self.frame().lacks_this {
+                    let spot = self.spot(*position, "this");
+                    let hint = "take what you need before it, as in `let limit = this.limit;`, and use that within; or write a `for` loop";
+                    self.error(spot, "within `|...|` there is no `this`", hint);
+                }
+                self.frame().this.clone()
+            }
             Expr::Stmt(block) => self.closure(block).unwrap_or_else(|| self.block(block)),
             Expr::FnCall(call, position) => self.call(call, *position),
             Expr::Dot(..) | Expr::Index(..) => self.chain(expr),
@@ -431,7 +465,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks a closure's body with what it is called with, and says what it gives. Other values are no closures: nothing.
-    pub(super) fn enter(&mut self, closure: &Guess, arguments: &[Guess]) -> Guess {
+    pub(super) fn enter(&mut self, closure: &Guess, arguments: &[Guess], called_by: &str) -> Guess {
         let Guess::Closure(name, captured) = closure else { return Guess::Any };
         let found = self.functions.iter().find(|((known, _), _)| known == name);
         let Some((signature, def)) = found.map(|(signature, def)| (signature.clone(), *def)) else { return Guess::Any };
@@ -441,9 +475,10 @@ impl<'a> Walk<'a> {
         let given = captured.iter().chain(arguments).cloned().chain(std::iter::repeat(Guess::Any));
         let scopes: Vec<_> = def.params.iter().map(ToString::to_string).zip(given).collect();
         let function = self.frame().function.clone();
-        // The functions of lists bind `this` to the element.
-        self.frames.push(Frame { function, scopes, this: Guess::Any, returns: Guess::Never });
-        let body = self.bodies.get(&signature).map_or(&[][..], Vec::as_slice);
+        // The functions of lists bind `this` to the element where the closure does not take it as a parameter, and `call` to its object.
+        let lacks_this = def.params.len() > captured.len() && called_by != "call";
+        self.frames.push(Frame { function, lacks_this, scopes, this: Guess::Any, returns: Guess::Never });
+        let body = self.statements_of(&signature);
         let last = self.statements(body);
         self.frames.pop().map_or(Guess::Any, |frame| frame.returns.join(last))
     }

@@ -73,6 +73,12 @@ pub(super) fn register(engine: &mut Engine, context: &Rc<Context>) {
         busy
     });
     let here = context.clone();
+    engine.register_get("advised", move |vm: &mut VmView| {
+        let advised = here.world.borrow().advised.contains(&vm.0);
+        here.note(ElementId::Vm(vm.0), What::Property("advised"), Value::Bool(advised));
+        advised
+    });
+    let here = context.clone();
     engine.register_fn("label", move |vm: &mut VmView, key: &str| -> Outcome<String> {
         let world = here.world.borrow();
         let Some(found) = world.vm(vm.0) else { return gone(vm.0) };

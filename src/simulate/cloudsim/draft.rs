@@ -287,6 +287,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         /// Whatever is tried, what is reckoned step by step is what is reckoned at once, and all of it can be taken back.
         #[test]
         fn tries_leave_no_trace(tries in prop::collection::vec((0usize..16, 0usize..8, any::<bool>()), 0..40), keep in 0usize..40) {

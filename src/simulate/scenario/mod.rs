@@ -22,6 +22,7 @@
 mod outcome;
 mod reading;
 mod run;
+mod traced;
 
 pub use outcome::{Outcome, Unmet};
 pub(in crate::simulate) use run::with_settings;
@@ -48,6 +49,7 @@ pub struct Scenario {
     fleet: FleetPlan,
     planes: BTreeMap<String, Source>,
     delay: Span,
+    traced: Option<traced::Traced>,
     modules: Vec<Deployment>,
     steps: Vec<Step>,
     expectations: Vec<Snippet>,

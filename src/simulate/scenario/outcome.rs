@@ -1,5 +1,6 @@
 //! What came of a run.
 
+use crate::hypervisor::simulated::Point;
 use crate::manager::Manager;
 use crate::model::Verb;
 use crate::policy::suite::Failure;
@@ -39,6 +40,9 @@ pub struct Outcome {
     pub wall_s: f64,
     /// The most memory that this process has had, in bytes; 0 where it cannot be known.
     pub peak_rss_bytes: u64,
+    /// The world over time, for plots.
+    #[serde(skip)]
+    pub series: Vec<Point>,
     /// Expectations that were not met.
     pub unmet: Vec<Unmet>,
 }
@@ -77,6 +81,7 @@ impl Outcome {
             step_us: if steps == 0 { 0.0 } else { seconds * 1e6 / steps as f64 },
             wall_s: 0.0,
             peak_rss_bytes: 0,
+            series: Vec::new(),
             unmet: Vec::new(),
         }
     }

@@ -1,8 +1,9 @@
 //! Reads scenarios. Each part is read as the file that it is taken from would be, so that its complaints are the same, and
 //! name the line in the scenario.
 
+use super::traced::Traced;
 use super::{Deployment, Scenario, Step};
-use crate::error::Diagnostic;
+use crate::error::{Diagnostic, nearest};
 use crate::hypervisor::simulated::FleetPlan;
 use crate::model::{Span, Value};
 use crate::policy::scene::Scene;
@@ -10,6 +11,7 @@ use crate::simulate::world::{DELAY, Described, START, written};
 use crate::yaml::{Document, Key, Shape, Source};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +22,13 @@ pub const SHAPE: Shape = Shape::Keys(&[
     Key::required("lasts", Shape::Span).like("30m"),
     Key::optional("seed", Shape::Whole),
     Key::optional("link", Shape::Keys(&[Key::optional("delay", Shape::Span)])),
+    Key::optional(
+        "traces",
+        Shape::Keys(&[
+            Key::optional("path", Shape::Text),
+            Key::required("guests", Shape::List(&Shape::Text)).like("[\"vm-{n}\"]"),
+        ]),
+    ),
     Key::optional("modules", Shape::List(&Shape::Any)),
     Key::optional(
         "steps",
@@ -44,6 +53,8 @@ struct Written {
     seed: Option<u64>,
     #[serde(default)]
     link: Link,
+    #[serde(default)]
+    traces: Option<Traced>,
     #[serde(default)]
     modules: Vec<serde_json::Value>,
     #[serde(default)]
@@ -101,6 +112,20 @@ impl Scenario {
         Described::new(&fleet, planes.clone(), START, DELAY).map_err(|found| placed(found, &document))?;
         let scene = Scene::new(patience);
         let mut wrong = Vec::new();
+        let mut traced = written.traces;
+        if let Some(traced) = &mut traced {
+            // Where it stands is said from the scenario's file.
+            traced.path = traced.path.take().map(|path| Path::new(file).parent().unwrap_or(Path::new("")).join(path));
+            for (index, name) in traced.guests.iter().enumerate() {
+                if !fleet.guests.iter().any(|entry| entry.name == *name) {
+                    let near = nearest(name, fleet.guests.iter().map(|entry| entry.name.as_str()));
+                    let hint =
+                        near.map_or("name an entry of the fleet's guests".to_owned(), |near| format!("did you mean `{near}`?"));
+                    let message = format!("the fleet has no entry of guests `{name}`");
+                    wrong.push(document.error(&["traces", "guests", &index.to_string()], message).with_hint(hint));
+                }
+            }
+        }
         let mut steps = Vec::new();
         for (index, step) in written.steps.into_iter().enumerate() {
             let place = document.value_place(&["steps", &index.to_string(), "do"]);
@@ -150,6 +175,7 @@ impl Scenario {
             fleet,
             planes,
             delay: written.link.delay.unwrap_or(DELAY),
+            traced,
             modules,
             steps,
             expectations,

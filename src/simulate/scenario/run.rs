@@ -7,6 +7,7 @@ use crate::policy::scene::Snippet;
 use crate::policy::suite::{Failure, SharedStage, Stage};
 use crate::process::Process;
 use crate::simulate::figures::Figures;
+use crate::simulate::traces::Traces;
 use crate::simulate::world::{Described, Library, START, World, seen};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -63,10 +64,15 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Makes the world and loads the modules.
-    pub fn begin(scenario: &'a Scenario, variant: Variant, library: &Arc<Library>) -> Result<Run<'a>, Stopped> {
+    /// Makes the world and loads the modules; with recorded traces, where guests follow them.
+    pub fn begin(
+        scenario: &'a Scenario,
+        variant: Variant,
+        library: &Arc<Library>,
+        traces: Option<&Traces>,
+    ) -> Result<Run<'a>, Stopped> {
         let started = Instant::now();
-        let mut fleet = scenario.fleet.clone();
+        let mut fleet = scenario.with_traces(traces).map_err(Stopped::Failed)?;
         fleet.seed = variant.seed.unwrap_or(scenario.seed);
         let described = Described::new(&fleet, scenario.planes.clone(), START, scenario.delay);
         let described =
@@ -158,6 +164,7 @@ impl<'a> Run<'a> {
             settings: self.variant.settings.clone(),
             seed: self.variant.seed.unwrap_or(self.scenario.seed),
             figures: world.fleet().meter().map(|meter| Figures::of_fleet(meter, self.end)).unwrap_or_default(),
+            series: world.fleet().meter().map(|meter| meter.points().to_vec()).unwrap_or_default(),
             ..Outcome::of(&self.modules, &managers)
         }
     }

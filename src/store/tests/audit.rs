@@ -48,6 +48,22 @@ fn hashed(line: &str) -> String {
 }
 
 #[test]
+fn an_entry_that_is_missing_is_told_as_such_wherever_reading_is_interrupted() {
+    let store = audited(2_100, Retention::default());
+    // Lines are read in lots; the first and the last of a lot are like all others.
+    for missing in [1_024, 1_025, 2_047, 2_048, 2_049] {
+        let write = store.database.begin_write().unwrap();
+        let row = write.open_table(tables::AUDIT).unwrap().remove(missing).unwrap().unwrap().value().to_vec();
+        write.commit().unwrap();
+        assert_eq!(verify(&lines(&store), None), Err(AuditFault::Missing { after: missing - 1, found: missing + 1 }));
+        let write = store.database.begin_write().unwrap();
+        write.open_table(tables::AUDIT).unwrap().insert(missing, &*row).unwrap();
+        write.commit().unwrap();
+    }
+    assert_eq!(verify(&lines(&store), None).unwrap().head.number, 2_100);
+}
+
+#[test]
 fn a_whole_audit_is_whole_and_a_line_is_hashed_as_it_stands() {
     let store = audited(5, Retention::default());
     let all = lines(&store);

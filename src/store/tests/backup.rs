@@ -176,6 +176,30 @@ fn what_keeps_a_backup_from_being_used_is_said() {
 }
 
 #[test]
+fn at_every_moment_of_a_restore_there_is_a_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let (backup, path) = (folder.path().join("plane.backup"), folder.path().join("plane.redb"));
+    std::fs::write(&backup, first()).unwrap();
+    restore(&backup, &path, false).unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            let mut looks = 0_u64;
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                assert!(path.exists(), "a daemon that starts now would make an empty one (look {looks})");
+                looks += 1;
+            }
+        });
+        for number in 1..=20 {
+            let (_, aside) = restore(&backup, &path, true).unwrap();
+            assert_eq!(aside, Some(folder.path().join(format!("plane.redb.before-restore-{number}"))));
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        watching.join().expect("there always was one");
+    });
+}
+
+#[test]
 fn the_audit_is_read_from_backups_and_from_stores() {
     let folder = tempfile::tempdir().unwrap();
     let (backup, path) = (folder.path().join("plane.backup"), folder.path().join("plane.redb"));
