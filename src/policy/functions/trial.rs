@@ -122,17 +122,22 @@ fn looks(engine: &mut Engine, context: &Rc<Context>) {
         trial.known(vm)?;
         trial.of_host(&host, |trial, host| trial.wanted_of(vm.0, host))
     });
-    let here = context.clone();
-    engine.register_fn("demanding", move |trial: &mut TrialView, vms: Array| -> Outcome<Array> {
-        let mut wanted = Vec::with_capacity(vms.len());
-        for vm in vms {
-            let Some(vm) = vm.try_cast::<VmView>() else { return complaint("`demanding` takes a list of guests") };
-            trial.known(vm)?;
-            wanted.push((trial.trial.borrow().demand(vm.0), vm.0));
-        }
-        wanted.sort_by(|a, b| b.0.total_cmp(&a.0));
-        here.vms(wanted.into_iter().map(|(_, vm)| vm).collect())
-    });
+    // Scripts compare numbers with some tolerance, so what the last bit decides is decided here.
+    type Key = fn(&dyn Trial, VmId) -> f64;
+    let orders: [(&str, Key); 2] = [("demanding", |trial, vm| -trial.demand(vm)), ("calmest", |trial, vm| trial.wanted(vm))];
+    for (name, key) in orders {
+        let here = context.clone();
+        engine.register_fn(name, move |trial: &mut TrialView, vms: Array| -> Outcome<Array> {
+            let mut keyed = Vec::with_capacity(vms.len());
+            for vm in vms {
+                let Some(vm) = vm.try_cast::<VmView>() else { return complaint(format!("`{name}` takes a list of guests")) };
+                trial.known(vm)?;
+                keyed.push((key(&**trial.trial.borrow(), vm.0), vm.0));
+            }
+            keyed.sort_by(|a, b| a.0.total_cmp(&b.0));
+            here.vms(keyed.into_iter().map(|(_, vm)| vm).collect())
+        });
+    }
 }
 
 fn tries(engine: &mut Engine) {

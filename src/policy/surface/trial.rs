@@ -33,6 +33,12 @@ pub(super) const TRIAL_METHODS: &[Function] = &[
         Type::Array(&Type::Vm),
         "the same guests, those that want most first",
     ),
+    function(
+        "calmest",
+        &[parameter("vms", Type::Array(&Type::Vm))],
+        Type::Array(&Type::Vm),
+        "the same guests, those that want the smallest share of their own processors first",
+    ),
     function("take", &[VM], Type::Unit, "takes the guest off the host where it would be"),
     function("put", &[VM, HOST], Type::Unit, "puts the guest there, off the host where it would be"),
     function("mark", &[], Type::Int, "a point to go back to"),
