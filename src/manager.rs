@@ -43,9 +43,10 @@ pub use views::{EmbotView, Figures, Idle, IdleModule, ModuleView, RefusalView};
 
 use crate::embot::Roster;
 use crate::model::{
-    Action, ActionId, Batch, Capacity, Change, ElementId, EmbotId, Event, EventBody, Host, HostId, HostLoad, Input, Level,
-    Link, Maintenance, MigrationId, Mode, PlaneRow, Proposal, Record, Span, Timestamp, World,
+    Action, ActionId, ActionKind, Batch, Capacity, Change, ElementId, EmbotId, Event, EventBody, Host, HostId, HostLoad, Input,
+    Level, Link, Maintenance, MigrationId, Mode, PlaneRow, Proposal, Record, Span, Timestamp, World,
 };
+use crate::plan::trial::{PlaneTrials, Trials};
 use crate::plan::{Guardrails, Planner, Situation, Terms};
 use crate::policy::{Engine, TimerChange};
 use crate::queue::Queue;
@@ -202,12 +203,13 @@ impl Manager {
         for action in open.values().filter(|action| action.state.is_open()) {
             if let Some(vm) = action.proposal.kind.vm() {
                 world.open.insert(vm, (action.id, action.proposal.kind.verb()));
+                if let ActionKind::Migrate { to: Some(to), .. } = &action.proposal.kind {
+                    world.moving.insert(vm, to.clone());
+                }
             }
         }
         // What becomes of a handover its own machine finds out.
-        let asks = |action: &&Action| {
-            action.state.is_open() && !matches!(action.proposal.kind, crate::model::ActionKind::Handover { .. })
-        };
+        let asks = |action: &&Action| action.state.is_open() && !matches!(action.proposal.kind, ActionKind::Handover { .. });
         let unreconciled = open.values().filter(asks).map(|action| action.id).collect();
         let mut timers = Timers::default();
         for (number, timer) in recovered.timers {
@@ -222,6 +224,7 @@ impl Manager {
         let world = Rc::new(RefCell::new(world));
         let usage = Rc::new(RefCell::new(usage));
         let engine = Engine::new(world.clone(), usage.clone(), settings.policy.clone());
+        engine.set_trials(Rc::new(PlaneTrials::new(world.clone(), usage.clone(), settings.guardrails.clone())));
         let hosts: Vec<HostId> = recovered.hosts.keys().cloned().collect();
         let mut manager = Manager {
             inventory: Inventory::new(settings.adopt, recovered.hosts.into_iter().map(|(id, host)| (id, host.link))),
@@ -268,6 +271,11 @@ impl Manager {
         manager.clear_leftovers(hosts);
         manager.world.borrow_mut().take_dirty();
         manager
+    }
+
+    /// Policies try moves in these trials from now on, in place of those of the plane's own hosts and guests.
+    pub fn set_trials(&mut self, trials: Rc<dyn Trials>) {
+        self.engine.set_trials(trials);
     }
 
     /// Actions that were under way when the last run ended: their fate must be asked of the hypervisor

@@ -12,8 +12,10 @@ use crate::config::Config;
 use crate::embot::Manifest;
 use crate::error::{Diagnostic, count};
 use crate::model::{Span, Value};
+use crate::simulate::cloudsim::Experiment;
+use crate::simulate::cloudsim::native::Reference;
 use crate::simulate::report::html;
-use crate::simulate::scenario::{Deployment, Outcome, Run, Scenario, Variant};
+use crate::simulate::scenario::{self, Deployment, Outcome, Run, Scenario, Variant};
 use crate::simulate::traces::Traces;
 use crate::simulate::world::Library;
 use serde::Serialize;
@@ -27,10 +29,10 @@ use sweep::Sweep;
 /// Run scenarios in virtual time, without a daemon, and say what came of them.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Examples:\n  embot simulate scenarios/maintenance.yaml                     one scenario, as it is\n  embot simulate scenarios/*.yaml                               all of them; exit code 1 if an expectation is not met\n  embot simulate hot.yaml --module embots/relieve-hot-host.yaml --module embots/mine.yaml\n                                                                the same world under each module, side by side\n  embot simulate hot.yaml --sweep hot=0.7..0.95:0.05            one setting, several values; the best ones are marked\n  embot simulate hot.yaml --seed 8 --output json\n  embot simulate planetlab --trace day/ --module relieve-hot-host --output html > report.html\n\nModules act in simulations, unless the scenario gives them another mode.\n\nExit codes: 0 done, 1 an expectation was not met, 2 nothing could be run."
+    after_help = "Examples:\n  embot simulate scenarios/maintenance.yaml                     one scenario, as it is\n  embot simulate scenarios/*.yaml                               all of them; exit code 1 if an expectation is not met\n  embot simulate hot.yaml --module embots/relieve-hot-host.yaml --module embots/mine.yaml\n                                                                the same world under each module, side by side\n  embot simulate hot.yaml --sweep hot=0.7..0.95:0.05            one setting, several values; the best ones are marked\n  embot simulate hot.yaml --seed 8 --output json\n  embot simulate planetlab --trace day/ --module relieve-hot-host --output html > report.html\n  embot simulate cloudsim-planetlab --trace day/                a day under each policy of the literature\n  embot simulate cloudsim-planetlab-32gib --trace day/ --module lr-mmt --module consolidate\n\nBuilt in, each for a day of recorded CPU use (--trace): planetlab, a data centre as it is; cloudsim-planetlab, to the bit the\nmodel that the literature compares policies in; cloudsim-planetlab-32gib, the same where memory binds.\n\nModules act in simulations, unless the scenario gives them another mode.\n\nExit codes: 0 done, 1 an expectation was not met, 2 nothing could be run."
 )]
 pub struct Simulate {
-    /// Scenarios: files.
+    /// Scenarios: files, or the names of built-in ones.
     #[arg(required = true, value_name = "SCENARIO")]
     scenarios: Vec<String>,
     /// Recorded CPU use that guests follow, where the scenario says that they do: a PlanetLab day (a folder or one file), or CSV
@@ -68,6 +70,12 @@ impl Text {
     }
 }
 
+/// A scenario.
+enum Case {
+    Written(Text),
+    Experiment(Experiment, Arc<Traces>),
+}
+
 /// What is shown.
 #[derive(Serialize)]
 struct Report {
@@ -77,31 +85,47 @@ struct Report {
 impl Simulate {
     /// Runs and shows.
     pub fn run(self, context: &Context) -> Result<(), Failure> {
-        let mut texts = self.scenarios.iter().map(|file| read(file)).collect::<Result<Vec<_>, _>>()?;
-        let patience = self.timeout.as_duration();
-        for text in &mut texts {
-            let scenario = Scenario::read(&text.file, &text.text, patience).map_err(|found| text.complaints(found))?;
-            if let Some(path) = self.trace.as_ref().or(scenario.traces()).filter(|_| scenario.wants_traces()) {
-                text.traces = Some(Traces::read(path).map_err(|found| Failure::complaints(vec![found]))?);
-            }
-        }
+        let cases = self.scenarios.iter().map(|name| self.case(name)).collect::<Result<Vec<_>, _>>()?;
         let (library, modules) = self.library(context)?;
         let library = Arc::new(library);
         let variants = self.variants(&modules, &library)?;
-        let jobs: Vec<(&Text, &Variant)> =
-            texts.iter().flat_map(|text| variants.iter().map(move |variant| (text, variant))).collect();
+        // An experiment has no modules of its own: it compares those of the literature.
+        let compared = if modules.is_empty() { Reference::MODULES.map(Arc::from).into() } else { modules };
+        let compared = self.variants(&compared, &library)?;
+        let variants = |case: &Case| if matches!(case, Case::Written(_)) { &variants } else { &compared };
+        let jobs: Vec<(&Case, &Variant)> =
+            cases.iter().flat_map(|case| variants(case).iter().map(move |variant| (case, variant))).collect();
         let runs = self.all(&jobs, &library)?;
         let unmet: usize = runs.iter().map(|run| run.unmet.len()).sum();
         let report = Report { runs };
         match context.output {
             Output::Html => context.print(&html(&report.runs))?,
-            _ => context.show(&report, |screen| shown(&report.runs, &texts, &self, screen))?,
+            _ => context.show(&report, |screen| shown(&report.runs, &cases, &self, screen))?,
         }
         if unmet > 0 { Err(Failure::Said(1)) } else { Ok(()) }
     }
 
+    /// A scenario with the traces that it wants.
+    fn case(&self, name: &str) -> Result<Case, Failure> {
+        let traces = |path: &PathBuf| Traces::read(path).map_err(|found| Failure::complaints(vec![found]));
+        if let Some(experiment) = Experiment::named(name) {
+            let Some(path) = &self.trace else {
+                let why = format!("{name} needs a day of recorded CPU use");
+                return Err(Failure::wrong(why).with_hint(NO_TRACE));
+            };
+            return Ok(Case::Experiment(experiment, Arc::new(traces(path)?)));
+        }
+        let mut text = read(name)?;
+        let patience = self.timeout.as_duration();
+        let scenario = Scenario::read(&text.file, &text.text, patience).map_err(|found| text.complaints(found))?;
+        if let Some(path) = self.trace.as_ref().or(scenario.traces()).filter(|_| scenario.wants_traces()) {
+            text.traces = Some(traces(path)?);
+        }
+        Ok(Case::Written(text))
+    }
+
     /// Runs all, several at a time; the answers are in the order of the jobs.
-    fn all(&self, jobs: &[(&Text, &Variant)], library: &Arc<Library>) -> Result<Vec<Outcome>, Failure> {
+    fn all(&self, jobs: &[(&Case, &Variant)], library: &Arc<Library>) -> Result<Vec<Outcome>, Failure> {
         let patience = self.timeout.as_duration();
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let progress = Mutex::new((Progress::new(), vec![0.0; jobs.len()]));
@@ -116,19 +140,26 @@ impl Simulate {
         let work = || {
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
-                let Some((text, variant)) = jobs.get(number).filter(|_| !stop.load(Ordering::Relaxed)) else { return };
-                // What runs scripts stays within its thread, so each run reads its scenario anew.
-                let outcome = Scenario::read(&text.file, &text.text, patience).map_err(|found| text.complaints(found));
-                let outcome = outcome.and_then(|scenario| {
-                    let run = Run::begin(&scenario, (*variant).clone(), library, text.traces.as_ref());
-                    let ended = run.and_then(|run| {
-                        run.finish(|progress| {
-                            tell(number, progress.passed.as_seconds() / progress.of.as_seconds());
-                            if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                let Some((case, variant)) = jobs.get(number).filter(|_| !stop.load(Ordering::Relaxed)) else { return };
+                let hear = |progress: scenario::Progress| {
+                    tell(number, progress.passed.as_seconds() / progress.of.as_seconds());
+                    if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                };
+                let outcome = match case {
+                    // What runs scripts stays within its thread, so each run reads its scenario anew.
+                    Case::Written(text) => {
+                        let read = Scenario::read(&text.file, &text.text, patience).map_err(|found| text.complaints(found));
+                        read.and_then(|scenario| {
+                            let run = Run::begin(&scenario, (*variant).clone(), library, text.traces.as_ref());
+                            let ended = run.and_then(|run| run.finish(hear));
+                            ended.map_err(|why| Failure::wrong(format!("{}: {why}", text.file)))
                         })
-                    });
-                    ended.map_err(|why| Failure::wrong(format!("{}: {why}", text.file)))
-                });
+                    }
+                    Case::Experiment(experiment, traces) => {
+                        let ended = experiment.run(traces, variant, library, hear);
+                        ended.map_err(|why| Failure::wrong(format!("{}: {why}", experiment.name)))
+                    }
+                };
                 if outcome.is_err() {
                     stop.store(true, Ordering::Relaxed);
                 }
@@ -219,6 +250,11 @@ fn act() -> Value {
     Value::Map([("mode".to_owned(), Value::Text("act".to_owned()))].into())
 }
 
+/// Where traces come from.
+const NO_TRACE: &str = "give it with `--trace PATH`: a folder with a file for each guest, or one file with a line for each. The \
+                        days of PlanetLab that the literature uses come with CloudSim (examples/workload/planetlab); your own \
+                        guests' use will do as well, as CSV with the header `vm,second,cpu` and 288 samples five minutes apart";
+
 /// Scenarios that the program carries, by their names.
 const BUILT_IN: [(&str, &str); 1] = [("planetlab", include_str!("simulate/planetlab.yaml"))];
 
@@ -227,7 +263,8 @@ fn read(file: &str) -> Result<Text, Failure> {
         return Ok(Text { file: format!("{name}.yaml"), text: (*text).to_owned(), traces: None });
     }
     let text = std::fs::read_to_string(file).map_err(|error| {
-        let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+        let experiments = Experiment::ALL.iter().map(|experiment| experiment.name);
+        let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).chain(experiments).collect();
         let hint = format!("a scenario is a YAML file with `lasts` and `fleet`, or a built-in one: {}", names.join(", "));
         Failure::wrong(format!("cannot read the scenario {file}: {error}")).with_hint(hint)
     })?;
@@ -235,7 +272,7 @@ fn read(file: &str) -> Result<Text, Failure> {
 }
 
 /// The runs as a table, and below it what was not as expected.
-fn shown(runs: &[Outcome], texts: &[Text], wanted: &Simulate, screen: &Screen) -> String {
+fn shown(runs: &[Outcome], cases: &[Case], wanted: &Simulate, screen: &Screen) -> String {
     let settings: Vec<&str> = wanted.sweep.iter().map(|sweep| sweep.setting.as_str()).collect();
     let mut columns = vec![("SCENARIO", Fit::Cut), ("MODULE", Fit::Cut)];
     columns.extend(settings.iter().map(|setting| (*setting, Fit::Right)));
@@ -264,7 +301,10 @@ fn shown(runs: &[Outcome], texts: &[Text], wanted: &Simulate, screen: &Screen) -
     for run in runs {
         for unmet in &run.unmet {
             let file = &unmet.failure.error.file;
-            let source = texts.iter().find(|text| text.file == **file).map(|text| text.text.as_str());
+            let source = cases.iter().find_map(|case| match case {
+                Case::Written(text) if text.file == **file => Some(text.text.as_str()),
+                _ => None,
+            });
             text += &format!("\n{}\n", screen.paint(Tone::Strong, &format!("{} ({})", run.scenario, run.module)));
             text += &failure_text(&unmet.failure, &[], &unmet.told, source, screen);
         }
@@ -360,6 +400,12 @@ expect:
             (&["@hot.yaml", "--module", "restart-crashed"], 1, "restart-crashed"),
             (&["@hot.yaml", "--module", "relieve-hot-host", "--sweep", "warm=1,2"], 2, "has no setting `warm`"),
             (&["@traced.yaml"], 2, "name a folder or a file of them (`--trace PATH`)"),
+            (&["cloudsim-planetlab"], 2, "cloudsim-planetlab needs a day of recorded CPU use"),
+            (
+                &["cloudsim-planetlab", "--trace", "@day.csv", "--module", "dvfs"],
+                2,
+                "guest `x` has 2 samples; a day here has 288",
+            ),
             (&["@traced.yaml", "--trace", "@day.csv"], 0, "all as expected"),
             (&["@traced.yaml", "--trace", "@bad.csv"], 2, "SITE/bad.csv:3"),
         ] {

@@ -66,7 +66,11 @@ impl Manager {
     /// A planned action goes to its effector, when the batch is durable.
     fn send_out(&mut self, action: Action) {
         if let Some(vm) = action.proposal.kind.vm() {
-            self.world.borrow_mut().open.insert(vm, (action.id, action.proposal.kind.verb()));
+            let mut world = self.world.borrow_mut();
+            world.open.insert(vm, (action.id, action.proposal.kind.verb()));
+            if let ActionKind::Migrate { to: Some(to), .. } = &action.proposal.kind {
+                world.moving.insert(vm, to.clone());
+            }
         }
         match action.proposal.kind {
             ActionKind::Handover { .. } => self.begin_handover(&action),
@@ -145,6 +149,7 @@ impl Manager {
             let mut world = self.world.borrow_mut();
             if world.open.get(&vm).is_some_and(|(open, _)| *open == id) {
                 world.open.remove(&vm);
+                world.moving.remove(&vm);
             }
         }
         self.tally.action(action.proposal.kind.verb(), action.state.word());

@@ -3,7 +3,9 @@
 use super::{Manager, Settings};
 use crate::model::{AffinityRule, Mode};
 use crate::plan::Guardrails;
+use crate::plan::trial::PlaneTrials;
 use serde::{Deserialize, Serialize};
+use std::rc::Rc;
 
 /// What decisions rest on and may change at any time. It reaches the manager in the text form of a [`crate::model::Command`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +38,7 @@ impl Manager {
         self.world.borrow_mut().set_rules(rules.clone());
         self.inventory.adopt = adopt;
         self.looks_for_unmarked = true;
+        self.set_trials(Rc::new(PlaneTrials::new(self.world.clone(), self.usage.clone(), guardrails.clone())));
         self.settings = Settings { guardrails, rules, adopt, new_modules, ..std::mem::take(&mut self.settings) };
         Ok("the changed settings are in force".to_owned())
     }

@@ -22,6 +22,8 @@ pub struct World {
     pub armed: bool,
     /// What is being done to which guest: actions planned or started.
     pub open: BTreeMap<VmId, (ActionId, Verb)>,
+    /// Guests that are being moved between hosts of the plane, and where to.
+    pub moving: BTreeMap<VmId, HostId>,
     /// Guests for which advice waits for an admin.
     pub advised: BTreeSet<VmId>,
     /// The other planes, by name.
@@ -101,7 +103,7 @@ impl World {
     }
 
     /// Hosts, by name.
-    pub fn hosts(&self) -> impl Iterator<Item = &Host> {
+    pub fn hosts(&self) -> impl ExactSizeIterator<Item = &Host> {
         self.hosts.values()
     }
 

@@ -68,6 +68,10 @@ pub struct Guardrails {
     pub advice_expires: Span,
     /// Advised actions of one module that may wait for an answer at a time.
     pub module_advice: u32,
+    /// Whatever is proposed by who may act, and for a guest that can be moved, is done, several moves of a guest included. No
+    /// configuration says so: it is for the compatibility world of the simulator, whose moves others have published.
+    #[serde(skip)]
+    pub off: bool,
 }
 
 impl Default for Guardrails {
@@ -90,6 +94,7 @@ impl Default for Guardrails {
             overcommit: Overcommit::default(),
             advice_expires: Span::hours(24),
             module_advice: 50,
+            off: false,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! say no of late (`rejections`), is it too soon or too much (`memory`), is there a place for it and does it pay (`target`,
 //! `affinity`, `gain`, `placement`). All is pure: the same situation, memory and proposals lead to the same plan, refusals and their words included.
 //!
+//! [`trial`] is where policies try moves before they propose any.
 //! Guests of other planes are no proposals of this one: where they would sit says `arrival`.
 //! [`balance()`] makes a plan of its own for the whole plane out of the same checks.
 
@@ -24,6 +25,7 @@ mod target;
 mod terms;
 #[cfg(test)]
 mod tests;
+pub mod trial;
 
 pub use arrival::Arrival;
 pub use balance::{BalanceMove, BalanceOptions, BalancePlan, balance};

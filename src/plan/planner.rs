@@ -243,6 +243,10 @@ impl Planner {
         let mut weighed = vec![format!("mode {mode}, permit {}, epoch {epoch}", kind.verb())];
         if let Some(vm) = vm {
             standing::state(kind, vm)?;
+            if guardrails.off {
+                let (host, expects) = (Some(host.id.clone()), Some(vm.state));
+                return Ok(Weighed::Settled(Settled { kind: kind.clone(), host, expects, epoch, mode, weighed }));
+            }
             if let Some(advice) = deciding.is_free(vm, proposal, mode)? {
                 return Ok(Weighed::Waits(advice));
             }

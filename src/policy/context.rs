@@ -4,6 +4,7 @@ use super::limits::{Limits, Meter, Stop};
 use super::state::to_dynamic;
 use super::step::{Sheet, What};
 use crate::model::{ElementId, Host, HostId, Span, Timestamp, Value, Vm, VmId, World};
+use crate::plan::trial::Trials;
 use crate::usage::Usage;
 use rhai::{Dynamic, EvalAltResult, Position};
 use std::cell::RefCell;
@@ -21,6 +22,8 @@ pub(super) struct Context {
     pub(super) limits: Limits,
     pub(super) meter: Meter,
     pub(super) sheet: RefCell<Sheet>,
+    /// Where moves are tried.
+    pub(super) trials: RefCell<Rc<dyn Trials>>,
 }
 
 /// An error in the words the script's author will read; the engine adds the place.

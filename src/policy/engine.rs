@@ -15,6 +15,8 @@ use super::witness::Witness;
 use crate::clock::Stopwatch;
 use crate::error::{Diagnostic, Severity, nearest};
 use crate::model::{ElementId, EventBody, HostId, Span, Value, World};
+use crate::plan::Guardrails;
+use crate::plan::trial::{PlaneTrials, Trials};
 use crate::usage::Usage;
 use rhai::{Dynamic, FuncArgs, OptimizationLevel, Position, Scope};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -120,7 +122,9 @@ impl Engine {
     /// An engine whose scripts look at this world and this history.
     pub fn new(world: Rc<RefCell<World>>, usage: Rc<RefCell<Usage>>, limits: Limits) -> Engine {
         let meter = Meter::new(limits.clone());
-        let context = Rc::new(Context { world, usage, limits, meter, sheet: RefCell::new(Sheet::default()) });
+        let trials = PlaneTrials::new(world.clone(), usage.clone(), Guardrails::default());
+        let (sheet, trials) = (RefCell::new(Sheet::default()), RefCell::new(Rc::new(trials) as Rc<dyn Trials>));
+        let context = Rc::new(Context { world, usage, limits, meter, sheet, trials });
         let rhai = furnished(&context);
         Engine {
             rhai,
@@ -130,6 +134,11 @@ impl Engine {
             lines_run: None,
             took: Cell::default(),
         }
+    }
+
+    /// Moves are tried in these trials from now on.
+    pub fn set_trials(&self, trials: Rc<dyn Trials>) {
+        *self.context.trials.borrow_mut() = trials;
     }
 
     #[cfg(test)]

@@ -4,6 +4,8 @@
 //! here, nothing here that is not registered), the static check looks names up in it, and the reference is printed from it.
 //! The fields of `event` are not repeated here: they stand in [`crate::model::EventKind::ALL`].
 
+mod trial;
+
 use crate::model::{Kind, Verb};
 
 /// What a value is, as far as the check and the reference care.
@@ -53,6 +55,14 @@ pub enum Type {
     Offer,
     /// A module of an offer.
     OfferedModule,
+    /// What would be so if some guests were elsewhere.
+    Trial,
+    /// Some hosts of a trial.
+    Hosts,
+    /// A test for overload.
+    LoadTest,
+    /// A move that was tried.
+    Move,
     /// A simulated world of a test.
     World,
 }
@@ -82,6 +92,10 @@ impl Type {
             Type::Peer => "peer".into(),
             Type::Offer => "offer".into(),
             Type::OfferedModule => "offered module".into(),
+            Type::Trial => "trial".into(),
+            Type::Hosts => "hosts".into(),
+            Type::LoadTest => "load test".into(),
+            Type::Move => "move".into(),
             Type::World => "world".into(),
         }
     }
@@ -277,6 +291,28 @@ pub const TYPES: &[TypeTable] = &[
         properties: OFFERED_MODULE,
         methods: &[],
     },
+    TypeTable {
+        kind: Type::Trial,
+        name: "trial",
+        doc: "What would be so if some guests were elsewhere. Moves are tried in it and taken back; nothing happens by it.",
+        properties: trial::TRIAL,
+        methods: trial::TRIAL_METHODS,
+    },
+    TypeTable {
+        kind: Type::Hosts,
+        name: "hosts",
+        doc: "Some hosts of a trial, to go through (`for host in hosts`) or to leave out.",
+        properties: trial::HOSTS,
+        methods: trial::HOSTS_METHODS,
+    },
+    TypeTable {
+        kind: Type::LoadTest,
+        name: "load test",
+        doc: "A test for overload: what `limit`, `iqr`, `mad`, `regression` and `spread` give.",
+        properties: &[],
+        methods: &[],
+    },
+    TypeTable { kind: Type::Move, name: "move", doc: "A move that was tried.", properties: trial::MOVE, methods: &[] },
 ];
 
 const PEER: &[Property] = &[
@@ -479,6 +515,7 @@ const PLANE: &[Property] = &[
 const PLANE_METHODS: &[Function] = &[
     function("host", &[parameter("name", Type::Text)], Type::Maybe(&Type::Host), "the host with this name, or ()"),
     function("vm", &[parameter("name", Type::Text)], Type::Maybe(&Type::Vm), "the guest with this name or UUID, or ()"),
+    function("trial", &[], Type::Trial, "everything as it is, to try moves in"),
 ];
 
 const USAGE_METHODS: &[Function] = &[
@@ -578,6 +615,11 @@ pub const FUNCTIONS: &[Function] = &[
         Type::Any,
         "the map's value under this key, or the default; also `this.get(key, default)`",
     ),
+    trial::LIMIT,
+    trial::IQR,
+    trial::MAD,
+    trial::REGRESSION,
+    trial::SPREAD,
 ];
 
 /// The functions of the surface with this name.

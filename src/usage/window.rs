@@ -23,6 +23,11 @@ impl Window {
         self.points.is_empty()
     }
 
+    /// The values with their times, the oldest first.
+    pub fn points(&self) -> impl DoubleEndedIterator<Item = (Timestamp, f64)> + '_ {
+        self.points.iter().copied()
+    }
+
     /// The values, the oldest first.
     pub fn values(&self) -> impl DoubleEndedIterator<Item = f64> + '_ {
         self.points.iter().map(|(_, value)| *value)

@@ -4,10 +4,15 @@
 //! (`20110303.txt`, a line for each guest) or as published (a folder of that name). Without it, a made-up day is held against
 //! what the same code gave when it met CloudSim's figures.
 
+use embot::model::Value;
+use embot::simulate::cloudsim::Experiment;
 use embot::simulate::cloudsim::native::Reference;
 use embot::simulate::figures::Figures;
+use embot::simulate::scenario::{Deployment, Stopped, Variant};
 use embot::simulate::traces::Traces;
+use embot::simulate::world::Library;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -104,6 +109,24 @@ fn find(folder: &Path, day: &str) -> Option<PathBuf> {
     [folder.join(format!("{day}.txt")), folder.join(day)].into_iter().find(|path| path.exists())
 }
 
+/// The module that stands for a policy of the literature.
+fn module(policy: &str) -> Option<&'static str> {
+    let reference = Reference::named(policy);
+    Reference::MODULES.into_iter().find(|module| Reference::of_module(module) == reference && policy != "LrrMmt")
+}
+
+/// A day that a module decides, as `embot simulate` runs it.
+fn by_script(module: &str, traces: &Arc<Traces>, memory_mb: Option<f64>) -> Figures {
+    let name = if memory_mb.is_some() { "cloudsim-planetlab-32gib" } else { "cloudsim-planetlab" };
+    let acts = Value::Map([("mode".to_owned(), Value::Text("act".to_owned()))].into());
+    let deployment = Deployment { module: module.into(), plane: None, changes: acts };
+    let variant = Variant { modules: Some(vec![deployment]), ..Variant::default() };
+    let run = Experiment::named(name).unwrap().run(traces, &variant, &Library::shipped(), |_| ControlFlow::Continue(()));
+    let outcome = run.unwrap();
+    assert_eq!((outcome.refused, outcome.decisions), (0, outcome.figures.migrations), "{module}");
+    outcome.figures
+}
+
 #[test]
 fn published_days_give_the_figures_of_cloudsim() {
     let Some(folder) = std::env::var_os("EMBOT_PLANETLAB") else {
@@ -127,7 +150,11 @@ fn published_days_give_the_figures_of_cloudsim() {
             let Some(traces) = days.get(row.day) else { continue };
             let mut reference = Reference::named(row.policy).unwrap();
             reference.setup.memory_mb = row.memory_mb;
-            let found = differences(&reference.run(traces).unwrap(), row);
+            let mut found = differences(&reference.run(traces).unwrap(), row);
+            if let Some(module) = module(row.policy) {
+                let by_script = differences(&by_script(module, traces, row.memory_mb), row);
+                found.extend(by_script.iter().map(|one| format!("by the script: {one}")));
+            }
             let called = format!("{} {} {:?}", row.day, row.policy, row.memory_mb);
             wrong.lock().unwrap().extend(found.iter().map(|one| format!("{called}: {one}")));
         }
@@ -156,4 +183,43 @@ fn a_made_up_day_gives_the_figures_it_gave() {
         );
     }
     insta::assert_snapshot!(said);
+}
+
+#[test]
+fn scripts_decide_as_the_same_policies_do_natively() {
+    let traces = Arc::new(Traces::made_up(60, 1));
+    for name in Reference::MODULES {
+        for memory_mb in [None, GIB_32] {
+            let mut reference = Reference::of_module(name).unwrap();
+            reference.setup.memory_mb = memory_mb;
+            let natively = reference.run(&traces).unwrap();
+            assert_eq!(by_script(name, &traces, memory_mb), natively, "{name} {memory_mb:?}");
+        }
+    }
+}
+
+#[test]
+fn our_own_policy_draws_less_and_moves_less_than_those_of_the_literature() {
+    let traces = Arc::new(Traces::made_up(150, 2));
+    let mut reference = Reference::of_module("lr-mmt").unwrap();
+    reference.setup.memory_mb = GIB_32;
+    let theirs = reference.run(&traces).unwrap();
+    let ours = by_script("consolidate", &traces, GIB_32);
+    assert!(ours.energy_kwh < 0.8 * theirs.energy_kwh, "{ours:?} {theirs:?}");
+    assert!(ours.migrations * 5 < theirs.migrations && ours.migrations > 0, "{ours:?} {theirs:?}");
+    assert!(ours.slatah < 0.5 * theirs.slatah && ours.esv < 0.1 * theirs.esv, "{ours:?} {theirs:?}");
+}
+
+#[test]
+fn days_that_cannot_be_run_say_why() {
+    let traces = Arc::new(Traces::made_up(4, 1));
+    let run = |module: &str, memory: &str| {
+        let deployment = Deployment { module: module.into(), plane: None, changes: Value::Map(BTreeMap::new()) };
+        let variant = Variant { modules: Some(vec![deployment]), ..Variant::default() };
+        Experiment::named(memory).unwrap().run(&traces, &variant, &Library::shipped(), |_| ControlFlow::Break(()))
+    };
+    let Err(Stopped::Failed(why)) = run("lr-mtm", "cloudsim-planetlab") else { panic!("there is no such module") };
+    assert!(why.contains("did you mean `lr-mmt`?"), "{why}");
+    assert_eq!(run("lr-mmt", "cloudsim-planetlab-32gib"), Err(Stopped::Told));
+    assert!(Experiment::named("cloudsim").is_none());
 }

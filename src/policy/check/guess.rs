@@ -32,6 +32,10 @@ pub(super) enum Guess {
     Peer,
     Offer,
     OfferedModule,
+    Trial,
+    Hosts,
+    LoadTest,
+    Move,
     /// `this` of a handler.
     State,
     /// One of `plane.violations`.
@@ -84,6 +88,10 @@ impl Guess {
             Guess::Peer => Type::Peer,
             Guess::Offer => Type::Offer,
             Guess::OfferedModule => Type::OfferedModule,
+            Guess::Trial => Type::Trial,
+            Guess::Hosts => Type::Hosts,
+            Guess::LoadTest => Type::LoadTest,
+            Guess::Move => Type::Move,
             _ => return None,
         }
         .table()
@@ -108,6 +116,10 @@ impl Guess {
             Guess::Peer => "a peer",
             Guess::Offer => "the offer",
             Guess::OfferedModule => "an offered module",
+            Guess::Trial => "a trial",
+            Guess::Hosts => "a set of hosts",
+            Guess::LoadTest => "a test for overload",
+            Guess::Move => "a move",
             Guess::Closure(..) => "a function",
         }
     }
@@ -116,6 +128,7 @@ impl Guess {
     pub(super) fn element(&self) -> Guess {
         match self {
             Guess::List(of) => (**of).clone(),
+            Guess::Hosts => Guess::Host,
             Guess::Never => Guess::Never,
             _ => Guess::Any,
         }
@@ -133,6 +146,8 @@ impl Guess {
             (Type::Vm, guess) => *guess == Guess::Vm,
             (Type::Host, guess) => *guess == Guess::Host,
             (Type::Peer, guess) => *guess == Guess::Peer,
+            (Type::Hosts, guess) => *guess == Guess::Hosts,
+            (Type::LoadTest, guess) => *guess == Guess::LoadTest,
             _ => true,
         }
     }
@@ -161,6 +176,10 @@ impl From<Type> for Guess {
             Type::Peer => Guess::Peer,
             Type::Offer => Guess::Offer,
             Type::OfferedModule => Guess::OfferedModule,
+            Type::Trial => Guess::Trial,
+            Type::Hosts => Guess::Hosts,
+            Type::LoadTest => Guess::LoadTest,
+            Type::Move => Guess::Move,
         }
     }
 }

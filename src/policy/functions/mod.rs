@@ -11,6 +11,7 @@ mod peer;
 mod plane;
 mod propose;
 mod time;
+mod trial;
 mod usage;
 mod value;
 mod vm;
@@ -39,6 +40,7 @@ pub(super) fn register(engine: &mut Engine, context: &Rc<Context>) {
     message::register(engine, context);
     peer::register(engine, context);
     offer::register(engine, context);
+    trial::register(engine, context);
     value::register(engine);
 }
 
@@ -57,6 +59,7 @@ pub(super) fn register_views(engine: &mut Engine, context: &Rc<Context>) {
     event::register_view(engine);
     peer::register_view(engine);
     offer::register_view(engine);
+    trial::register_view(engine);
 }
 
 #[cfg(test)]
@@ -98,6 +101,7 @@ mod tests {
             (TypeId::of::<OfferView>(), "offer"),
             (offer::module_type_id(), "module"),
         ];
+        let views: Vec<_> = views.into_iter().chain(trial::type_ids()).collect();
         let entry = |function: rhai::FuncInfo| {
             let types = &function.metadata.param_types;
             let view = types.first().and_then(|first| views.iter().find(|(id, _)| id == first)).map(|(_, name)| *name);
@@ -133,10 +137,15 @@ mod tests {
             Type::Text | Type::Any => "\"text\"".to_owned(),
             Type::Int | Type::Number => "2".to_owned(),
             Type::Float => "0.5".to_owned(),
-            Type::Span => "minutes(1)".to_owned(),
+            Type::Span => "minutes(10)".to_owned(),
             Type::Map => "#{}".to_owned(),
             Type::HostOrText => "host".to_owned(),
             Type::Peer => "peer(\"b\")".to_owned(),
+            Type::Host => "host".to_owned(),
+            Type::Vm => "vm".to_owned(),
+            Type::Array(Type::Vm) => "[vm]".to_owned(),
+            Type::Hosts => "trial.hosts".to_owned(),
+            Type::LoadTest => "limit(0.8)".to_owned(),
             other => panic!("no example of {other:?}"),
         };
         let call = |function: &crate::policy::surface::Function| {
@@ -152,13 +161,16 @@ mod tests {
                 Type::Peer => ("peer(\"b\")", &mut lines),
                 Type::Offer => ("offer", &mut answers),
                 Type::OfferedModule => ("offer.modules[0]", &mut answers),
+                Type::Hosts => ("trial.hosts", &mut lines),
+                Type::Move => ("trial.moves[0]", &mut lines),
                 _ => (table.name, &mut lines),
             };
             lines.extend(table.properties.iter().map(|property| format!("print({object}.{});", property.name)));
             lines.extend(table.methods.iter().map(|method| format!("{object}.{};", call(method))));
         }
+        let tried = "let trial = plane.trial(); trial.put(vm, plane.host(\"b\"));";
         for line in lines {
-            let fault = bench.load(&format!("fn on_load(vm, host, plane, event, settings) {{ {line} }}")).err();
+            let fault = bench.load(&format!("fn on_load(vm, host, plane, event, settings) {{ {tried} {line} }}")).err();
             assert!(fault.is_none(), "{line}: {}", fault.unwrap().error);
         }
         for line in answers {

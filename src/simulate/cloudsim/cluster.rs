@@ -2,10 +2,8 @@
 
 use super::host::{HostKind, Presence};
 use super::metrics::{GuestTally, HostTally};
+use crate::plan::trial::SLOTS;
 use std::sync::Arc;
-
-/// How many samples of its past a guest keeps.
-pub const HISTORY: usize = 30;
 
 /// The hosts and guests at the present instant. Both are named by their numbers, from 0.
 #[derive(Debug, Clone)]
@@ -52,7 +50,7 @@ pub struct Guest {
     /// The MIPS that it wants.
     pub demand_mips: f64,
     /// Its utilisation at the last ticks, the newest first; 0 before the first.
-    pub history: [f64; HISTORY],
+    pub history: [f64; SLOTS],
     /// Where it runs; `None` once it is gone.
     pub host: Option<usize>,
     /// Is it being moved?
@@ -79,7 +77,7 @@ impl Guest {
             memory_mb,
             utilisation: 0.0,
             demand_mips: 0.0,
-            history: [0.0; HISTORY],
+            history: [0.0; SLOTS],
             host: None,
             moving: false,
             tally: GuestTally::default(),

@@ -3,9 +3,9 @@
 use super::cluster::{Cluster, Guest, Host, Resident};
 use super::host::{HostKind, LEAVING, Presence};
 use super::metrics::{GuestRecord, HostRecord, figures};
-use super::overload::MOVED_MB_PER_S;
 use super::placement;
 use super::{HOSTS, Power, SIZES, Setup};
+use crate::plan::trial::MOVED_MB_PER_S;
 use crate::simulate::figures::Figures;
 use crate::simulate::traces::{Trace, Traces};
 use std::collections::VecDeque;
@@ -132,10 +132,34 @@ impl Day {
         })
     }
 
+    /// Lets time pass until the next moves end; gives when, and those that end then, in their order. `None` where none is under
+    /// way. They all end before the next tick.
+    pub fn finish_next(&mut self) -> Option<(f64, Vec<Move>)> {
+        let at_s = self.under_way.front()?.ends_s;
+        self.update(at_s);
+        self.forget_idle();
+        let mut ended = Vec::new();
+        while let Some(done) = self.under_way.pop_front_if(|next| next.ends_s == at_s) {
+            let cluster = Arc::make_mut(&mut self.cluster);
+            let guest = &mut cluster.guests[done.guest];
+            let source = guest.host.replace(done.to);
+            guest.moving = false;
+            let from = source.into_iter().chain([done.to]);
+            for host in from {
+                cluster.hosts[host].residents.retain(|resident| resident.guest != done.guest);
+            }
+            cluster.hosts[done.to].residents.push(Resident { guest: done.guest, arriving: false });
+            ended.push(Move { guest: done.guest, to: done.to });
+        }
+        self.update(at_s);
+        self.forget_idle();
+        Some((at_s, ended))
+    }
+
     /// Lets time pass until the next tick, and shows what is so then; `None` when there is no further one. Whoever keeps what
     /// is shown costs a copy of it.
     pub fn next_tick(&mut self) -> Option<&Arc<Cluster>> {
-        self.finish_moves();
+        while self.finish_next().is_some() {}
         self.ticks += 1;
         if self.ticks >= SAMPLES {
             return None;
@@ -178,6 +202,11 @@ impl Day {
         &self.cluster
     }
 
+    /// The time of what is so, in seconds since the day began.
+    pub fn now_s(&self) -> f64 {
+        self.now_s
+    }
+
     /// The energy drawn until now.
     pub fn energy_kwh(&self) -> f64 {
         self.energy_ws / WS_PER_KWH
@@ -187,27 +216,6 @@ impl Day {
     pub fn figures(mut self) -> Figures {
         let energy_kwh = self.energy_kwh();
         figures(energy_kwh, self.migrations, Arc::make_mut(&mut self.cluster))
-    }
-
-    /// Finishes the moves that are under way; they end before the next tick.
-    fn finish_moves(&mut self) {
-        while let Some(at_s) = self.under_way.front().map(|next| next.ends_s) {
-            self.update(at_s);
-            self.forget_idle();
-            while let Some(done) = self.under_way.pop_front_if(|next| next.ends_s == at_s) {
-                let cluster = Arc::make_mut(&mut self.cluster);
-                let guest = &mut cluster.guests[done.guest];
-                let source = guest.host.replace(done.to);
-                guest.moving = false;
-                let from = source.into_iter().chain([done.to]);
-                for host in from {
-                    cluster.hosts[host].residents.retain(|resident| resident.guest != done.guest);
-                }
-                cluster.hosts[done.to].residents.push(Resident { guest: done.guest, arriving: false });
-            }
-            self.update(at_s);
-            self.forget_idle();
-        }
     }
 
     /// Updates all guests and hosts to a time, and adds the energy drawn since the last update.

@@ -1,55 +1,10 @@
 //! What would be so: moves are tried here, looked at, and taken back, before any is begun.
 
-use super::cluster::{Cluster, HISTORY};
+use super::cluster::Cluster;
 use super::day::Move;
 use super::host::{HostKind, Presence};
-use super::overload::{Load, Overload};
+use crate::plan::trial::{HostSet, Load, Overload};
 use std::sync::Arc;
-
-/// A set of hosts.
-#[derive(Debug, Clone)]
-pub struct HostSet {
-    hosts: usize,
-    /// A bit for each host; those beyond the last are 0.
-    words: Vec<u64>,
-}
-
-impl HostSet {
-    /// Is this host in it?
-    pub fn contains(&self, host: usize) -> bool {
-        self.words[host / 64] >> (host % 64) & 1 == 1
-    }
-
-    /// Adds a host.
-    pub fn insert(&mut self, host: usize) {
-        self.words[host / 64] |= 1 << (host % 64);
-    }
-
-    /// Its hosts, in their order.
-    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        self.words.iter().enumerate().flat_map(|(index, word)| bits(*word).map(move |bit| index * 64 + bit))
-    }
-
-    /// The hosts that are not in it, in their order.
-    pub fn others(&self) -> impl Iterator<Item = usize> + '_ {
-        let words = self.words.iter().enumerate();
-        let all = words.flat_map(|(index, word)| bits(!word).map(move |bit| index * 64 + bit));
-        all.take_while(|host| *host < self.hosts)
-    }
-}
-
-/// The places of a word's bits that are 1.
-fn bits(mut word: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
-        word &= word - 1;
-        Some(bit)
-    })
-}
-
-/// A point to go back to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark(usize);
 
 /// The cluster as it would be after some moves, which take effect here at once. Loads are those of the last update.
 #[derive(Debug, Clone)]
@@ -88,7 +43,7 @@ impl Draft {
                 free_mips: total_mips,
                 granted_mips: 0.0,
                 memory_mb: 0.0,
-                load: Load { total_mips, demand_mips: 0.0, history: [0.0; HISTORY], largest_mb: 0.0 },
+                load: Load::none(total_mips),
             }
         });
         let mut draft = Draft {
@@ -113,9 +68,7 @@ impl Draft {
 
     /// The hosts for which something holds.
     pub fn hosts_where(&self, holds: impl Fn(&Draft, usize) -> bool) -> HostSet {
-        let mut set = HostSet { hosts: self.hosts.len(), words: vec![0; self.hosts.len().div_ceil(64)] };
-        (0..self.hosts.len()).filter(|host| holds(self, *host)).for_each(|host| set.insert(host));
-        set
+        HostSet::of(self.hosts.len(), |host| holds(self, host))
     }
 
     /// The guests that would be on a host, in the order in which they came.
@@ -153,13 +106,13 @@ impl Draft {
     }
 
     /// The point that it has come to.
-    pub fn mark(&self) -> Mark {
-        Mark(self.changes.len())
+    pub fn mark(&self) -> usize {
+        self.changes.len()
     }
 
     /// Takes everything back that was done since a mark.
-    pub fn roll_back(&mut self, mark: Mark) {
-        while self.changes.len() > mark.0 {
+    pub fn roll_back(&mut self, mark: usize) {
+        while self.changes.len() > mark {
             match self.changes.pop() {
                 Some(Change::Taken { guest, host, index }) => {
                     self.hosts[host].guests.insert(index, guest);
@@ -237,6 +190,39 @@ impl Draft {
         best.map(|(host, _)| host)
     }
 
+    /// Of the hosts that are not excluded, on which a guest fits, and which it would not overload, the fullest of those that
+    /// would have guests, the more efficient kind first; only if there is none, one without guests, the first of the more
+    /// efficient kind.
+    pub fn fullest_fit(&self, guest: usize, excluded: &HostSet, test: Overload) -> Option<usize> {
+        let mut best: Option<(usize, (bool, f64, f64))> = None;
+        for host in excluded.others() {
+            let is_used = !self.guests(host).is_empty();
+            let kind = &self.cluster.hosts[host].kind;
+            let efficiency = kind.total_mips / kind.curve.top();
+            let least = (is_used, efficiency, if is_used { f64::MAX } else { 0.0 });
+            if best.is_some_and(|(_, highest)| least <= highest) || !self.fits(guest, host) {
+                continue;
+            }
+            let mut load = self.hosts[host].load.clone();
+            self.add_load(&mut load, guest);
+            let rank = (is_used, efficiency, if is_used { test.expected(&load) } else { 0.0 });
+            if best.is_none_or(|(_, highest)| rank > highest) && !test.is_over(&load) {
+                best = Some((host, rank));
+            }
+        }
+        best.map(|(host, _)| host)
+    }
+
+    /// What a test expects of a host.
+    pub fn expected(&self, host: usize, test: Overload) -> f64 {
+        test.expected(&self.hosts[host].load)
+    }
+
+    /// The share of a host's MIPS that those who would be there want.
+    pub fn load(&self, host: usize) -> f64 {
+        self.hosts[host].load.share()
+    }
+
     /// Of the hosts that are not excluded, are in use but not full, and would have guests, the one that was used least at the
     /// last update; the first of several.
     pub fn least_used(&self, excluded: &HostSet) -> Option<usize> {
@@ -259,7 +245,7 @@ impl Draft {
         there.free_mips = kind.share(wanted, &mut self.grants);
         there.granted_mips = self.grants.iter().sum();
         there.memory_mb = there.guests.iter().map(|guest| guests[*guest].memory_mb).sum();
-        let mut load = Load { total_mips: kind.total_mips, demand_mips: 0.0, history: [0.0; HISTORY], largest_mb: 0.0 };
+        let mut load = Load::none(kind.total_mips);
         for guest in &self.hosts[host].guests {
             self.add_load(&mut load, *guest);
         }
@@ -268,10 +254,10 @@ impl Draft {
 
     fn add_load(&self, load: &mut Load, guest: usize) {
         let guest = &self.cluster.guests[guest];
-        load.demand_mips += guest.demand_mips;
+        load.demand += guest.demand_mips;
         load.largest_mb = load.largest_mb.max(guest.memory_mb);
         for (sum, share) in load.history.iter_mut().zip(&guest.history) {
-            *sum += share * guest.mips / load.total_mips;
+            *sum += share * guest.mips / load.total;
         }
     }
 }
@@ -409,19 +395,6 @@ mod tests {
                 draft.take(guest);
             }
             assert_ne!(draft.least_used(&none(&draft)), Some(least), "it has no guests any more");
-        });
-    }
-
-    #[test]
-    fn sets_of_hosts_know_their_members() {
-        at_first_tick(|cluster| {
-            let draft = Draft::new(cluster);
-            let mut set = draft.hosts_where(|_, host| host % 400 == 63);
-            set.insert(799);
-            assert_eq!(set.iter().collect::<Vec<_>>(), [63, 463, 799]);
-            assert!(set.contains(63) && !set.contains(64));
-            assert_eq!(set.others().count(), 797);
-            assert!(set.others().all(|host| !set.contains(host) && host < 800));
         });
     }
 }

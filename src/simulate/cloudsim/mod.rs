@@ -13,8 +13,8 @@
 //!    |
 //!   Day      start: begins the moves in their order; in the end, the figures
 //! ```
-//! The world is `day`, `placement`, `cluster`, `host`, `metrics`; what decides is `native` over `draft` and `overload`. The
-//! two meet in [`Cluster`] and [`Move`] only, so that something else can decide.
+//! The world is `day`, `placement`, `cluster`, `host`, `metrics`; what decides is `native` over `draft`, or modules of
+//! policies over the same (`plane`). They meet in [`Cluster`] and [`Move`] only, so that something else can decide.
 //!
 //! # What is wrong with it
 //!
@@ -42,17 +42,18 @@ mod draft;
 mod host;
 mod metrics;
 pub mod native;
-mod overload;
 mod placement;
+mod plane;
 #[cfg(test)]
 mod tests;
+mod trial;
 
-pub use cluster::{Cluster, Guest, HISTORY, Host};
+pub use cluster::{Cluster, Guest, Host};
 pub use day::{Day, Illegal, Move, SAMPLE_S, SAMPLES, Unfit};
-pub use draft::{Draft, HostSet, Mark};
+pub use draft::Draft;
 pub use host::HostKind;
-pub use overload::{Load, Overload};
 pub use placement::Placement;
+pub use plane::Experiment;
 
 /// The hosts of a day.
 const HOSTS: usize = 800;

@@ -3,7 +3,8 @@
 //! Each is a test for overload and a rule which guest to move; where guests go, and how hosts are emptied, is the same for
 //! all: power-aware best fit decreasing (Beloglazov and Buyya 2012).
 
-use super::{Cluster, Day, Draft, HostSet, Move, Overload, Placement, Power, Setup, Unfit};
+use super::{Cluster, Day, Draft, Move, Placement, Power, Setup, Unfit};
+use crate::plan::trial::{HostSet, Overload};
 use crate::simulate::figures::Figures;
 use crate::simulate::traces::Traces;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub struct Reference {
 }
 
 impl Reference {
+    /// The modules that are the policies of the literature.
+    pub const MODULES: [&'static str; 7] = ["non-power-aware", "dvfs", "thr-mmt", "iqr-mmt", "mad-mmt", "lr-mmt", "thr-mu"];
     /// The tests for overload by name, each with the parameter that the literature gives it.
     const OVERLOADS: [(&'static str, Overload); 5] = [
         ("Thr", Overload::Threshold { limit: 0.8 }),
@@ -63,6 +66,14 @@ impl Reference {
         let placement = Placement::LeastPower { limit: overload.limit_at_first() };
         let setup = Setup { placement, power: Power::ByUse, memory_mb: None };
         Some(Reference { setup, policy: Some(Policy { overload, selection }) })
+    }
+
+    /// The experiment that a module such as `lr-mmt` or `non-power-aware` stands for.
+    pub fn of_module(module: &str) -> Option<Reference> {
+        let word = |word: &str| {
+            word.chars().take(1).map(|first| first.to_ascii_uppercase()).chain(word.chars().skip(1)).collect::<String>()
+        };
+        Reference::named(&module.split('-').map(word).collect::<String>())
     }
 
     /// Runs a day.

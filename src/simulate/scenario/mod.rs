@@ -25,6 +25,7 @@ mod run;
 mod traced;
 
 pub use outcome::{Outcome, Unmet};
+pub(in crate::simulate) use run::with_settings;
 pub use run::{Progress, Run, Stopped, Variant};
 
 use crate::hypervisor::simulated::FleetPlan;

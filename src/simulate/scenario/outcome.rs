@@ -1,10 +1,12 @@
 //! What came of a run.
 
 use crate::hypervisor::simulated::Point;
+use crate::manager::Manager;
+use crate::model::Verb;
 use crate::policy::suite::Failure;
 use crate::simulate::figures::Figures;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The figures of one run, in the form in which they are written as JSON.
@@ -43,6 +45,46 @@ pub struct Outcome {
     pub series: Vec<Point>,
     /// Expectations that were not met.
     pub unmet: Vec<Unmet>,
+}
+
+impl Outcome {
+    /// What the managers of a run that these modules decided in counted, and no figures yet.
+    pub(in crate::simulate) fn of(modules: &[Arc<str>], managers: &[&Manager]) -> Outcome {
+        let (mut refusals, mut decisions): (BTreeMap<String, u64>, u64) = Default::default();
+        let (mut steps, mut seconds) = (0, 0.0);
+        for manager in managers {
+            let tally = manager.tally();
+            for (guardrail, count) in &tally.refusals {
+                *refusals.entry(guardrail.to_string()).or_default() += count;
+            }
+            for ((verb, result), count) in &tally.actions {
+                // Each guest is adopted once, when the world begins: no policy's doing.
+                decisions += if *verb != Verb::Adopt && matches!(*result, "planned" | "advised") { *count } else { 0 };
+            }
+            for module in tally.modules.values() {
+                steps += module.count;
+                seconds += module.took.as_secs_f64();
+            }
+        }
+        let names: BTreeSet<&str> = modules.iter().map(|name| &**name).collect();
+        Outcome {
+            scenario: "".into(),
+            module: if names.is_empty() { "none".to_owned() } else { names.into_iter().collect::<Vec<_>>().join("+") },
+            settings: BTreeMap::new(),
+            seed: 0,
+            figures: Figures::default(),
+            decisions,
+            refused: refusals.values().sum(),
+            refusals,
+            faults: managers.iter().map(|manager| manager.figures().faults).sum(),
+            steps,
+            step_us: if steps == 0 { 0.0 } else { seconds * 1e6 / steps as f64 },
+            wall_s: 0.0,
+            peak_rss_bytes: 0,
+            series: Vec::new(),
+            unmet: Vec::new(),
+        }
+    }
 }
 
 /// An expectation that was not met, or a step that failed.

@@ -1,7 +1,8 @@
 //! One run of a scenario: the world is made, modules are loaded, time passes, and in the end it is looked at.
 
 use super::{Deployment, Outcome, Scenario, Unmet};
-use crate::model::{Span, Timestamp, Value, Verb};
+use crate::manager::Manager;
+use crate::model::{Span, Timestamp, Value};
 use crate::policy::scene::Snippet;
 use crate::policy::suite::{Failure, SharedStage, Stage};
 use crate::process::Process;
@@ -9,7 +10,7 @@ use crate::simulate::figures::Figures;
 use crate::simulate::traces::Traces;
 use crate::simulate::world::{Described, Library, START, World, seen};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -157,46 +158,25 @@ impl<'a> Run<'a> {
 
     fn figures(&self) -> Outcome {
         let world = self.world.borrow();
-        let managers = || (0..world.planes()).map(|plane| world.manager(plane));
-        let (mut refusals, mut decisions): (BTreeMap<String, u64>, u64) = Default::default();
-        let (mut steps, mut seconds) = (0, 0.0);
-        for manager in managers() {
-            let tally = manager.tally();
-            for (guardrail, count) in &tally.refusals {
-                *refusals.entry(guardrail.to_string()).or_default() += count;
-            }
-            for ((verb, result), count) in &tally.actions {
-                // Each guest is adopted once, when the world begins: no policy's doing.
-                decisions += if *verb != Verb::Adopt && matches!(*result, "planned" | "advised") { *count } else { 0 };
-            }
-            for module in tally.modules.values() {
-                steps += module.count;
-                seconds += module.took.as_secs_f64();
-            }
-        }
-        let names: BTreeSet<&str> = self.modules.iter().map(|name| &**name).collect();
+        let managers: Vec<&Manager> = (0..world.planes()).map(|plane| world.manager(plane)).collect();
         Outcome {
             scenario: self.scenario.name.clone(),
-            module: if names.is_empty() { "none".to_owned() } else { names.into_iter().collect::<Vec<_>>().join("+") },
             settings: self.variant.settings.clone(),
             seed: self.variant.seed.unwrap_or(self.scenario.seed),
             figures: world.fleet().meter().map(|meter| Figures::of_fleet(meter, self.end)).unwrap_or_default(),
-            decisions,
-            refused: refusals.values().sum(),
-            refusals,
-            faults: managers().map(|manager| manager.figures().faults).sum(),
-            steps,
-            step_us: if steps == 0 { 0.0 } else { seconds * 1e6 / steps as f64 },
-            wall_s: 0.0,
-            peak_rss_bytes: 0,
             series: world.fleet().meter().map(|meter| meter.points().to_vec()).unwrap_or_default(),
-            unmet: Vec::new(),
+            ..Outcome::of(&self.modules, &managers)
         }
     }
 }
 
 /// The changes of a manifest, and over them the settings of a sweep that the module has.
-fn with_settings(changes: &Value, swept: &BTreeMap<String, f64>, library: &Library, module: &str) -> Value {
+pub(in crate::simulate) fn with_settings(
+    changes: &Value,
+    swept: &BTreeMap<String, f64>,
+    library: &Library,
+    module: &str,
+) -> Value {
     let mut changes = changes.clone();
     let Value::Map(map) = &mut changes else { return changes };
     let known = library.settings(module);

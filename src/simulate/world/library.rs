@@ -67,8 +67,10 @@ impl Library {
     pub fn shipped() -> Library {
         let mut library = Library::new("the program");
         for (path, text) in SHIPPED.iter().filter(|(path, _)| !path.ends_with(SUFFIX)) {
-            let name = path.rsplit_once('/').map_or(*path, |(_, name)| name);
-            if path.ends_with(".yaml") { library.add_manifest(path, text) } else { library.add_policy(name, text) }
+            match path.strip_prefix("policies/") {
+                Some(name) => library.add_policy(name, text),
+                None => library.add_manifest(path, text),
+            }
         }
         library
     }
@@ -125,7 +127,7 @@ impl Library {
     }
 
     /// The command that loads a module, with some keys of its manifest changed.
-    pub(super) fn load(&self, module: &str, changes: Option<&Value>) -> Result<Command, String> {
+    pub(in crate::simulate) fn load(&self, module: &str, changes: Option<&Value>) -> Result<Command, String> {
         let Some((file, text)) = self.manifests.get(module) else {
             let near = nearest(module, self.manifests.keys().map(|name| &**name));
             let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
