@@ -2,7 +2,7 @@
 //! what it does not like, and proposes the rest. Nothing happens by a trial.
 //!
 //! A [`Trial`] begins with everything as it is, and what is tried takes effect in it at once. There are two kinds: that of a
-//! plane ([`plane`]), over hosts and guests as they are known, and that of the simulator's compatibility world. Whatever
+//! plane (`plane`), over hosts and guests as they are known, and that of the simulator's compatibility world. Whatever
 //! a trial says is possible, the planner weighs each proposal afterwards as it weighs any other.
 
 mod overload;

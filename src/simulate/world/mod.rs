@@ -1,5 +1,5 @@
 //! A world that scripts see: a simulated fleet and its planes in virtual time, and what tests and scenarios may do to them.
-//! What they see of them is in [`looking`].
+//! What they see of them is in `looking`.
 
 mod describe;
 mod library;
